@@ -11,6 +11,7 @@ from collections import defaultdict
 from datetime import datetime
 
 from essaim.cluster.changes import Change, Delete
+from essaim.cluster.service import Service
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState
 from essaim.cluster.watch import Event
@@ -64,7 +65,7 @@ class Reaper:
         service = store.services.get(service_id)
         status = service.update_status if service else None
         updating = status is not None and status.state in RUNNING_PHASES
-        keep = max(self._limit, 2) if updating else self._limit
+        keep = max(self._limit, 2 if updating else 1 if is_job(service) else 0)
         found: list[Change] = []
         ended: dict[tuple[int | None, str], list[Task]] = defaultdict(list)
         for task in store.tasks.by("service", service_id):
@@ -80,6 +81,12 @@ class Reaper:
                     if is_settled(task):
                         found.append(Delete("tasks", task.id, task.version.index))
         return found
+
+
+def is_job(service: Service | None) -> bool:
+    """What a job has completed must not be forgotten, or it would be done again."""
+    mode = service.spec.mode if service else None
+    return mode is not None and (mode.replicated_job is not None or mode.global_job is not None)
 
 
 def went_down(event: Event) -> bool:
