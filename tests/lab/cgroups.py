@@ -6,7 +6,7 @@ got a recycled one. (Rejected: pid files, process groups, sessions: each is esca
 
 On a version 1 machine the freezer hierarchy is the one that counts; container runtimes make directories of the
 same name in the others, which are removed with it. On version 2 there is one hierarchy. There, a group with
-controllers may hold processes only in its leaves: daemons go to `system`, containers to `containers`.
+controllers may hold processes only in its leaves, which is why a host's own processes are in leaves too.
 """
 
 import contextlib
@@ -18,8 +18,6 @@ from pathlib import Path
 from .wait import eventually
 
 MOUNTS = Path("/sys/fs/cgroup")
-SYSTEM = "system"
-CONTAINERS = "containers"
 # Seconds. Killing some hundred processes takes well under one; a machine under load may need more.
 KILL_DEADLINE = 30.0
 
@@ -57,27 +55,25 @@ class Cgroup:
         self.path = path
 
     @property
-    def containers(self) -> str:
-        """The parent for an Engine's containers."""
-        return f"{self.path}/{CONTAINERS}"
-
-    @property
     def procs(self) -> Path:
         """A process that writes 0 into this file becomes a member."""
-        return self._directory / SYSTEM / "cgroup.procs"
+        return self._directory / "cgroup.procs"
 
     @property
     def _directory(self) -> Path:
         return _members_hierarchy() / self.path.lstrip("/")
 
+    def below(self, name: str) -> "Cgroup":
+        return Cgroup(f"{self.path}/{name}")
+
     def create(self) -> None:
-        self.procs.parent.mkdir(parents=True, exist_ok=True)
+        self._directory.mkdir(parents=True, exist_ok=True)
 
     def pids(self) -> set[int]:
         """All processes of the group and below, in this machine's numbering."""
         found: set[int] = set()
         for directory in _subtree(self._directory):
-            with contextlib.suppress(FileNotFoundError, OSError):
+            with contextlib.suppress(OSError):
                 found.update(int(line) for line in (directory / "cgroup.procs").read_text().split())
         return found
 
@@ -126,7 +122,7 @@ class Cgroup:
     @staticmethod
     def _thaw(directory: Path) -> None:
         name, value = ("cgroup.freeze", "0") if _is_unified() else ("freezer.state", "THAWED")
-        with contextlib.suppress(FileNotFoundError, OSError):
+        with contextlib.suppress(OSError):
             (directory / name).write_text(value)
 
 

@@ -44,7 +44,7 @@ class Engine:
             "overlay2",
         ]
         argv += ["-H", "unix:///run/docker.sock", "-H", self.url, "--shutdown-timeout", "5", "--log-level", "warn"]
-        argv += ["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", self._host.cgroup.containers]
+        argv += ["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", self._host.containers.path]
         self._process = self._host.start_daemon(argv, "dockerd")
         eventually(self._answers, START_DEADLINE, f"{self._host.name}: dockerd answering")
 

@@ -33,6 +33,10 @@ class Host:
         self.directory = directory
         self.cgroup = cgroup
         self.engine = Engine(self) if with_engine else None
+        # The Engine puts containers here; it makes the group itself.
+        self.containers = cgroup.below("containers")
+        self._system = cgroup.below("system")
+        self._programs = cgroup.below("programs")
         self._network = network
         self._processes: list[HostProcess] = []
         self._unshare: subprocess.Popen[str] | None = None
@@ -57,7 +61,8 @@ class Host:
         """Start the host, and its Engine when it has one; returns when both are usable."""
         assert not self.is_up, f"{self.name} is up already"
         (self.directory / "log").mkdir(parents=True, exist_ok=True)
-        self.cgroup.create()
+        self._system.create()
+        self._programs.create()
         self._start_init()
         self._network.attach(self.index, self._init)
         if self.engine:
@@ -81,7 +86,9 @@ class Host:
         if self._unshare.stdout:
             self._unshare.stdout.close()
         self._unshare = None
-        self.stop_processes()
+        for process in self._processes:
+            process.wait(10)
+        self._processes.clear()
         if self.engine:
             self.engine.forget()
 
@@ -127,7 +134,7 @@ class Host:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside the host to its end. A non-zero code raises `CommandFailed` unless `check` is off."""
         names = [str(part) for part in argv]
-        wrapped = self._inside(names, cwd)
+        wrapped = self._inside(names, self._programs, cwd)
         return call(wrapped, where=self.name, text=text, check=check, timeout=timeout, env=env, shown=names)
 
     def popen(
@@ -139,24 +146,19 @@ class Host:
         name: str = "",
     ) -> HostProcess:
         """Start a long-lived program inside the host. Its output goes to files under `directory`/log."""
-        process = self.start_daemon(argv, name or Path(argv[0]).name, env=env, cwd=cwd)
+        process = self._start(argv, name or Path(argv[0]).name, self._programs, env, cwd)
         self._processes.append(process)
         return process
 
-    def start_daemon(
-        self, argv: Sequence[str | Path], name: str, *, env: Mapping[str, str] | None = None, cwd: str | Path = "/"
-    ) -> HostProcess:
-        """As `popen`, for what belongs to the host itself and is not to be stopped by `stop_processes`."""
-        names = [str(part) for part in argv]
-        self._started += 1
-        log = self.directory / "log" / f"{name}-{self._started}"
-        out, err = log.with_suffix(".out"), log.with_suffix(".err")
-        return HostProcess(f"{self.name} {name}", self._inside(names, cwd), env or {}, out, err).start()
+    def start_daemon(self, argv: Sequence[str | Path], name: str) -> HostProcess:
+        """As `popen`, for what belongs to the host itself and outlives `stop_processes`."""
+        return self._start(argv, name, self._system, None, "/")
 
     def stop_processes(self) -> None:
-        """Kill what `popen` started and still runs."""
+        """Kill what `popen` and `run` started and all that came of it, daemons included; containers stay."""
+        self._programs.kill()
         for process in self._processes:
-            process.kill_all()
+            process.wait(10)
         self._processes.clear()
 
     def inner_pids(self) -> dict[int, str]:
@@ -192,16 +194,25 @@ class Host:
         assert self.engine is not None, f"{self.name} has no Engine: the lab was made with engines=False"
         return self.engine
 
-    def _inside(self, argv: Sequence[str], cwd: str | Path = "/") -> list[str]:
+    def _inside(self, argv: Sequence[str], group: Cgroup, cwd: str | Path) -> list[str]:
         if not self.is_up:
             raise CommandFailed(self.name, argv, "the host is down")
-        return joining(self.cgroup.procs, entering(self._init, argv, str(cwd)))
+        return joining(group.procs, entering(self._init, argv, str(cwd)))
+
+    def _start(
+        self, argv: Sequence[str | Path], name: str, group: Cgroup, env: Mapping[str, str] | None, cwd: str | Path
+    ) -> HostProcess:
+        names = [str(part) for part in argv]
+        self._started += 1
+        log = self.directory / "log" / f"{name}-{self._started}"
+        out, err = log.with_suffix(".out"), log.with_suffix(".err")
+        return HostProcess(f"{self.name} {name}", self._inside(names, group, cwd), env or {}, out, err).start()
 
     def _start_init(self) -> None:
         hosts = self.directory.parent / "hosts"
         command = ["unshare", *_NAMESPACES, "sh", str(_INIT), self.name, str(hosts)]
         self._unshare = subprocess.Popen(
-            joining(self.cgroup.procs, command),
+            joining(self._system.procs, command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

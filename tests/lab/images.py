@@ -134,7 +134,7 @@ def _files(files: Mapping[str, Content]) -> bytes:
 
 def _python() -> Path:
     """The interpreter, its libraries and standard library, at the same paths as here; cached by what it is made of."""
-    binary = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
+    binary = Path(sys.executable).resolve()
     stamp = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}-{binary.stat().st_mtime_ns}"
     target = CACHE / f"python-{stamp}.tar"
     if target.exists():

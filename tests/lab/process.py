@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .commands import environment, kill_group
+from .commands import environment
 from .wait import eventually
 
 # Joins the control group named first, then becomes the rest. Never starts anything in a group that is gone.
@@ -89,12 +89,6 @@ class HostProcess:
     def kill(self, deadline: float = 10.0) -> None:
         """SIGKILL to the program alone, as a crash; its own children stay. Returns when it is dead."""
         self.signal(signal.SIGKILL)
-        self.wait(deadline)
-
-    def kill_all(self, deadline: float = 10.0) -> None:
-        """SIGKILL to the program and every process of its group."""
-        assert self._popen is not None, f"{self.name} was not started"
-        kill_group(self._popen.pid)
         self.wait(deadline)
 
     def terminate(self, deadline: float = 10.0) -> int:

@@ -14,16 +14,18 @@ An owner is a process by boot, pid and start time, so that a recycled pid is not
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .cgroups import Cgroup
-from .commands import LabUnavailable, call
+from .commands import CommandFailed, LabUnavailable, call
 from .network import Network, free_numbers
+from .wait import DeadlinePassed
 
 RECORDS = Path("/run/essaim-lab")
 
@@ -85,12 +87,17 @@ def read(number: int) -> Record | None:
 
 
 def sweep() -> list[int]:
-    """Remove every lab whose owner is dead; returns their numbers."""
+    """Remove every lab whose owner is dead; returns their numbers. One that resists is left to the next sweep."""
     swept = []
     for path in sorted(RECORDS.glob("*.json")):
         record = read(int(path.stem))
-        if record and not is_alive(record.owner) and remove(record):
-            swept.append(record.number)
+        if record is None or is_alive(record.owner):
+            continue
+        try:
+            if remove(record):
+                swept.append(record.number)
+        except (OSError, CommandFailed, DeadlinePassed) as error:
+            logging.getLogger(__name__).warning("abandoned lab %d could not be removed: %s", record.number, error)
     return swept
 
 
@@ -111,21 +118,12 @@ def remove(record: Record) -> bool:
 
 
 def _destroy(record: Record) -> None:
-    """Each step is tried, whatever became of those before."""
-    errors: list[Exception] = []
-    steps: list[Callable[[], None]] = [
-        record.cgroup.kill,
-        record.cgroup.remove,
-        Network(record.number).remove,
-        lambda: _remove_files(Path(record.directory)),
-    ]
-    for step in steps:
-        try:
-            step()
-        except Exception as error:  # noqa: BLE001 - collected and raised below
-            errors.append(error)
-    if errors:
-        raise ExceptionGroup(f"lab {record.number} could not be removed completely", errors)
+    """The steps run from the last to the first, each whatever became of those before; the newest error is raised."""
+    with contextlib.ExitStack() as steps:
+        steps.callback(_remove_files, Path(record.directory))
+        steps.callback(Network(record.number).remove)
+        steps.callback(record.cgroup.remove)
+        steps.callback(record.cgroup.kill)
 
 
 def _remove_files(directory: Path) -> None:

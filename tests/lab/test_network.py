@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_containers_published_on_hosts_are_reached_from_hosts_and_test(lab: Lab,
         serve(host, page)
     for target in lab.hosts:
         for source in lab.hosts:
-            eventually(lambda s=source, t=target: reaches(s, t), DEADLINE, f"{source} reaching {target}")  # type: ignore[misc]
+            eventually(partial(reaches, source, target), DEADLINE, f"{source} reaching {target}")
         url = f"http://{target.address}/"
         here = subprocess.run(["curl", "--silent", "--max-time", "5", url], capture_output=True, text=True, check=True)
         assert here.stdout == f"{target.name}\n"
@@ -73,7 +74,7 @@ def test_partition_cuts_the_named_sides_only_until_healed(lab: Lab, page: str) -
     first, second, third = lab.hosts
     for host in lab.hosts:
         serve(host, page)
-        eventually(lambda h=host: reaches(h, h), DEADLINE, f"page of {host}")  # type: ignore[misc]
+        eventually(partial(reaches, host, host), DEADLINE, f"page of {host}")
     lab.partition(first, [second])
     assert not reaches(first, second)
     assert not reaches(second, first)
@@ -83,7 +84,7 @@ def test_partition_cuts_the_named_sides_only_until_healed(lab: Lab, page: str) -
     assert not reaches(first, third)
     lab.heal()
     for source, target in ((first, second), (second, first), (first, third)):
-        eventually(lambda s=source, t=target: reaches(s, t), DEADLINE, f"{source} reaching {target} again")  # type: ignore[misc]
+        eventually(partial(reaches, source, target), DEADLINE, f"{source} reaching {target} again")
 
 
 def test_cut_one_way_loses_only_what_goes_that_way(lab: Lab) -> None:
