@@ -7,7 +7,11 @@ from functools import partial
 
 import pytest
 
-from . import CommandFailed, DeadlinePassed, Host, Lab, busybox_image, eventually
+from tests.lab.commands import CommandFailed
+from tests.lab.host import Host
+from tests.lab.images import busybox_image
+from tests.lab.lab import Lab
+from tests.lab.wait import eventually
 
 pytestmark = pytest.mark.lab
 # Seconds: real processes on a machine that others use too.
@@ -155,8 +159,3 @@ def test_killed_engine_leaves_containers_and_restarts(lab: Lab, page: str) -> No
     assert any(args.startswith("httpd") for args in first.inner_pids().values())
     first.restart_engine()
     assert first.docker("ps", "--all", "--quiet", "--no-trunc") == container
-
-
-def test_eventually_past_its_deadline_says_what_was_seen_last() -> None:
-    with pytest.raises(DeadlinePassed, match=r"a seven: not within 0\.1 s; last seen: 0"):
-        eventually(lambda: 0, 0.1, "a seven", every=0.01)
