@@ -39,7 +39,9 @@ class Lab:
         self.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, Exception):
+            error.add_note(self.report())
         self.stop()
 
     @property

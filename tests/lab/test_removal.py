@@ -111,8 +111,9 @@ def test_exception_in_lab_is_raised_and_nothing_left() -> None:
             claimed.append(registry.read(lab.number) or pytest.fail("no record"))
             raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError) as failure:
         fail()
+    assert any("== h1 10.77." in note for note in failure.value.__notes__)
     assert leftovers(claimed[0].number, Path(claimed[0].directory)) == []
 
 
