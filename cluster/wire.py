@@ -12,6 +12,8 @@ manager answers each with `HeartbeatAck`.
 Pure: data only.
 """
 
+from typing import Protocol
+
 import msgspec
 
 from .node import Node, NodeDescription
@@ -168,3 +170,16 @@ def decode_from_agent(data: bytes) -> FromAgent:
 def decode_to_agent(data: bytes) -> ToAgent:
     """Raises msgspec.DecodeError."""
     return _to_agent.decode(data)
+
+
+class Channel(Protocol):
+    """One session's transport: whole messages, in order. It knows nothing of what they mean."""
+
+    async def send(self, data: bytes) -> None:
+        """Raises OSError when the other side is gone."""
+
+    async def receive(self) -> bytes | None:
+        """The next message, or None once the session has ended (by either side, or by a failure)."""
+
+    async def close(self) -> None:
+        """End the session; may be called more than once, and while others send or receive."""
