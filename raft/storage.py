@@ -59,6 +59,7 @@ class Storage:
         self.snapshots = Snapshots(directory)
         self._last_index: dict[int, int] = {}  # segment number -> highest index of an entry in it
         self._state = HardState()
+        self._mark: tuple[int, int] | None = None  # to be written with the next record
         self._lock = -1
 
     def open(self) -> Recovered:
@@ -71,7 +72,7 @@ class Storage:
             self.close()
             raise InUse(f"{self.directory} is in use by another process. Stop it, or use another directory.") from None
         self.wal.open()
-        replay = _Replay()
+        replay = Replay()
         for record in self.wal.records():
             self._note(record.path, replay.take(record))
         self._state = replay.state
@@ -87,8 +88,8 @@ class Storage:
             self.wal.cut()
             if len(self.wal.segments) > 1:  # each segment stands alone: older ones may be released
                 self.wal.append(_encode(LogRecord(self._state, [])))
-        segment = self.wal.append(_encode(LogRecord(state, entries, mark)))
-        self._state = state
+        segment = self.wal.append(_encode(LogRecord(state, entries, mark or self._mark)))
+        self._state, self._mark = state, None
         if entries:
             self._last_index[segment.number] = max(self._last_index.get(segment.number, 0), entries[-1].index)
 
@@ -120,7 +121,7 @@ class Storage:
         number = int(path.stem, 16)
         self._last_index[number] = max(self._last_index.get(number, 0), last_index)
 
-    def _with_snapshot(self, replay: "_Replay") -> Recovered:
+    def _with_snapshot(self, replay: "Replay") -> Recovered:
         """The newest intact snapshot that the log continues from."""
         damage: Corrupt | None = None
         for path in self.snapshots.paths():
@@ -131,7 +132,10 @@ class Storage:
                 continue
             if replay.base is not None and meta.index < replay.base:
                 break
-            return Recovered(replay.state, meta, data, replay.after(meta))
+            entries = replay.after(meta)
+            if entries is None:  # the crash came between the snapshot and its mark
+                self._mark = (meta.index, meta.term)
+            return Recovered(replay.state, meta, data, entries or [])
         if damage is not None:
             raise damage
         if replay.base:
@@ -139,7 +143,7 @@ class Storage:
         return Recovered(replay.state, entries=replay.entries)
 
 
-class _Replay:
+class Replay:
     """Puts the log together from its records. `base` is the index before the first entry, None with no entry."""
 
     def __init__(self) -> None:
@@ -169,11 +173,11 @@ class _Replay:
         self.entries.extend(record.entries)
         return record.entries[-1].index
 
-    def after(self, meta: SnapshotMeta) -> list[Entry]:
-        """The entries behind a snapshot; none if the log does not contain its last one."""
+    def after(self, meta: SnapshotMeta) -> list[Entry] | None:
+        """The entries behind a snapshot; None if the log does not contain its last one: then the mark is missing."""
         if self.base is None or meta.index == self.base:
             return self.entries
         place = meta.index - self.base
         if place > len(self.entries) or self.entries[place - 1].term != meta.term:
-            return []
+            return None
         return self.entries[place:]

@@ -48,9 +48,13 @@ def test_storage_crash_between_snapshot_and_mark_takes_the_snapshot(tmp_path: Pa
     storage.save(HardState(1, 2, 3), entries(1, 10))
     storage.save_snapshot(SnapshotMeta(500, 7), b"state")
     storage.close()
-    found = reopen(tmp_path)
+    storage = Storage(tmp_path)
+    found = storage.open()
     assert found.snapshot.index == 500
     assert found.entries == []
+    storage.save(HardState(7, 0, 500), entries(501, 502, term=7))
+    storage.close()
+    assert [e.index for e in reopen(tmp_path).entries] == [501, 502]
 
 
 def test_storage_damaged_newest_snapshot_falls_back_to_the_one_before(tmp_path: Path) -> None:
