@@ -51,7 +51,7 @@ class _Held:
 
 
 class ProcessRuntime:
-    """`data_addr` is the node's address that tasks bind; `environment` the daemon's own, of which tasks inherit a few."""
+    """`data_addr`: the node's address, that tasks bind; `environment`: the daemon's own, of which tasks inherit some."""
 
     def __init__(
         self,
