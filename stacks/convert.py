@@ -210,10 +210,11 @@ def _data(node: Node, own: dict[str, Any], document: Document, path: Path, probl
 def resolve(stack: Stack, secrets: Mapping[str, str], configs: Mapping[str, str]) -> Stack:
     """The stack with the ids of its secrets and configs (name to id) in the references. A name that is in neither
     mapping stays without an id: it is created first, or `missing` names it."""
-    return replace(stack, services=[_resolved(spec, secrets, configs) for spec in stack.services])
+    return replace(stack, services=[resolve_service(spec, secrets, configs) for spec in stack.services])
 
 
-def _resolved(spec: ServiceSpec, secrets: Mapping[str, str], configs: Mapping[str, str]) -> ServiceSpec:
+def resolve_service(spec: ServiceSpec, secrets: Mapping[str, str], configs: Mapping[str, str]) -> ServiceSpec:
+    """`resolve` for one service."""
     task = spec.task_template
     container = task.container_spec if task is not None else None
     if task is None or container is None or not (container.secrets or container.configs):

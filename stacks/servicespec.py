@@ -30,13 +30,15 @@ from essaim.cluster.service import (
 
 from .containerspec import container_spec, object_name
 from .units import parse_cpus
-from .values import IMAGE_LABEL, NAMESPACE_LABEL, labels, texts, value
+from .values import DEPENDS_LABEL, IMAGE_LABEL, NAMESPACE_LABEL, labels, texts, value
 
 
 def service_spec(name: str, service: dict[str, Any], file: dict[str, Any], namespace: str) -> ServiceSpec:
     """`file` is the whole file in plain canonical data. Raises ValueError with a message for the user."""
     deploy = service.get("deploy") or {}
     own = {NAMESPACE_LABEL: namespace, IMAGE_LABEL: service["image"]}
+    if service.get("depends_on"):
+        own[DEPENDS_LABEL] = ",".join(f"{namespace}_{needed}" for needed in service["depends_on"])
     return ServiceSpec(
         name=f"{namespace}_{name}",
         labels=labels(deploy.get("labels"), **own),

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 NAMESPACE_LABEL = "com.docker.stack.namespace"
+DEPENDS_LABEL = "com.essaim.stack.depends_on"
+"""Full names of the services that a service depends on, separated by commas; removal goes by it."""
 IMAGE_LABEL = "com.docker.stack.image"
 
 REFERENCE = re.compile(
