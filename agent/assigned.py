@@ -26,6 +26,7 @@ class Assigned:
         self.tasks: dict[str, Task] = {}
         self.secrets: dict[str, Secret] = {}
         self.configs: dict[str, Config] = {}
+        self.registry_auth: dict[str, str] = {}
 
     def apply(self, message: Assignments) -> Difference:
         """A full message forgets what it does not name; any other adds, changes, and forgets what it names."""
@@ -33,9 +34,10 @@ class Assigned:
         if message.full:
             kept = {task.id for task in message.tasks}
             forget += [task_id for task_id in self.tasks if task_id not in kept and task_id not in forget]
-            self.secrets, self.configs = {}, {}
+            self.secrets, self.configs, self.registry_auth = {}, {}, {}
         self.secrets |= {secret.id: secret for secret in message.secrets}
         self.configs |= {config.id: config for config in message.configs}
+        self.registry_auth |= message.registry_auth
         for task_id in forget:
             self.tasks.pop(task_id, None)
         self.tasks |= {task.id: task for task in message.tasks}
@@ -51,6 +53,7 @@ class Assigned:
             node,
             {i: self.secrets[i] for i in secret_ids if i in self.secrets},
             {i: self.configs[i] for i in config_ids if i in self.configs},
+            self.registry_auth.get(task.service_id or "", ""),
         )
 
     def _drop_unused(self) -> None:
@@ -60,6 +63,8 @@ class Assigned:
         configs = {i for _, ids in used for i in ids}
         self.secrets = {i: secret for i, secret in self.secrets.items() if i in secrets}
         self.configs = {i: config for i, config in self.configs.items() if i in configs}
+        services = {task.service_id for task in self.tasks.values()}
+        self.registry_auth = {i: auth for i, auth in self.registry_auth.items() if i in services}
 
 
 def _references(task: Task) -> tuple[list[str], list[str]]:

@@ -82,12 +82,16 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A task with the secrets and configs (by id) that it uses, and the node it runs on."""
+    """A task with the secrets and configs (by id) that it uses, and the node it runs on.
+
+    `registry_auth` is for pulling its image, as an Engine takes it in X-Registry-Auth.
+    """
 
     task: Task
     node: Node
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     configs: Mapping[str, Config] = field(default_factory=dict)
+    registry_auth: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +110,11 @@ class Runtime(Protocol):
     async def recover(self, node_id: str) -> dict[str, View]:
         """Take charge again of what this node ran before; the view of each task by id. Raises RuntimeUnavailable."""
 
-    async def prepare(self, work: Work) -> None:
-        """Make everything ready to start (image, container, files). Raises Rejected, RuntimeUnavailable."""
+    async def prepare(self, work: Work) -> list[str]:
+        """Make everything ready to start (image, container, files); what of the specification is left out, and why.
+
+        Raises Rejected, RuntimeUnavailable.
+        """
 
     async def start(self, task_id: str) -> None:
         """Raises StartFailed, RuntimeUnavailable."""

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -19,6 +20,8 @@ from essaim.cluster.wire import TaskReport
 
 from .lifecycle import LOST, MESSAGES, UNHEALTHY, Event, Intent, Step, follow, intent_of, judge, next_step, resume
 from .runtime import Phase, Rejected, Runtime, RuntimeUnavailable, StartFailed, UnknownTask, View, Work
+
+Answer = TypeVar("Answer")
 
 RETRY_FIRST = 0.25
 RETRY_MOST = 10.0
@@ -48,6 +51,7 @@ class TaskManager:
         self._known = work.task.state
         self._state = resume(self._known, found)
         self._view = found
+        self._left_out: list[str] = []
         self._intent = intent_of(work.task.desired)
         self._forget = False
         self._changed = asyncio.Event()
@@ -152,7 +156,7 @@ class TaskManager:
 
     async def _prepare(self) -> tuple[Event, str]:
         try:
-            await self._insist(lambda: self._around.runtime.prepare(self.work))
+            self._left_out = await self._insist(lambda: self._around.runtime.prepare(self.work))
         except (Rejected, StartFailed) as problem:
             return Event.REJECTED, str(problem)
         return Event.PREPARED, ""
@@ -192,7 +196,7 @@ class TaskManager:
                     self._view = view
                     break
 
-    async def _insist(self, call: Callable[[], Awaitable[None]]) -> None:
+    async def _insist(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
         """Call until the runtime answers; what it answers (also an error) stands."""
         pause = RETRY_FIRST
         while True:
@@ -215,6 +219,8 @@ class TaskManager:
 
     def _report(self, message: str, error: str) -> None:
         view = self._view
+        if self._left_out and self._state is TaskState.RUNNING:
+            message = f"{message}; left out: {', '.join(self._left_out)}"
         status = TaskStatus(
             timestamp=self._around.now(),
             state=self._state.label,

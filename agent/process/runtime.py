@@ -23,6 +23,7 @@ from essaim.agent import whoami
 from essaim.agent.host import host_description
 from essaim.agent.payloads import payloads
 from essaim.agent.runtime import Health, LogLine, Phase, Rejected, StartFailed, UnknownTask, View, Work
+from essaim.agent.unfinished import Unfinished
 from essaim.agent.views import Views
 from essaim.cluster.node import EngineDescription, NodeDescription
 from essaim.cluster.wire import LogRequest
@@ -51,7 +52,7 @@ class _Held:
 
 
 class ProcessRuntime:
-    """`data_addr`: the node's address, that tasks bind; `environment`: the daemon's own, of which tasks inherit some."""
+    """`data_addr`: the address that tasks bind; `environment`: the daemon's own, of which tasks inherit a little."""
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class ProcessRuntime:
         self._log = log
         self._ports = PortPool(chance)
         self._views = Views()
+        self._unfinished = Unfinished()
         self._held: dict[str, _Held] = {}
 
     # Runtime
@@ -95,42 +97,24 @@ class ProcessRuntime:
             await self._take_up(one)
         return {plan.task_id: view for plan in plans if (view := self._views.get(plan.task_id))}
 
-    async def prepare(self, work: Work) -> None:
+    async def prepare(self, work: Work) -> list[str]:
         task_id = work.task.id
         if task_id in self._held:
-            return
-        plan = await self._plan(work)
-        try:
-            await asyncio.to_thread(self._dirs.write, plan, payloads(work))
-        except (OSError, Rejected) as error:
-            await asyncio.to_thread(self._dirs.erase, plan.node_id, task_id)
-            self._ports.release(task_id)
-            raise Rejected(f"the task's files could not be made: {error}") from error
-        self._held[task_id] = _Held(plan)
-        self._views.put(task_id, View(Phase.CREATED))
-        if plan.ignored:
-            self._log.warning(
-                "a process cannot have this; it is left out", task=plan.name, keys=", ".join(plan.ignored)
-            )
+            return _left_out(self._held[task_id].plan)
+        return await self._unfinished.carry(task_id, self._write(work))
 
     async def start(self, task_id: str) -> None:
         one = self._one(task_id)
         view = self._views.get(task_id)
         if view is None or view.phase is not Phase.CREATED:
             return
-        # Not cancelled half-way: a supervisor that nobody knows would be started.
-        shim, answer = await asyncio.shield(asyncio.to_thread(spawn_shim, self._dirs.of(task_id)))
-        one.shim = shim
-        if answer != "ok":
-            await asyncio.to_thread(shim.wait)
-            self._views.put(task_id, View(Phase.EXITED, exit_code=127, error=answer))
-            raise StartFailed(answer)
-        await self._take_up(one)
+        await self._unfinished.carry(task_id, self._spawn(one))
 
     def watch(self, task_id: str) -> AsyncGenerator[View, None]:
         return self._views.watch(task_id)
 
     async def stop(self, task_id: str) -> None:
+        await self._unfinished.settled(task_id)
         one, view = self._held.get(task_id), self._views.get(task_id)
         if one is None or view is None or view.phase is not Phase.RUNNING or one.ids is None:
             return
@@ -142,6 +126,7 @@ class ProcessRuntime:
             await self._kill(one)
 
     async def remove(self, task_id: str) -> None:
+        await self._unfinished.settled(task_id)
         one = self._held.get(task_id)
         if one is None:
             return
@@ -165,12 +150,36 @@ class ProcessRuntime:
                 yield line
 
     async def close(self) -> None:
+        await self._unfinished.close()
         followers = [one.follower for one in self._held.values() if one.follower is not None]
         for follower in followers:
             follower.cancel()
         await asyncio.gather(*followers, return_exceptions=True)
 
     # One task
+
+    async def _write(self, work: Work) -> list[str]:
+        task_id = work.task.id
+        plan = await self._plan(work)
+        try:
+            await asyncio.to_thread(self._dirs.write, plan, payloads(work))
+        except (OSError, Rejected) as error:
+            await asyncio.to_thread(self._dirs.erase, plan.node_id, task_id)
+            self._ports.release(task_id)
+            raise Rejected(f"the task's files could not be made: {error}") from error
+        self._held[task_id] = _Held(plan)
+        self._views.put(task_id, View(Phase.CREATED))
+        return _left_out(plan)
+
+    async def _spawn(self, one: _Held) -> None:
+        task_id = one.plan.task_id
+        shim, answer = await asyncio.to_thread(spawn_shim, self._dirs.of(task_id))
+        one.shim = shim
+        if answer != "ok":
+            await asyncio.to_thread(shim.wait)
+            self._views.put(task_id, View(Phase.EXITED, exit_code=127, error=answer))
+            raise StartFailed(answer)
+        await self._take_up(one)
 
     def _one(self, task_id: str) -> _Held:
         try:
@@ -276,3 +285,7 @@ class ProcessRuntime:
         await asyncio.to_thread(kill_all_of, one.plan.task_id, one.ids)
         if one.follower is not None:
             await asyncio.wait([one.follower])
+
+
+def _left_out(plan: ProcessPlan) -> list[str]:
+    return [f"{key} has no meaning for a plain process" for key in plan.ignored]

@@ -159,6 +159,7 @@ class FakeRuntime:
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
     running: View = field(default_factory=lambda: View(Phase.RUNNING, pid=7))
     lines: list[LogLine] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     async def _call(self, name: str, task_id: str) -> None:
         self.calls.append(f"{name} {task_id}")
@@ -175,9 +176,10 @@ class FakeRuntime:
             self.views.put(task_id, view)
         return dict(self.found)
 
-    async def prepare(self, work: Work) -> None:
+    async def prepare(self, work: Work) -> list[str]:
         await self._call("prepare", work.task.id)
         self.views.put(work.task.id, View(Phase.CREATED))
+        return self.left_out
 
     async def start(self, task_id: str) -> None:
         await self._call("start", task_id)
