@@ -1,8 +1,8 @@
 """The chunked coding, followed while its bytes pass by (RFC 9112, 7.1).
 
-The bytes themselves are forwarded as they are, so the reader is as strict as the strictest backend could be: sizes
-in hexadecimal without sign or blank, CRLF and nothing else at line ends, bounded extensions and trailers. A message that breaks
-a rule is refused before the offending bytes are forwarded.
+The bytes themselves are forwarded as they are, so the reader is as strict as the strictest backend could be: sizes in
+hexadecimal without sign or blank, CRLF and nothing else at line ends, bounded extensions and trailers. A message that
+breaks a rule is refused, and nothing after the broken rule is forwarded.
 
 Pure: bytes in, positions out.
 """
