@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from .engine_options import EngineOptions
 from .shape import Shape
 
 NANOSECONDS = 1_000_000_000
@@ -128,7 +129,8 @@ class Ulimit(Shape):
 
 
 class ContainerSpec(Shape):
-    """Durations in nanoseconds. Field order is the order in which an Engine echoes them."""
+    """Durations in nanoseconds. Field order is the order in which an Engine echoes them; `engine_options` is essaim's
+    own, and what ContainerSpec lacks."""
 
     image: str | None = None
     labels: dict[str, str] | None = None
@@ -158,6 +160,7 @@ class ContainerSpec(Shape):
     capability_drop: list[str] | None = None
     ulimits: list[Ulimit] | None = None
     oom_score_adj: int | None = None
+    engine_options: EngineOptions | None = None
 
 
 DEFAULT_STOP_GRACE_PERIOD = 10 * NANOSECONDS

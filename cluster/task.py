@@ -85,10 +85,24 @@ class NetworkAttachment(Shape):
     addresses: list[str] | None = None
 
 
+class RestartRecord(Shape):
+    """What the restart policy needs to know of a slot's past, handed from each task to its replacement.
+
+    `count`: restarts since the service's last change; `recent`: when the last ones were (kept only for a policy with a
+    window); `streak`: ends in a row that came soon after the start.
+    """
+
+    count: int = 0
+    streak: int = 0
+    recent: list[datetime] | None = None
+
+
 class Task(StoredObject, kw_only=True):
     """`slot` is set for replicated services, 0 or None for global ones. `spec_version` is the service's
     `spec_version` that the task was made from. `desired_state` is a TaskState label: ready (start-first and delayed
     restarts), running, complete (jobs), shutdown, or remove. `start_after` delays the start of a restarted task.
+    `running_since` is when it was first reported running; the store sets it.
+    `generation` counts the tasks of a slot, so that their order needs no clock.
     """
 
     name: str | None = None
@@ -108,6 +122,9 @@ class Task(StoredObject, kw_only=True):
     endpoints: list[TaskEndpoint] | None = None
     start_after: datetime | None = None
     service_labels: dict[str, str] | None = None
+    running_since: datetime | None = None
+    restarts: RestartRecord | None = None
+    generation: int | None = None
 
     @property
     def state(self) -> TaskState:

@@ -12,6 +12,8 @@ manager answers each with `HeartbeatAck`.
 Pure: data only.
 """
 
+from typing import Protocol
+
 import msgspec
 
 from .node import Node, NodeDescription
@@ -115,7 +117,8 @@ class NodeChanged(msgspec.Struct, tag="node", frozen=True):
 class Assignments(msgspec.Struct, tag="assign", frozen=True):
     """Tasks (new or changed) with what they use. `removed` are ids of tasks to forget, once stopped.
 
-    `full`: tasks, secrets and configs are all there are, whatever was sent before.
+    `full`: tasks, secrets and configs are all there are, whatever was sent before. `registry_auth`: by service id,
+    what an Engine takes as X-Registry-Auth to pull the service's image; never shown to anybody.
     """
 
     full: bool
@@ -123,6 +126,7 @@ class Assignments(msgspec.Struct, tag="assign", frozen=True):
     removed: list[str] = []
     secrets: list[Secret] = []
     configs: list[Config] = []
+    registry_auth: dict[str, str] = {}
 
 
 class Routes(msgspec.Struct, tag="routes", frozen=True):
@@ -168,3 +172,16 @@ def decode_from_agent(data: bytes) -> FromAgent:
 def decode_to_agent(data: bytes) -> ToAgent:
     """Raises msgspec.DecodeError."""
     return _to_agent.decode(data)
+
+
+class Channel(Protocol):
+    """One session's transport: whole messages, in order. It knows nothing of what they mean."""
+
+    async def send(self, data: bytes) -> None:
+        """Raises OSError when the other side is gone."""
+
+    async def receive(self) -> bytes | None:
+        """The next message, or None once the session has ended (by either side, or by a failure)."""
+
+    async def close(self) -> None:
+        """End the session; may be called more than once, and while others send or receive."""
