@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from aiohttp import web
+
 from essaim.cluster.ids import Chance
 from essaim.cluster.routes import RouteTable
 

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
-from essaim.cluster.errors import InvalidArgument
 from msgspec import inspect
+
+from essaim.cluster.errors import InvalidArgument
 
 T = TypeVar("T")
 

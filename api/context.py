@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from aiohttp import web
+
 from essaim.cluster.changes import Change
 from essaim.cluster.errors import AlreadyExists, ClusterError, OutOfSequence, Unavailable
 from essaim.cluster.ids import Chance
@@ -51,6 +52,11 @@ class Api:
         if self.node.swarm_state == "locked":
             return swarm_rules.LOCKED
         return swarm_rules.NOT_IN_SWARM if self.node.swarm_state == "inactive" else swarm_rules.WORKER
+
+    def follow_store(self) -> None:
+        """Events come from the store of the moment: the node may have become a manager, or ceased to be one."""
+        manager = self.node.manager
+        self.hub.follow(manager.store if manager else None)
 
     @property
     def store(self) -> Store:

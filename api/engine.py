@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import web
+
 from essaim.cluster.errors import NotYet
 
 from . import hijack, versions

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+
 from essaim.cluster.errors import ClusterError
 from essaim.cluster.shape import to_json
 
@@ -24,9 +25,10 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """No traceback reaches a client: what is not an error in known words is logged and answered with 500."""
     try:
         version_of(request)
-        api = api_of(request)
-        api.hub.follow(api.node.manager.store if api.node.manager else None)
-        return await handler(request)
+        api_of(request).follow_store()
+        response = await handler(request)
+        api_of(request).follow_store()
+        return response
     except ClusterError as error:
         return error_reply(error.status, str(error))
     except web.HTTPException as error:

@@ -6,6 +6,7 @@ Pure: data only.
 from typing import Any
 
 import msgspec
+
 from essaim.cluster.routes import RouteTable
 from essaim.cluster.shape import Shape
 

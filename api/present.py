@@ -11,13 +11,14 @@ Pure: objects in, objects out.
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
+
 from essaim.cluster.node import ManagerStatus, Node
 from essaim.cluster.objects import Config, Secret
 from essaim.cluster.service import Endpoint, EndpointSpec, Service, ServiceStatus
 from essaim.cluster.shape import to_json
 from essaim.cluster.swarm import Cluster
 from essaim.cluster.task import PortStatus, Task
-from msgspec.structs import replace
 
 from . import versions
 from .control.normalise import with_defaults

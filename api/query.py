@@ -6,6 +6,7 @@ Pure: text in, values out.
 from collections.abc import Collection, Mapping
 
 import msgspec
+
 from essaim.cluster.errors import InvalidArgument
 
 TRUE = {"1", "true", "yes", "on", "y", "t"}

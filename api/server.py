@@ -7,6 +7,7 @@ import ssl
 from pathlib import Path
 
 from aiohttp import web
+
 from essaim.cluster.errors import InvalidArgument
 
 KEEP_ALIVE_SECONDS = 75.0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import httptools
+
 from essaim.cluster.errors import ClusterError
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]

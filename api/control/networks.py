@@ -7,6 +7,7 @@ import ipaddress
 from typing import Any
 
 import msgspec
+
 from essaim.cluster.changes import Change, Delete, put
 from essaim.cluster.errors import AlreadyExists, FailedPrecondition, Forbidden, InvalidArgument
 from essaim.cluster.ids import Chance, new_id
@@ -143,8 +144,8 @@ def _config(config: dict[str, Any], taken: list[Any]) -> dict[str, Any]:
 
 def _parse(text: Any) -> Any:
     try:
-        return ipaddress.ip_network(text, strict=False)
-    except (ValueError, TypeError) as error:
+        return ipaddress.ip_network(str(text), strict=False)
+    except ValueError as error:
         raise InvalidArgument(f"invalid subnet {text!r}: {error}") from error
 
 

@@ -8,11 +8,12 @@ Pure: the store and a request in, changes or an error in Docker's words out.
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec.structs import replace
+
 from essaim.cluster.changes import Change, put
 from essaim.cluster.errors import InvalidArgument, OutOfSequence
 from essaim.cluster.node import NodeSpec
 from essaim.cluster.store import Store
-from msgspec.structs import replace
 
 from . import lookup
 from .errors import precondition

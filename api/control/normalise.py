@@ -7,6 +7,8 @@ With `insertDefaults`: the stop grace period, the restart policy and both update
 Pure: specifications in, specifications out.
 """
 
+from msgspec.structs import replace
+
 from essaim.cluster.container import DEFAULT_STOP_GRACE_PERIOD, NANOSECONDS, ContainerSpec, Mount
 from essaim.cluster.service import (
     EndpointSpec,
@@ -18,7 +20,6 @@ from essaim.cluster.service import (
     TaskSpec,
     UpdateConfig,
 )
-from msgspec.structs import replace
 
 MONITOR = 5 * NANOSECONDS
 RESTART_DELAY = 5 * NANOSECONDS

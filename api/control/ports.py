@@ -8,10 +8,11 @@ Pure: the store in, ports or an error out.
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from essaim.cluster.errors import FailedPrecondition
 from essaim.cluster.service import Endpoint, PortConfig, Service, ServiceSpec
 from essaim.cluster.store import Store
-from msgspec.structs import replace
 
 from .errors import invalid
 

@@ -5,11 +5,12 @@ Pure: the store in, a resolved specification or an error out.
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from essaim.cluster.container import ConfigReference, ContainerSpec, SecretReference
 from essaim.cluster.errors import ClusterError, InvalidArgument, NotFound
 from essaim.cluster.service import NetworkAttachmentConfig, ServiceSpec, TaskSpec
 from essaim.cluster.store import Store
-from msgspec.structs import replace
 
 from . import lookup
 from .errors import invalid

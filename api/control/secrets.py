@@ -3,13 +3,14 @@
 Pure: the store and a request in, changes and a result out, or ClusterError in Docker's words.
 """
 
+from msgspec.structs import replace
+
 from essaim.cluster.changes import Change, Delete, put
 from essaim.cluster.errors import OutOfSequence
 from essaim.cluster.ids import Chance, new_id
 from essaim.cluster.objects import Secret, SecretSpec
 from essaim.cluster.store import Store
 from essaim.secrets import objects
-from msgspec.structs import replace
 
 from . import lookup, references
 from .errors import exists, invalid

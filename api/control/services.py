@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
+
 from essaim.cluster.changes import Change, Delete, Expect, put
 from essaim.cluster.errors import OutOfSequence
 from essaim.cluster.ids import Chance, new_id
@@ -25,7 +27,6 @@ from essaim.cluster.service import (
 )
 from essaim.cluster.shape import Version
 from essaim.cluster.store import Store
-from msgspec.structs import replace
 
 from . import lookup, ports, references, validate
 from .errors import exists, precondition, unimplemented

@@ -7,7 +7,8 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
+
 from essaim.cluster.changes import Change, put
 from essaim.cluster.errors import FailedPrecondition, InvalidArgument, NotYet, OutOfSequence, Unavailable
 from essaim.cluster.ids import Chance
@@ -15,7 +16,6 @@ from essaim.cluster.shape import Shape
 from essaim.cluster.store import Store
 from essaim.cluster.swarm import Cluster, JoinTokens, SwarmSpec
 from essaim.secrets import tokens
-from msgspec.structs import replace
 
 NOT_IN_SWARM = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
@@ -36,6 +36,10 @@ RESTORE = (
     "The only way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. "
     "Use `--force` to suppress this message."
 )
+ZERO_IS_ABSENT = {
+    "election_tick", "heartbeat_period", "heartbeat_tick", "labels", "log_entries_for_slow_followers",
+    "node_cert_expiry", "snapshot_interval",
+}  # fmt: skip
 MIN_NODE_CERT_EXPIRY = 3600 * 10**9
 
 
@@ -71,7 +75,7 @@ def current(store: Store) -> Cluster:
 
 
 def merge(old: SwarmSpec, new: SwarmSpec) -> SwarmSpec:
-    """`old` with what `new` says, part by part: clients send partial bodies, even `{}`."""
+    """`old` with what `new` says, part by part: clients send partial bodies, even `{}`, and zeros for "as it is"."""
     merged: SwarmSpec = _merge(old, new)
     return replace(merged, name=old.name)
 
@@ -79,8 +83,8 @@ def merge(old: SwarmSpec, new: SwarmSpec) -> SwarmSpec:
 def _merge(old: Any, new: Any) -> Any:
     if not isinstance(old, Shape) or not isinstance(new, Shape) or type(old) is not type(new):
         return old if new is None else new
-    fields = [field.name for field in msgspec.structs.fields(type(old))]
-    return replace(old, **{name: _merge(getattr(old, name), getattr(new, name)) for name in fields})
+    said = {name: _merge(getattr(old, name), getattr(new, name)) for name in new.__struct_fields__}
+    return replace(old, **{name: value for name, value in said.items() if value or name not in ZERO_IS_ABSENT})
 
 
 def _check(spec: SwarmSpec) -> None:

@@ -1,6 +1,7 @@
 """/configs: create, list, inspect, relabel, remove."""
 
 from aiohttp import web
+
 from essaim.api import present, query
 from essaim.api.context import api_of, json_reply, read_json, version_of
 from essaim.api.control import configs, listing, lookup

@@ -4,11 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from aiohttp import web
+
 from essaim.api import engine, query
 from essaim.api.context import Api, api_of
-from essaim.api.events import FILTERS, Follower, matches
+from essaim.api.events import FILTERS, Follower, Message, matches
 from essaim.api.routing import Route
 from essaim.api.upstream import EngineUnavailable, Exchange
+
+LOOK_SECONDS = 5.0
 
 
 async def events(request: web.Request) -> web.StreamResponse:
@@ -26,7 +29,7 @@ async def events(request: web.Request) -> web.StreamResponse:
         limit = until - api.now().timestamp() if until else None
         async with asyncio.TaskGroup() as group:
             local = group.create_task(_pass_local(api, request, response, filters))
-            await _follow(response, follower, filters, limit)
+            await _follow(api, response, follower, filters, limit)
             local.cancel()
     finally:
         api.hub.unsubscribe(follower)
@@ -35,15 +38,25 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 
 async def _follow(
-    response: web.StreamResponse, follower: Follower, filters: query.Filters, limit: float | None
+    api: Api, response: web.StreamResponse, follower: Follower, filters: query.Filters, limit: float | None
 ) -> None:
     try:
         async with asyncio.timeout(limit if limit is None else max(limit, 0)):
-            while batch := await follower.next():
+            while (batch := await _next(api, follower)) or not follower.lost:
                 if data := b"".join(m.data for m in batch if matches(m, filters)):
                     await response.write(data)
     except TimeoutError:
         return
+
+
+async def _next(api: Api, follower: Follower) -> list[Message]:
+    """The next events; empty from time to time, after a look whether the node has become a manager meanwhile."""
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            return await follower.next()
+    except TimeoutError:
+        api.follow_store()
+        return []
 
 
 async def _pass_local(api: Api, request: web.Request, response: web.StreamResponse, filters: query.Filters) -> None:

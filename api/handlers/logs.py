@@ -8,6 +8,7 @@ import struct
 from typing import Any
 
 from aiohttp import web
+
 from essaim.api import query
 from essaim.api.context import Api, api_of
 from essaim.api.control import lookup

@@ -2,6 +2,7 @@
 
 import msgspec
 from aiohttp import web
+
 from essaim.api import query
 from essaim.api.context import api_of, json_reply
 from essaim.api.control.errors import missing

@@ -3,6 +3,7 @@
 from typing import Any
 
 from aiohttp import web
+
 from essaim.api import bodies, engine, query, versions
 from essaim.api.context import Api, api_of, json_reply, read_body, version_of
 from essaim.api.control import lookup, networks

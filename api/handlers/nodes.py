@@ -1,6 +1,7 @@
 """/nodes: list, inspect, update (with promotion and demotion), remove."""
 
 from aiohttp import web
+
 from essaim.api import bodies, present, query
 from essaim.api.context import api_of, json_reply, read_body, version_of
 from essaim.api.control import listing, lookup, nodes

@@ -1,6 +1,7 @@
 """Everything that the cluster has no part in: containers, images, volumes, exec, build and so on, at the Engine."""
 
 from aiohttp import web
+
 from essaim.api import engine
 
 FAMILIES = {

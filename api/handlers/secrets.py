@@ -1,6 +1,7 @@
 """/secrets: create, list, inspect, relabel, remove. A secret's data goes in and never comes out."""
 
 from aiohttp import web
+
 from essaim.api import present, query
 from essaim.api.context import api_of, json_reply, read_json, version_of
 from essaim.api.control import listing, lookup, secrets

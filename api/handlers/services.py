@@ -1,6 +1,7 @@
 """/services: create, list, inspect, update, roll back, remove (logs are in `logs.py`)."""
 
 from aiohttp import web
+
 from essaim.api import present, query
 from essaim.api.context import api_of, json_reply, read_json, version_of
 from essaim.api.control import listing, lookup, services, tasks

@@ -3,6 +3,7 @@
 from typing import Any
 
 from aiohttp import web
+
 from essaim.api import bodies, present, query
 from essaim.api.context import Api, api_of, json_reply, read_body, read_json, version_of
 from essaim.api.control import networks, swarm
@@ -67,6 +68,7 @@ async def init_swarm(request: web.Request) -> web.Response:
             spec=swarm.merge(default_spec(), spec),
         )
     )
+    api.follow_store()
     await api.commit(lambda store: (networks.ensure_ingress(store, chance=api.chance), None))
     return json_reply(to_json(node_id) + b"\n")
 

@@ -5,6 +5,7 @@ from importlib import metadata
 from typing import Any
 
 from aiohttp import web
+
 from essaim.api import engine, present, versions
 from essaim.api.context import Api, api_of, json_reply
 from essaim.api.routing import Route

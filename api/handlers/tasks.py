@@ -1,6 +1,7 @@
 """/tasks: list and inspect (logs are in `logs.py`)."""
 
 from aiohttp import web
+
 from essaim.api import present, query
 from essaim.api.context import api_of, json_reply, version_of
 from essaim.api.control import lookup, tasks
