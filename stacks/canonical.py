@@ -179,7 +179,19 @@ def build_section(node: Node, path: Path, problems: Problems) -> Node:
 
 
 def logging(node: Node, path: Path, problems: Problems) -> Node:
-    return record({"options": mapping})(node, path, problems)
+    return record({"options": options})(node, path, problems)
+
+
+def options(node: Node, path: Path, problems: Problems) -> Node:
+    """A driver's options: one without a value is empty."""
+    found = mapping(node, path, problems)
+    return found.like({key: child if child.value is not None else child.like("") for key, child in found.value.items()})
+
+
+def plain_size(node: Node, path: Path, problems: Problems) -> Node:
+    """A size that prints as a number of bytes."""
+    found = size(node, path, problems)
+    return found if found.value is None else found.like(int(found.value))
 
 
 SERVICE: dict[str, Transform] = {
@@ -297,6 +309,16 @@ class Canonical:
             found.append(entry)
         return node.like(found)
 
+    def security_options(self, node: Node, path: Path, problems: Problems) -> Node:
+        """`seccomp=FILE` names a file beside the stack file."""
+        found = []
+        for item in texts(node, path, problems).value:
+            name, separator, rest = str(item.value).partition("=" if "=" in str(item.value) else ":")
+            if name == "seccomp" and separator and rest != "unconfined" and not rest.startswith("{"):
+                item = item.like(f"seccomp={absolute(self.base, rest)}")
+            found.append(item)
+        return node.like(found)
+
     def source(self, node: Node) -> Node:
         """A bind mount's source. Paths of Windows and of templates stay as they are."""
         source = str(node.value)
@@ -310,7 +332,7 @@ class Canonical:
                 "read_only": boolean,
                 "bind": record({"create_host_path": boolean, "propagation": one_of(*volumes.PROPAGATION)}),
                 "volume": record({"nocopy": boolean, "labels": mapping}),
-                "tmpfs": record({"size": size, "mode": octal}),
+                "tmpfs": record({"size": plain_size, "mode": octal}),
             }
         )
         found = form(node, path, problems)
@@ -326,6 +348,7 @@ class Canonical:
     @cached_property
     def service(self) -> Transform:
         own: dict[str, Transform] = {
+            "security_opt": self.security_options,
             "env_file": self.env_files,
             "label_file": self.label_files,
             "volumes": self.volumes,
@@ -345,7 +368,7 @@ class Canonical:
         flags: dict[str, Transform] = dict.fromkeys(
             ("internal", "attachable", "enable_ipv4", "enable_ipv6", "ingress"), boolean
         )
-        common: dict[str, Transform] = {"labels": mapping, "driver_opts": mapping, "name": text}
+        common: dict[str, Transform] = {"labels": mapping, "driver_opts": options, "name": text}
         data = common | {"file": self.path}
         return record(
             {

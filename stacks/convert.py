@@ -63,6 +63,8 @@ def convert(document: Document, namespace: str) -> Stack:
         for kind in ("networks", "volumes", "secrets", "configs")
     }
     services = {name: plain(node) for name, node in document.services.items()}
+    for name, service in services.items():
+        _read_seccomp(service, document, name, problems)
     specs = [_service(name, services[name], document, file, namespace, problems) for name in start_order(services)]
     secrets = [_data_spec("secrets", name, document, namespace, problems) for name in _own(file["secrets"])]
     configs = [_data_spec("configs", name, document, namespace, problems) for name in _own(file["configs"])]
@@ -98,6 +100,19 @@ def _service(
         node = document.services[name]
         problems.add(node.key_place or node.place, ((None, "services"), name), str(error))
         return None
+
+
+def _read_seccomp(service: dict[str, Any], document: Document, name: str, problems: Problems) -> None:
+    """Put the profile's text where its path stood: the Engine that applies it may be another machine's."""
+    for index, option in enumerate(service.get("security_opt") or ()):
+        key, _, path = option.partition("=")
+        if key != "seccomp" or not path.startswith("/"):
+            continue
+        try:
+            service["security_opt"][index] = f"seccomp={document.files.read(FilePath(path)).decode()}"
+        except (OSError, UnicodeDecodeError) as error:
+            place = document.services[name].value["security_opt"].place
+            problems.add(place, (((None, "services"), name), "security_opt"), f"cannot read {path}: {error}")
 
 
 def _own(objects: dict[str, Any]) -> list[str]:

@@ -65,6 +65,8 @@ def load(
             profiles = [name.strip() for name in environment.get("COMPOSE_PROFILES", "").split(",") if name.strip()]
         document = _document(tree, environment, set(profiles), reading)
         check_references(document, reading.problems)
+        if (models := tree.get("models")) is not None:
+            reading.problems.add(models.place, (None, "models"), "is not supported: no model runner exists here")
         reading.problems.stop_if_any()
     except RecursionError:
         name = sources[0].name if sources else "-"
@@ -77,7 +79,9 @@ def _document(tree: Node, environment: Mapping[str, str], profiles: set[str], re
         found = tree.get(name)
         if found is None:
             return {}
-        return {key: node if node.value is not None else node.like({}) for key, node in found.value.items()}
+        return {
+            key: _named(key, node if node.value is not None else node.like({})) for key, node in found.value.items()
+        }
 
     services = section("services")
     enabled = {name: node for name, node in services.items() if _enabled(node, profiles)}
@@ -97,6 +101,14 @@ def _document(tree: Node, environment: Mapping[str, str], profiles: set[str], re
         environment=environment,
         files=reading.files,
     )
+
+
+def _named(key: str, node: Node) -> Node:
+    """An external object without a name of its own has its key's."""
+    external = node.get("external")
+    if external is None or external.value is not True or node.get("name") is not None:
+        return node
+    return node.like(node.value | {"name": external.like(key)})
 
 
 def _enabled(service: Node, profiles: set[str]) -> bool:

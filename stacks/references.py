@@ -26,8 +26,7 @@ def check_references(document: "Document", problems: Problems) -> None:
             place = service.key_place or service.place
             problems.add(place, path, f'"{name}" is not a valid name: letters, digits, - _ . inside, at most 63')
         _check_service(document, service, path, problems)
-    for name in document.services:
-        _check_circle(document, name, problems)
+    _check_circles(document.services, problems)
     for kind in ("secrets", "configs"):
         for name, node in getattr(document, kind).items():
             _check_data(kind, node, ((None, kind), name), problems)
@@ -63,24 +62,28 @@ def _entries(node: Node | None) -> list[Node]:
     return node.value if node is not None else []
 
 
-def _check_circle(document: "Document", start: str, problems: Problems) -> None:
-    """Report a circle once: at the service in it that stands first in the file."""
-    parents: dict[str, str] = {}
-    queue = [start]
-    for name in queue:
-        for needed, node in _named(document.services[name].get("depends_on")):
-            if needed == start:
-                circle = [start, name]
-                while circle[-1] != start:
-                    circle.append(parents[circle[-1]])
-                order = list(document.services)
-                if min(circle, key=order.index) == start:
-                    text = " -> ".join([start, *reversed(circle[1:])] if name != start else [start, start])
-                    problems.add(node.place, (((None, "services"), start), "depends_on"), f"goes in a circle: {text}")
-                return
-            if needed in document.services and needed not in parents:
-                parents[needed] = name
-                queue.append(needed)
+def _check_circles(services: dict[str, Node], problems: Problems) -> None:
+    """Report every edge that closes a circle, in one walk over all dependencies."""
+    finished: set[str] = set()
+    for root in services:
+        chain: dict[str, None] = {}
+        stack = [(root, iter(_named(services[root].get("depends_on"))))] if root not in finished else []
+        chain[root] = None
+        while stack:
+            name, needs = stack[-1]
+            needed, node = next(needs, (None, None))
+            if needed is None or node is None:
+                stack.pop()
+                chain.pop(name)
+                finished.add(name)
+            elif needed in chain:
+                order = list(chain)
+                text = " -> ".join([*order[order.index(needed) :], needed])
+                path: Path = (((None, "services"), name), "depends_on")
+                problems.add(node.key_place or node.place, path, f"goes in a circle: {text}")
+            elif needed in services and needed not in finished:
+                chain[needed] = None
+                stack.append((needed, iter(_named(services[needed].get("depends_on")))))
 
 
 def _check_data(kind: str, node: Node, path: Path, problems: Problems) -> None:

@@ -102,6 +102,29 @@ TOP_LEVEL: dict[str, Support] = {
 }
 
 
+NESTED: dict[str, Support] = {
+    **_carried("deploy.mode", note="replicated, global, replicated-job, global-job."),
+    **_carried("deploy.labels", note="Labels of the service; `labels` are those of its containers."),
+    **_carried("deploy.resources.reservations.devices", "gpus[]", note=BEYOND),
+    **_carried("ports[].app_protocol", note="http: the gateway routes by request. Short form: `8080:80/http`."),
+    **_carried("ports[].host_ip", note="Published on this address of each node only; Swarm ignores it."),
+    **_differs("ports[].published", "A range is published whole, one port for each target (or all for one target)."),
+    **_differs("volumes[].bind.create_host_path", "Only where it is asked for: Swarm never creates a bind's source."),
+    **_differs(
+        "volumes[].bind.selinux", "No effect, with a warning; a mount through the Engine's API has no such label."
+    ),
+    **_carried("volumes[].type", note="bind, volume, tmpfs, image, npipe, cluster."),
+    **_carried("networks.NAME.external", "secrets.NAME.external", "configs.NAME.external"),
+    **_carried("secrets.NAME.file", "secrets.NAME.environment", "secrets.NAME.driver"),
+    **_carried("configs.NAME.file", "configs.NAME.environment", "configs.NAME.content"),
+    **_differs("depends_on.NAME.restart", "No effect, with a warning."),
+    **_differs(
+        "networks.NAME.ipv4_address", "No effect, with a warning (nor have ipv6_address, mac_address, priority)."
+    ),
+    **_differs("deploy.update_config.parallelism", "1 where it is not given, as in Swarm; 0 is all at once."),
+}
+
+
 def check_support(services: dict[str, Node], problems: Problems) -> list[str]:
     """Report refused keys; the warnings for those without effect, in the words of `docker stack deploy`."""
     ignored: set[str] = set()
@@ -129,3 +152,26 @@ def table(keys: Iterable[str], support: dict[str, Support]) -> str:
         found = support[key]
         rows.append(f"| `{key}` | {found.answer.value} | {found.note} |")
     return "\n".join(["| key | answer | note |", "|---|---|---|", *rows])
+
+
+def document() -> str:
+    """The whole of docs/compose.md."""
+    return f"""# What becomes of every key of a stack file
+
+Generated from `stacks/support.py` by `tools/compose_docs.py`; a test compares them.
+
+essaim reads the Compose Specification and stack files 3.x. Keys that begin with `x-` are allowed everywhere and have no
+effect. A key that is in neither is an error that names the nearest one that exists.
+
+## Top level
+
+{table(TOP_LEVEL, TOP_LEVEL)}
+
+## Services
+
+{table(SERVICE, SERVICE)}
+
+## Below them
+
+{table(NESTED, NESTED)}
+"""
