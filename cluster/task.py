@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import IntEnum
 
 from .service import GenericResource, PortConfig, TaskSpec
-from .shape import Shape, StoredObject, Version
+from .shape import Shape, StoredObject, Version, always
 
 
 class TaskState(IntEnum):
@@ -59,7 +59,7 @@ class TaskStatus(Shape):
     """`err` is what went wrong, fit for a user; `healthy` is the container's own HEALTHCHECK (None: it has none)."""
 
     timestamp: datetime | None = None
-    state: str = "new"
+    state: str = always("new")
     message: str | None = None
     err: str | None = None
     container_status: ContainerStatus | None = None
@@ -114,7 +114,7 @@ class Task(StoredObject, kw_only=True):
     node_id: str | None = None
     assigned_generic_resources: list[GenericResource] | None = None
     status: TaskStatus
-    desired_state: str = "running"
+    desired_state: str = always("running")
     networks_attachments: list[NetworkAttachment] | None = None
     job_iteration: Version | None = None
     spec_version: Version | None = None

@@ -1,0 +1,50 @@
+"""Waiting until services have converged, with progress."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+from essaim.api.client import Client, encode_filters, path_of
+
+from ..app import App, CliError
+from .display import Display, display_for
+from .tracker import Report, Tracker
+
+POLL = 0.2
+"""Seconds between two looks."""
+
+
+async def observe(client: Client, service_id: str, tracker: Tracker) -> Report:
+    """One look at a service."""
+    service, tasks, nodes = await asyncio.gather(
+        client.get(path_of("services", service_id), {"insertDefaults": "false"}),
+        client.get("/tasks", {"filters": encode_filters({"_up-to-date": ["true"], "service": [service_id]})}),
+        client.get("/nodes"),
+    )
+    active = frozenset(node["ID"] for node in nodes if (node.get("Status") or {}).get("State") != "down")
+    return tracker.step(service, tasks, active, time.monotonic())
+
+
+async def follow(app: App, services: Mapping[str, str], *, quiet: bool = False) -> None:
+    """Wait for services (name to ID). Raises CliError when an update fails; Ctrl-C leaves it to the cluster."""
+    client = await app.client()
+    display = display_for(app.out, quiet=quiet, named=len(services) > 1)
+    try:
+        with display:
+            await asyncio.gather(*(follow_one(app, client, name, key, display) for name, key in services.items()))
+    except asyncio.CancelledError:
+        app.warn("Operation continuing in background.")
+        app.warn(*(f"Use `essaim service ps {name}` to check progress." for name in services))
+        raise
+
+
+async def follow_one(app: App, client: Client, name: str, service_id: str, display: Display) -> None:
+    tracker = Tracker(service_id)
+    while True:
+        report = await observe(client, service_id, tracker)
+        display.show(name, report)
+        if report.failure:
+            raise CliError(report.failure)
+        if report.is_finished:
+            return
+        await app.sleep(POLL)
