@@ -178,8 +178,10 @@ class Cluster(RuleBasedStateMachine):
         """A new service, or another declaration of one that is there (its mode stays what it is)."""
         spec = msgspec.structs.replace(spec, name=name)
         old = self.world.store.services.get(f"svc-{name}")
-        if old is None:
+        if old is None and not self.world.tasks(f"svc-{name}"):
             self.world.add_service(spec)
+        elif old is None:
+            return  # the tasks of its namesake are still going; in a real cluster it would have another id
         elif (old.spec.mode and old.spec.mode.global_ is None) == (spec.mode and spec.mode.global_ is None):
             self.world.update_service(old.id, spec)
 
