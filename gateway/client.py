@@ -50,6 +50,7 @@ SLOWEST = 64
 """Bytes a second, averaged over STALLED_SECONDS."""
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 
+CARRIAGE_RETURN = 0x0D
 NO_BLOCK = b"none"
 """Not a block of lines: equals no request's."""
 
@@ -115,7 +116,7 @@ class Client(asyncio.Protocol):
 
     def _head(self, data: bytes) -> None:
         end = data.find(b"\r\n\r\n")
-        if end <= 0:
+        if end <= 0 or data[0] == CARRIAGE_RETURN:
             self._incomplete_head(data)
             return
         if end > MAX_HEAD:
@@ -154,6 +155,7 @@ class Client(asyncio.Protocol):
         return request
 
     def _incomplete_head(self, data: bytes) -> None:
+        """A head of which the end is not here yet, or that begins with an empty line."""
         if data[:2] == b"\r\n":
             # An empty line before the request line, as old clients send, is skipped once (RFC 9112, 2.2).
             data = data[2:]
@@ -163,6 +165,9 @@ class Client(asyncio.Protocol):
             if data:
                 self._head(data)
                 return
+        elif data[0] == CARRIAGE_RETURN and len(data) > 1:
+            self._refuse(400, "a CR without LF before the request line (RFC 9112, 2.2)")
+            return
         if not self.buffer and data:
             self.deadline = self.sweeper.now + self.listener.backend.options.header_timeout
         self.buffer = data
@@ -177,7 +182,7 @@ class Client(asyncio.Protocol):
         self.is_head = request.method == b"HEAD"
         self.keep_alive = request.keep_alive and not self.half_closed and not self.listener.closing
         self.wants_upgrade = bool(request.upgrade)
-        self.responding = self.plain_body = False
+        self.plain_body = False
         self.status = self.attempts = 0
         length = request.length
         self.buffer = b""
@@ -408,6 +413,7 @@ class Client(asyncio.Protocol):
             self.transport.close()
         else:
             self.state = HEAD
+            self.responding = False
             self.deadline = self.sweeper.now + self.listener.backend.options.keepalive_timeout
             if self.buffer:
                 asyncio.get_running_loop().call_soon(self._pipelined)
