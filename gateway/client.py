@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import cast
 
 from .backend import LATENCY_BUCKETS, Endpoint
-from .connect import NoEndpoint, connect_any
+from .connect import RECONNECT_SECONDS, NoEndpoint, connect_any
 from .http1.chunked import ChunkReader
 from .http1.forwarded import extended_lines, field_lines, plain_address
 from .http1.head import (
@@ -60,12 +60,14 @@ HEAD, BODY, WAIT, TUNNEL, LINGER, CLOSED = range(6)
 class Client(asyncio.Protocol):
     __slots__ = (
         "address", "attempts", "block", "body_left", "body_seen", "buffer", "chunks", "connecting", "deadline",
-        "endpoint", "half_closed", "is_head", "keep_alive", "listener", "local_port", "minor", "out", "plain_body",
-        "reading", "replayable", "request", "request_done", "responding", "started", "state", "status", "sweeper",
-        "tail", "transport", "trusted", "upstream", "upstream_keeps_alive", "wants_upgrade",
+        "endpoint", "half_closed", "is_head", "keep_alive", "listener", "local_port", "minor", "out", "peer",
+        "plain_body", "reading", "replayable", "request", "request_done", "responding", "started", "state", "status",
+        "sweeper", "tail", "transport", "trusted", "upstream", "upstream_keeps_alive", "wants_upgrade",
     )  # fmt: skip
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, peer: tuple[str, int] | None = None) -> None:
+        # `peer`: who is behind the proxy that has connected, if that is known.
+        self.peer = peer
         self.listener = listener
         self.sweeper = listener.sweeper
         self.transport: asyncio.Transport | None = None
@@ -91,7 +93,7 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        peer, local = self.peer or transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         self.address = plain_address(peer[0]) if peer else "unknown"
         self.local_port = local[1] if local else 0
         self.trusted = self.listener.trusts(self.address)
@@ -289,7 +291,7 @@ class Client(asyncio.Protocol):
             endpoint, upstream = await connect_any(backend, first, self._new_upstream, self.sweeper)
         except NoEndpoint as error:
             self.connecting = None
-            self._answer(502, str(error))
+            self._connect_later(str(error))
             return
         self.connecting = None
         if self.state not in (BODY, WAIT) or upstream.transport is None:
@@ -302,6 +304,13 @@ class Client(asyncio.Protocol):
         self.upstream = upstream
         upstream.begin(self, self.out)
         self.resume_reading()
+
+    def _connect_later(self, reason: str) -> None:
+        """Nobody answers: as with no endpoint at all, the request waits for one, within the same time."""
+        if perf_counter() - self.started < self.listener.backend.options.queue_timeout:
+            asyncio.get_running_loop().call_later(RECONNECT_SECONDS, self._dispatch)
+        else:
+            self._answer(502, reason)
 
     def _new_upstream(self, endpoint: Endpoint) -> Upstream:
         return Upstream(endpoint, self.sweeper)

@@ -1,6 +1,8 @@
 """Requests and responses through the L7 plane, byte by byte, without sockets."""
 
+import contextlib
 import re
+from itertools import pairwise
 
 import httptools
 import pytest
@@ -32,7 +34,7 @@ RESPONSES = {
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     """`data` in pieces, cut at the places (any order, any number, repeats)."""
     edges = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False) if a != b]
+    return [data[a:b] for a, b in pairwise(edges)]
 
 
 def run(request: list[bytes], response: list[bytes]) -> tuple[bytes, bytes, bool]:
@@ -338,7 +340,5 @@ def test_parser_what_is_accepted_is_accepted_by_httptools_with_the_same_framing(
 @given(st.binary(max_size=60))
 def test_parser_any_bytes_are_refused_or_parsed_and_nothing_else_is_raised(data: bytes) -> None:
     for head in (data, b"GET / HTTP/1.1\r\nHost: a\r\n" + data + b"\r\n", b"GET " + data + b" HTTP/1.1\r\nHost: a\r\n"):
-        try:
+        with contextlib.suppress(Refused):
             parse_request(head)
-        except Refused as refused:
-            assert 400 <= refused.status < 600
