@@ -1,7 +1,7 @@
 """Objects of the store as API clients see them: what stays inside is taken out, what is computed is put in.
 
 Hidden from every client: a secret's data, a node's `Credential` and `RaftID`, a cluster's signing key, a service's
-spec versions and `PendingDelete`, a task's `SpecVersion`, `ServiceLabels`, `StartAfter`. Kept although Docker has no
+spec versions, registry credentials and `PendingDelete`, a task's `SpecVersion`, `ServiceLabels`, `StartAfter`. Kept although Docker has no
 such fields: `Description.Runtime` and `.DataAddr` of nodes, `ServiceName` and `Endpoints` of tasks, `Healthy` in a
 task's status, `AppProtocol` and `HostIP` of ports, `PlacementStrategy` of the swarm. Docker's clients ignore them.
 
@@ -39,6 +39,8 @@ def service(value: Service, *, status: ServiceStatus | None = None, defaults: bo
         spec_version=None,
         previous_spec_version=None,
         pending_delete=None,
+        registry_auth=None,
+        previous_registry_auth=None,
     )
 
 
