@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,13 +11,13 @@ from essaim.cluster.changes import put
 from essaim.cluster.ids import new_id
 from essaim.cluster.service import TaskSpec
 from essaim.cluster.task import ContainerStatus, Task, TaskStatus
+from tests.api import docker_cli
 from tests.api.conftest import Served
 from tests.lab.images import busybox_image
 from tests.lab.lab import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.blocking_allowed]
 LAB_HOSTS = 2
-DEADLINE = 60.0
 IMAGE = "page:1"
 
 
@@ -49,38 +48,29 @@ async def elsewhere(served: Served, lab: Lab) -> str:
     return name
 
 
-async def docker(served: Served, *words: str, text: bytes | None = None, code: int = 0) -> bytes:
-    """Output and errors of a docker command on essaim's socket."""
-    process = await asyncio.create_subprocess_exec(
-        "docker", "--host", f"unix://{served.socket}", *words,
-        stdin=subprocess.DEVNULL if text is None else subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={"PATH": os.environ["PATH"], "DOCKER_CONFIG": str(served.socket.parent / "cli")},
-    )  # fmt: skip
-    async with asyncio.timeout(DEADLINE):
-        output, _ = await process.communicate(text)
-    assert process.returncode == code, (words, output)
-    return output
+async def docker(served: Served, *words: str, text: bytes | None = None, code: int = 0) -> str:
+    return await docker_cli.docker(
+        f"unix://{served.socket}", served.socket.parent / "cli", *words, text=text, code=code
+    )
 
 
 async def test_exec_passes_input_until_its_end_and_the_exit_code(behind: Served) -> None:
     await docker(behind, "run", "--detach", "--name", "one", IMAGE, "sleep", "1000")
-    assert await docker(behind, "exec", "one", "echo", "hi") == b"hi\n"
+    assert await docker(behind, "exec", "one", "echo", "hi") == "hi\n"
     data = os.urandom(3 << 20).hex().encode()
-    assert await docker(behind, "exec", "--interactive", "one", "cat", text=data) == data
+    assert await docker(behind, "exec", "--interactive", "one", "cat", text=data) == data.decode()
     await docker(behind, "exec", "one", "sh", "-c", "exit 3", code=3)
-    assert await docker(behind, "inspect", "-f", "{{.State.Status}}", "one") == b"running\n"
+    assert await docker(behind, "inspect", "-f", "{{.State.Status}}", "one") == "running\n"
     await docker(behind, "rm", "--force", "one")
 
 
 async def test_run_attaches_and_removes(behind: Served) -> None:
-    assert await docker(behind, "run", "--rm", IMAGE, "echo", "hello") == b"hello\n"
+    assert await docker(behind, "run", "--rm", IMAGE, "echo", "hello") == "hello\n"
     assert (
         await docker(behind, "run", "--rm", "--interactive", IMAGE, "sh", "-c", "cat; exit 7", text=b"in", code=7)
-        == b"in"
+        == "in"
     )
-    assert await docker(behind, "ps", "--all", "--quiet") == b""
+    assert await docker(behind, "ps", "--all", "--quiet") == ""
     await docker(behind, "run", "--rm", "nosuch:image", code=125)
 
 
@@ -93,14 +83,14 @@ async def test_files_of_any_size_pass_both_ways(behind: Served, tmp_path: Path) 
     assert back.read_bytes() == source.read_bytes()
     saved = tmp_path / "image.tar"
     await docker(behind, "save", "--output", str(saved), IMAGE)
-    assert b"Loaded image" in await docker(behind, "load", "--input", str(saved))
+    assert "Loaded image" in await docker(behind, "load", "--input", str(saved))
 
 
 async def test_build_sends_its_context(behind: Served, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY note /note\n")
     (tmp_path / "note").write_text("built\n")
     await docker(behind, "build", "--tag", "built:1", str(tmp_path))
-    assert await docker(behind, "run", "--rm", "built:1", "cat", "/note") == b"built\n"
+    assert await docker(behind, "run", "--rm", "built:1", "cat", "/note") == "built\n"
 
 
 async def test_networks_events_and_info_are_merged(behind: Served) -> None:
@@ -121,22 +111,22 @@ async def test_networks_events_and_info_are_merged(behind: Served) -> None:
 async def test_logs_followed_stop_when_the_client_goes(behind: Served) -> None:
     await docker(behind, "run", "--detach", "--name", "loud", IMAGE, "sh", "-c", "while :; do echo x; sleep 0.05; done")
     async with behind.client.get("http://essaim/containers/loud/logs?stdout=1&follow=1") as reply:
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(docker_cli.DEADLINE):
             assert await reply.content.readexactly(20)
     await docker(behind, "rm", "--force", "loud")
 
 
 async def test_container_on_another_node_is_reached_through_this_one(behind: Served, lab: Lab) -> None:
     name = await elsewhere(behind, lab)
-    container = (await docker(behind, "inspect", "-f", "{{.Id}}", name)).decode().strip()
+    container = (await docker(behind, "inspect", "-f", "{{.Id}}", name)).strip()
     for reference in (name, container, container[:12]):
-        assert await docker(behind, "exec", "--interactive", reference, "cat", text=b"over there") == b"over there"
-        assert await docker(behind, "logs", reference) == b"started\n"
+        assert await docker(behind, "exec", "--interactive", reference, "cat", text=b"over there") == "over there"
+        assert await docker(behind, "logs", reference) == "started\n"
     await docker(behind, "exec", name, "sh", "-c", "exit 3", code=3)
-    assert b"No such container" in await docker(behind, "exec", "nosuch", "true", code=1)
+    assert "No such container" in await docker(behind, "exec", "nosuch", "true", code=1)
 
 
 async def test_container_on_a_lost_node_says_so(behind: Served, lab: Lab) -> None:
     name = await elsewhere(behind, lab)
     behind.tunnels.clear()
-    assert b"is down" in await docker(behind, "exec", name, "true", code=1)
+    assert "is down" in await docker(behind, "exec", name, "true", code=1)
