@@ -391,10 +391,11 @@ class RaftLog:
     def _restore(self, meta: SnapshotMeta) -> None:
         data = self._received.pop(meta.index)
         self._received.clear()
-        self._machine.restore(meta.index, data)
+        if meta.index > self._machine_index:
+            self._machine.restore(meta.index, data)
+            self._machine_index = meta.index
         self._proposals.skipped(meta.term)
         self._applied = SnapshotMeta(meta.index, meta.term)
-        self._machine_index = meta.index
         self._policy.begun()
         self._policy.written(len(data))
 
@@ -416,7 +417,8 @@ class RaftLog:
     # Snapshots.
 
     def _consider_snapshot(self, core: Core) -> None:
-        if self._policy.due and not self._snapshotting and self._applied.index <= core.state.log.durable:
+        exact = self._applied.index == self._machine_index
+        if exact and self._policy.due and not self._snapshotting and self._applied.index <= core.state.log.durable:
             self._snapshotting = True
             self._policy.begun()
             self._begin(self._take_snapshot(core, core.meta_at(self._applied.index), self._machine.snapshot()))

@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from aiohttp import web
 
@@ -72,11 +73,10 @@ class Outbound(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=BUFFER_BYTES)
-        _set_timeout(transport)
-        transport.write(self._request)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
+        self._transport.set_write_buffer_limits(high=BUFFER_BYTES)
+        _set_timeout(self._transport)
+        self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         if self.opened.done():
