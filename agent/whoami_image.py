@@ -3,7 +3,7 @@
     python -m essaim.agent.whoami_image [--engine unix:///var/run/docker.sock]
 
 The root file system holds this machine's Python, the modules that whoami.py loads, the shared libraries of both, and
-whoami.py itself: some 20 to 40 MB, most of it the interpreter. It is sent as a tar archive to `POST /images/create?fromSrc=-`.
+whoami.py itself: 20 to 40 MB, most of it the interpreter. It goes as a tar archive to `POST /images/create?fromSrc=-`.
 """
 
 import argparse

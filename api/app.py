@@ -29,7 +29,7 @@ from .handlers import (
     system,
     tasks,
 )
-from .node import LocalNode
+from .node import DialEngine, LocalNode
 from .routing import VERSIONED, Route
 
 ROUTES: list[Route] = [
@@ -53,10 +53,20 @@ def create_app(
     now: Callable[[], datetime],
     log: Any,
     renderers: Mapping[str, Callable[[RouteTable], str]] | None = None,
+    dial_engine: DialEngine | None = None,
 ) -> web.Application:
-    """`renderers` make `GET /essaim/v1/lb/config/{name}`. `now` is the wall clock in UTC, `log` a structlog logger."""
+    """`renderers` make `GET /essaim/v1/lb/config/{name}`; `dial_engine` reaches other nodes' Engines, for `docker exec`
+    and the like on their tasks. `now` is the wall clock in UTC, `log` a structlog logger."""
     app = web.Application(middlewares=[middleware.errors], client_max_size=bodies.MAX_BODY)
-    app[API] = Api(node=node, chance=chance, now=now, log=log, hub=EventHub(now), renderers=dict(renderers or {}))
+    app[API] = Api(
+        node=node,
+        chance=chance,
+        now=now,
+        log=log,
+        hub=EventHub(now),
+        renderers=dict(renderers or {}),
+        dial_engine=dial_engine,
+    )
     for method, path, handler in ROUTES:
         for prefix in ("", VERSIONED):
             app.router.add_route(method, prefix + path, handler)

@@ -1,7 +1,7 @@
 """What every handler gets: the node, chance and clock, and the way a decision becomes a committed change."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -17,7 +17,9 @@ from essaim.cluster.store import Store
 from . import bodies, versions
 from .control import swarm as swarm_rules
 from .events import EventHub
-from .node import LocalNode, Manager
+from .node import DialEngine, LocalNode, Manager
+from .remote import Execs
+from .upstream import Streams
 
 T = TypeVar("T")
 
@@ -38,6 +40,8 @@ class Api:
     log: Any
     hub: EventHub
     renderers: dict[str, Callable[[RouteTable], str]] = field(default_factory=dict)
+    dial_engine: DialEngine | None = None
+    execs: Execs = field(default_factory=Execs)
     exclusive: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -47,6 +51,13 @@ class Api:
         if manager is not None and self.node.swarm_state in ("active", "pending"):
             return manager
         raise Unavailable(self.not_a_manager())
+
+    def dial_to(self, node_id: str) -> Callable[[], Awaitable[Streams]]:
+        """Opens streams to the Engine of another node."""
+        dial = self.dial_engine
+        if dial is None:
+            raise Unavailable(f"node {node_id} cannot be reached from here: the daemon has no tunnels between nodes")
+        return lambda: dial(node_id)
 
     def not_a_manager(self) -> str:
         if self.node.swarm_state == "locked":

@@ -59,6 +59,19 @@ async def call(dial: Dial, method: str, target: str) -> tuple[Head, bytes]:
         exchange.close()
 
 
+async def exchange(request: web.Request, dial: Dial, body: bytes) -> tuple[Head, bytes]:
+    """Pass a small request on; the whole answer, for those who must read it. Raises EngineUnavailable."""
+    target = await _target(request, dial, "")
+    upstream = Exchange(await dial())
+    try:
+        await upstream.send_head(request.method, target, _request_headers(request, body, upgrade=False, chunked=False))
+        await upstream.send_body(_chunks(request, body), chunked=False)
+        head = await upstream.head()
+        return head, b"".join([piece async for piece in upstream.body()])
+    finally:
+        upstream.close()
+
+
 async def get_json(node: LocalNode, path: str, query: Mapping[str, str]) -> Any:
     """The Engine's own answer, or None when it gives none: what is merged must not fail with it."""
     return await _json(node, "GET", path, query)
@@ -101,10 +114,10 @@ async def forward(
             return await hijack.relay(request, head, exchange)
         return await _answer(request, head, exchange)
     finally:
+        exchange.close()  # before anything is awaited: the client's going may cancel this at every await
         if sending is not None:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
-        exchange.close()
 
 
 async def _first(exchange: Exchange, sending: asyncio.Task[None]) -> Head:

@@ -87,9 +87,9 @@ async def relay(request: web.Request, head: Head, exchange: Exchange) -> web.Str
     except ConnectionError:
         pass
     finally:
+        client_writer.close()
         upward.cancel()
         await asyncio.gather(upward, return_exceptions=True)
-        client_writer.close()
     return Hijacked(head.status)
 
 

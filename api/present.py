@@ -1,9 +1,10 @@
 """Objects of the store as API clients see them: what stays inside is taken out, what is computed is put in.
 
 Hidden from every client: a secret's data, a node's `Credential` and `RaftID`, a cluster's signing key, a service's
-spec versions and `PendingDelete`, a task's `SpecVersion`, `ServiceLabels`, `StartAfter`. Kept although Docker has no
-such fields: `Description.Runtime` and `.DataAddr` of nodes, `ServiceName` and `Endpoints` of tasks, `Healthy` in a
-task's status, `AppProtocol` and `HostIP` of ports, `PlacementStrategy` of the swarm. Docker's clients ignore them.
+spec versions, registry credentials and `PendingDelete`, a task's `SpecVersion`, `ServiceLabels`, `StartAfter`,
+`Restarts` and `Generation`. Kept although Docker has no such fields: `Description.Runtime` and `.DataAddr` of nodes,
+`ServiceName`, `RunningSince` and `Endpoints` of tasks, `Healthy` in a task's status, `AppProtocol` and `HostIP` of
+ports, `EngineOptions` of container specs, `PlacementStrategy` of the swarm. Docker's clients ignore them.
 
 Pure: objects in, objects out.
 """
@@ -39,6 +40,8 @@ def service(value: Service, *, status: ServiceStatus | None = None, defaults: bo
         spec_version=None,
         previous_spec_version=None,
         pending_delete=None,
+        registry_auth=None,
+        previous_registry_auth=None,
     )
 
 
@@ -53,6 +56,8 @@ def task(value: Task) -> Task:
         spec_version=None,
         service_labels=None,
         start_after=None,
+        restarts=None,
+        generation=None,
     )
 
 

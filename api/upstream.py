@@ -131,4 +131,5 @@ class Exchange:
         return bool(data)
 
     def close(self) -> None:
-        self.writer.close()
+        """At once: what the Engine has not read by now it need not read any more."""
+        self.writer.transport.abort()

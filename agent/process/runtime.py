@@ -159,6 +159,10 @@ class ProcessRuntime:
             follower.cancel()
         await asyncio.gather(*followers, return_exceptions=True)
 
+    def directory_of(self, task_id: str) -> Path:
+        """Where the task's files are (plan.json, log/ ...)."""
+        return self._dirs.of(task_id)
+
     # One task
 
     async def _write(self, work: Work) -> list[str]:

@@ -43,7 +43,9 @@ class Updated(msgspec.Struct, rename={"warnings": "Warnings"}):
     warnings: list[str] | None = None
 
 
-def create(store: Store, spec: ServiceSpec, *, now: datetime, chance: Chance) -> tuple[list[Change], Created]:
+def create(
+    store: Store, spec: ServiceSpec, *, now: datetime, chance: Chance, registry_auth: str = ""
+) -> tuple[list[Change], Created]:
     if not spec.name:
         spec = replace(spec, name=random_name(chance, {s.spec.name for s in store.services}))
     validate.check(spec)
@@ -57,6 +59,7 @@ def create(store: Store, spec: ServiceSpec, *, now: datetime, chance: Chance) ->
         spec=spec,
         endpoint=ports.endpoint(store, spec, service_id, None),
         spec_version=Version(index=store.version + 1),
+        registry_auth=registry_auth or None,
         job_status=JobStatus(job_iteration=Version(index=0), last_execution=now) if is_job(spec.mode) else None,
     )
     return [put("services", service, new=True), *_guards(store, spec)], Created(service_id)
@@ -70,8 +73,11 @@ def update(
     *,
     now: datetime,
     rollback: Literal["", "previous"] = "",
+    registry_auth: str = "",
+    auth_from: str = "spec",
 ) -> tuple[list[Change], Updated]:
-    """With `rollback`, `spec` is ignored and the previous specification comes back."""
+    """With `rollback`, `spec` is ignored and the previous specification comes back. Without credentials of its own the
+    request keeps those of the present specification, or of the previous one (`auth_from`: spec or previous-spec)."""
     service = lookup.service(store, reference)
     if rollback:
         return _roll_back(store, service, version, now), Updated()
@@ -85,6 +91,7 @@ def update(
         raise unimplemented("service mode change is not allowed")
     ports.check_free(store, spec, service.id)
     fresh = needs_new_tasks(service.spec, spec)
+    kept = service.previous_registry_auth if auth_from == "previous-spec" else service.registry_auth
     changed = replace(
         service,
         spec=spec,
@@ -93,6 +100,8 @@ def update(
         previous_spec_version=service.spec_version,
         endpoint=_endpoint(store, spec, service),
         update_status=None,
+        registry_auth=registry_auth or kept or None,
+        previous_registry_auth=service.registry_auth,
         job_status=_next_job(service, spec, now, fresh=fresh),
     )
     return [put("services", changed), *_guards(store, spec)], Updated()
@@ -114,6 +123,8 @@ def _roll_back(store: Store, service: Service, version: int, now: datetime) -> l
         previous_spec_version=service.spec_version,
         endpoint=_endpoint(store, spec, service),
         update_status=status,
+        registry_auth=service.previous_registry_auth,
+        previous_registry_auth=service.registry_auth,
     )
     return [put("services", restored), *_guards(store, spec)]
 

@@ -10,6 +10,9 @@ from essaim.cluster.errors import InvalidArgument
 from essaim.cluster.service import ServiceSpec
 from essaim.cluster.shape import to_json
 
+MAX_AUTH = 16 << 10
+NO_AUTH = {"e30=", "e30"}
+
 
 async def list_services(request: web.Request) -> web.Response:
     store = api_of(request).store
@@ -30,7 +33,10 @@ async def create_service(request: web.Request) -> web.Response:
     api = api_of(request)
     _ = api.manager
     spec = await read_json(request, ServiceSpec)
-    created = await api.commit_alone(lambda store: services.create(store, spec, now=api.now(), chance=api.chance))
+    auth = _registry_auth(request)
+    created = await api.commit_alone(
+        lambda store: services.create(store, spec, now=api.now(), chance=api.chance, registry_auth=auth)
+    )
     return json_reply(to_json(created) + b"\n", 201)
 
 
@@ -43,12 +49,30 @@ async def update_service(request: web.Request) -> web.Response:
         raise InvalidArgument(f"invalid rollback {rollback[:80]!r}: use previous")
     version = query.version(request.query, "service")
     spec = await read_json(request, ServiceSpec)
+    auth, auth_from = _registry_auth(request), request.query.get("registryAuthFrom") or "spec"
+    if auth_from not in ("spec", "previous-spec"):
+        raise InvalidArgument(f"invalid registryAuthFrom {auth_from[:80]!r}: use spec or previous-spec")
     updated = await api.commit_alone(
         lambda store: services.update(
-            store, reference, version, spec, now=api.now(), rollback="previous" if rollback else ""
+            store,
+            reference,
+            version,
+            spec,
+            now=api.now(),
+            rollback="previous" if rollback else "",
+            registry_auth=auth,
+            auth_from=auth_from,
         )
     )
     return json_reply(to_json(updated) + b"\n")
+
+
+def _registry_auth(request: web.Request) -> str:
+    """The stock client sends `{}` (e30=) when it has no credentials."""
+    value = request.headers.get("X-Registry-Auth", "")
+    if len(value) > MAX_AUTH:
+        raise InvalidArgument(f"X-Registry-Auth is longer than {MAX_AUTH} bytes")
+    return "" if value in NO_AUTH else value
 
 
 async def remove_service(request: web.Request) -> web.Response:

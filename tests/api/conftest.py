@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,12 @@ from aiohttp import ClientSession, UnixConnector
 
 from essaim.api.app import create_app
 from essaim.api.server import ApiServer
+from essaim.api.upstream import Streams, connect
+from essaim.cluster.errors import Unavailable
 from tests.api.fakes import FakeNode, InstantScheduler, utc_now
+from tests.lab.fixtures import lab, pytest_runtest_makereport, shared_lab
+
+__all__ = ["lab", "outside", "pytest_runtest_makereport", "scheduled", "served", "shared_lab"]
 
 
 @dataclass
@@ -23,6 +28,13 @@ class Served:
     node: FakeNode
     socket: Path
     client: ClientSession
+    tunnels: dict[str, str] = field(default_factory=dict)
+    """Node ID -> URL of its Engine, for nodes that can be reached from this one."""
+
+    async def dial(self, node_id: str) -> Streams:
+        if node_id not in self.tunnels:
+            raise Unavailable(f"node {node_id} is down")
+        return await connect(self.tunnels[node_id])
 
     async def call(self, method: str, path: str, body: Any = None, status: int = 200) -> Any:
         """The decoded answer; fails on another status."""
@@ -46,15 +58,21 @@ class Served:
 async def outside() -> AsyncIterator[Served]:
     """A node that is in no swarm."""
     node = FakeNode()
-    app = create_app(
-        node, chance=node.chance, now=utc_now, log=structlog.get_logger(), renderers={"haproxy": lambda _: "global\n"}
-    )
     with tempfile.TemporaryDirectory(prefix="api-") as folder:
         socket = Path(folder) / "api.sock"
-        async with ApiServer(app) as server:
-            await server.listen_unix(socket)
-            async with ClientSession(connector=UnixConnector(str(socket))) as client:
-                yield Served(node, socket, client)
+        async with ClientSession(connector=UnixConnector(str(socket))) as client:
+            served = Served(node, socket, client)
+            app = create_app(
+                node,
+                chance=node.chance,
+                now=utc_now,
+                log=structlog.get_logger(),
+                renderers={"haproxy": lambda _: "global\n"},
+                dial_engine=served.dial,
+            )
+            async with ApiServer(app) as server:
+                await server.listen_unix(socket)
+                yield served
 
 
 @pytest.fixture

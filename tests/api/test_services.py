@@ -241,3 +241,24 @@ async def test_write_without_quorum_is_unavailable(served: Served) -> None:
     status, message = await served.error("POST", "/services/create", {"Name": "a", "TaskTemplate": CONTAINER})
     assert status == 503
     assert "does not have a leader" in message
+
+
+async def test_registry_credentials_are_kept_hidden_and_follow_the_specification(served: Served) -> None:
+    body = {"Name": "web", "TaskTemplate": CONTAINER}
+    headers = {"X-Registry-Auth": "c2VjcmV0LW9uZQ=="}
+    async with served.client.post("http://essaim/services/create", json=body, headers=headers) as reply:
+        assert reply.status == 201
+    manager = served.node.manager
+    assert manager is not None
+
+    def stored() -> str | None:
+        service = manager.store.services.named("web")
+        assert service is not None
+        return service.registry_auth
+
+    assert stored() == "c2VjcmV0LW9uZQ=="
+    assert "c2VjcmV0LW9uZQ" not in str(await served.call("GET", "/services/web"))
+    await update(served, "web", {"TaskTemplate": {**CONTAINER, "ForceUpdate": 1}}, "&registryAuthFrom=spec")
+    assert stored() == "c2VjcmV0LW9uZQ=="
+    status, message = await served.error("POST", "/services/web/update?version=1&registryAuthFrom=x", body)
+    assert (status, "registryAuthFrom" in message) == (400, True)
