@@ -103,6 +103,7 @@ class Task(StoredObject, kw_only=True):
     restarts), running, complete (jobs), shutdown, or remove. `start_after` delays the start of a restarted task.
     `running_since` is when it was first reported running; the store sets it.
     `generation` counts the tasks of a slot, so that their order needs no clock.
+    `replaces` is the task, right as it is, that this one takes over from elsewhere (rebalancing).
     """
 
     name: str | None = None
@@ -125,6 +126,7 @@ class Task(StoredObject, kw_only=True):
     running_since: datetime | None = None
     restarts: RestartRecord | None = None
     generation: int | None = None
+    replaces: str | None = None
 
     @property
     def state(self) -> TaskState:
