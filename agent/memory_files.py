@@ -7,7 +7,7 @@ Functions here block; they are called in a thread.
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def memory_root(candidates: Iterable[Path]) -> Path | None:
     return None
 
 
-def usual_roots(environment: dict[str, str]) -> list[Path]:
+def usual_roots(environment: Mapping[str, str]) -> list[Path]:
     """Where a memory-backed directory is usually found: for root /run, for users their own, then /dev/shm."""
     roots = [Path("/run")] if os.geteuid() == 0 else []
     if environment.get("XDG_RUNTIME_DIR"):

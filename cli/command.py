@@ -55,7 +55,11 @@ def click_option(flag: Flag) -> click.Option:
     names = [f"--{flag.name}", *([f"-{flag.short}"] if flag.short else []), flag.name.replace("-", "_") + "_"]
     choices = click.Choice(flag.choices) if flag.choices else None
     return click.Option(
-        names, help=flag.help, is_flag=flag.kind.is_switch, multiple=flag.kind.repeats, type=None if flag.kind.is_switch else choices
+        names,
+        help=flag.help,
+        is_flag=flag.kind.is_switch,
+        multiple=flag.kind.repeats,
+        type=None if flag.kind.is_switch else choices,
     )
 
 
@@ -102,12 +106,13 @@ class Command(click.Command):
             click.echo(command_help(self, ctx.command_path), nl=False)
             ctx.exit()
         if problem := self.arity.check(len(parsed.args)):
-            raise UsageError(f"{PROGRAM}: '{ctx.command_path}' {problem}\n\n{self.short_usage(ctx)}")
+            hint = "See" if problem.startswith("requires at least") else "Run"
+            raise UsageError(f"{PROGRAM}: '{ctx.command_path}' {problem}\n\n{self.short_usage(ctx, hint)}")
         return []
 
-    def short_usage(self, ctx: click.Context) -> str:
+    def short_usage(self, ctx: click.Context, hint: str = "Run") -> str:
         usage = f"Usage:  {ctx.command_path} {self.usage_line}".rstrip()
-        return f"{usage}\n\nRun '{ctx.command_path} --help' for more information"
+        return f"{usage}\n\n{hint} '{ctx.command_path} --help' for more information"
 
     @property
     def usage_line(self) -> str:

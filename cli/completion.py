@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 
 import click
 from click.shell_completion import CompletionItem
-
 from essaim.api.client import ClientError
 
 from .app import App, CliError

@@ -57,13 +57,15 @@ REFERENCES = Kind("reference", references.parse_reference, repeats=True)
 NETWORKS = Kind("network", references.parse_network, repeats=True)
 RESOURCES = Kind("list", references.parse_generic_resource, repeats=True)
 ULIMITS = Kind("ulimit", references.parse_ulimit, repeats=True)
+CREDENTIALS = Kind("credential-spec", references.parse_credentials, repeats=True)
+TARGETS = Kind("port", ports.parse_target, repeats=True)
 PREFERENCES = Kind("pref", references.parse_preference, repeats=True)
 
 
 def parse_filter(value: str) -> tuple[str, str]:
     name, separator, content = value.partition("=")
     if not separator:
-        raise ValueError("invalid argument \"" + value + "\": expected name=value")
+        raise ValueError("bad format of filter (expected name=value)")
     return name.strip().lower(), content.strip()
 
 
@@ -93,7 +95,16 @@ class Flag:
             raise FlagError(f'invalid argument "{raw}" for "{self.title}" flag: {error}') from None
 
 
-ZERO: dict[str, Any] = {"string": "", "": False, "uint": 0, "int": 0, "float": 0.0, "bytes": 0, "decimal": 0, "duration": 0}
+ZERO: dict[str, Any] = {
+    "string": "",
+    "": False,
+    "uint": 0,
+    "int": 0,
+    "float": 0.0,
+    "bytes": 0,
+    "decimal": 0,
+    "duration": 0,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from functools import cache
 from typing import Any
 
 import msgspec
-
 from essaim.api.client import ClientError
 from essaim.cluster.node import Node
 from essaim.cluster.objects import Config, Network, Secret
@@ -60,7 +59,6 @@ async def inspect(app: App, names: Iterable[str], fetch: Fetch, source: str) -> 
             found.append((await fetch(name)).decode().strip())
         except (ClientError, CliError) as error:
             failures.append(explain(error))
-            break
     print_objects(app, found, source)
     if failures:
         raise CliError("\n".join(failures))

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import click
-
 from essaim.api.client import ClientError, Unreachable
 
 from .app import App, CliError, TlsFiles, default_host, explain
@@ -127,9 +126,8 @@ def ending(error: Exception, app: App | None = None) -> int:
         case TemplateError():
             message = f"template parsing error: {error}"
         case click.NoSuchOption():
-            name = error.option_name
-            message = f"unknown flag: {name}\n\nUsage:  {PROGRAM} [OPTIONS] COMMAND\n\nRun '{PROGRAM} --help' for more information"
-            code = 125
+            usage = f"Usage:  {PROGRAM} [OPTIONS] COMMAND\n\nRun '{PROGRAM} --help' for more information"
+            code, message = 125, f"unknown flag: {error.option_name}\n\n{usage}"
         case click.ClickException():
             code, message = 125, error.format_message()
         case _:

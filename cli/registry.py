@@ -10,10 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
-
 from essaim.api.client import ClientError, path_of
 from essaim.cluster.service import Placement, Platform, ServiceSpec, TaskSpec
+from msgspec.structs import replace
 
 from .app import App
 from .values.images import NAME, is_pinned, registry
@@ -39,7 +38,9 @@ async def credentials(app: App, host: str) -> dict[str, str]:
     helper = (settings.get("credHelpers") or {}).get(address) or settings.get("credsStore")
     if helper:
         return await ask_helper(str(helper), address)
-    entry = next((value for key, value in (settings.get("auths") or {}).items() if key in (address, f"https://{host}", host)), {})
+    entry: dict[str, str] = next(
+        (value for key, value in (settings.get("auths") or {}).items() if key in (address, f"https://{host}", host)), {}
+    )
     if encoded := entry.get("auth"):
         user, _, password = base64.b64decode(encoded).decode(errors="replace").partition(":")
         return {"username": user, "password": password, "serveraddress": address}
@@ -89,7 +90,7 @@ async def ask_helper(name: str, address: str) -> dict[str, str]:
 
 
 async def resolve_image(app: App, spec: ServiceSpec, headers: dict[str, str], *, quiet: bool = False) -> ServiceSpec:
-    """The specification with the image pinned to its digest, when the registry answers; else as it is, with a warning."""
+    """The specification with the image pinned to its digest, when the registry answers; else a warning."""
     task = spec.task_template or TaskSpec()
     container = task.container_spec
     if container is None or not container.image or NAME.fullmatch(container.image) is None:

@@ -54,15 +54,22 @@ def resolve_ip(host: str) -> str:
             ) from None
 
 
-def default_advertise_ip() -> str:
-    """The address by which this host reaches others. Raises InvalidArgument when there is no telling."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+def source_ip(host: str, port: int) -> str | None:
+    """The address from which this host would reach `host` (an IP); None when it has no route there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(ANYWHERE)
+            probe.connect((host, port))
             found: str = probe.getsockname()[0]
             return found
         except OSError:
-            pass
+            return None
+
+
+def default_advertise_ip() -> str:
+    """The address by which this host reaches others. Raises InvalidArgument when there is no telling."""
+    if found := source_ip(*ANYWHERE):
+        return found
     candidates = []
     for _, name in socket.if_nameindex():
         try:

@@ -7,9 +7,10 @@ killed in the middle comes back as what the file says.
 
 import asyncio
 import contextlib
+import ipaddress
 import secrets as chance_source
 import shutil
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from datetime import datetime
 from random import SystemRandom
 from typing import Any, Literal
@@ -27,7 +28,7 @@ from essaim.cluster.wire import LogChunk, LogRequest
 from essaim.gateway.supervisor import Gateway
 from essaim.secrets.tokens import generate
 
-from .addresses import default_advertise_ip, join_host_port, resolve_ip, split_host_port
+from .addresses import default_advertise_ip, join_host_port, resolve_ip, source_ip, split_host_port
 from .bootstrap import first_objects
 from .identity import Identity, IdentityFile
 from .manager import MORE_MANAGERS, ManagerRole
@@ -228,7 +229,7 @@ class Daemon:
             if not request.join_token:
                 raise InvalidArgument("a join token is needed: see `essaim swarm join-token worker` on a manager")
             advertise, listen, data_ip = self._addresses(
-                request.advertise_addr, request.listen_addr, request.data_path_addr
+                request.advertise_addr, request.listen_addr, request.data_path_addr, towards=request.remote_addrs
             )
             message = JoinMessage(
                 token=request.join_token,
@@ -403,8 +404,13 @@ class Daemon:
     def _described(self, identity: Identity) -> NodeDescription:
         return msgspec.structs.replace(self._description, data_addr=identity.data_ip)
 
-    def _addresses(self, advertise: str, listen: str, data_path: str) -> tuple[str, str, str]:
-        """(advertised host:port, host:port to listen on, IP of tasks' ports). Raises InvalidArgument."""
+    def _addresses(
+        self, advertise: str, listen: str, data_path: str, towards: Sequence[str] = ()
+    ) -> tuple[str, str, str]:
+        """(advertised host:port, host:port to listen on, IP of tasks' ports). Raises InvalidArgument.
+
+        What is not given is the address by which this host reaches the managers to join (`towards`), or others.
+        """
         advertise = advertise or self._settings.advertise_addr
         listen = listen or self._settings.listen_addr
         listen_host, listen_port = (
@@ -416,7 +422,15 @@ class Daemon:
         elif listen_host and resolve_ip(listen_host) not in ("0.0.0.0", "::"):
             ip, port = resolve_ip(listen_host), listen_port
         else:
-            ip, port = default_advertise_ip(), listen_port
+            ip, port = _towards(towards) or default_advertise_ip(), listen_port
         data_ip = resolve_ip(data_path) if data_path else ip
         # Until connections between nodes are encrypted, the cluster port is not opened beyond the advertised address.
         return join_host_port(ip, port), join_host_port(ip, listen_port), data_ip
+
+
+def _towards(remotes: Sequence[str]) -> str | None:
+    for remote in remotes:
+        host, port = split_host_port(remote, DEFAULT_CLUSTER_PORT)
+        with contextlib.suppress(ValueError):
+            return source_ip(str(ipaddress.ip_address(host)), port)
+    return None

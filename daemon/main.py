@@ -15,6 +15,7 @@ import uvloop
 
 from essaim.api.app import create_app
 from essaim.cluster.errors import ClusterError
+from essaim.configs.haproxy import render_haproxy
 
 from .apiserver import ApiServer, SocketTaken
 from .daemon import Daemon
@@ -86,7 +87,13 @@ async def _run(settings: Settings, log: Any) -> int:
             monotonic=time.monotonic,
             log=log,
         )
-        app = create_app(daemon, chance=random.SystemRandom(), now=lambda: datetime.now(UTC), log=log)
+        app = create_app(
+            daemon,
+            chance=random.SystemRandom(),
+            now=lambda: datetime.now(UTC),
+            log=log,
+            renderers={"haproxy": render_haproxy},
+        )
         server = ApiServer(app)
         await daemon.start()
         await server.start(settings.socket, settings.api_addr)

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 
+from essaim.agent.docker.runtime import DockerRuntime
 from essaim.agent.process.runtime import ProcessRuntime
 from essaim.agent.runtime import Runtime
 from essaim.cluster.node import NodeDescription
@@ -33,6 +34,14 @@ class Runtimes:
 
     def make(self, data_addr: str) -> Runtime:
         """`data_addr` is the address of this host at which tasks' ports are reached."""
+        if self.engine_url is not None:
+            return DockerRuntime(
+                engine_url=self.engine_url,
+                data_addr=data_addr,
+                environment=os.environ,
+                log=self.log,
+                hostname=self.settings.hostname,
+            )
         return ProcessRuntime(
             state_dir=self.settings.state_dir / "process",
             data_addr=data_addr,

@@ -18,10 +18,22 @@ from time import perf_counter
 from typing import cast
 
 from .backend import LATENCY_BUCKETS, Endpoint
-from .connect import NoEndpoint, connect_any
+from .connect import RECONNECT_SECONDS, NoEndpoint, connect_any
 from .http1.chunked import ChunkReader
 from .http1.forwarded import extended_lines, field_lines, plain_address
-from .http1.head import CHUNKED, UNTIL_CLOSE, Refused, Request, Response, parse_request
+from .http1.head import (
+    CHUNKED,
+    MAX_TARGET,
+    REQUEST_LINE,
+    SLASH,
+    UNTIL_CLOSE,
+    Refused,
+    Request,
+    Response,
+    parse_fields,
+    refuse_request_line,
+    without_line,
+)
 from .http1.reply import reply
 from .listener import Listener
 from .sweeper import NEVER
@@ -38,18 +50,24 @@ SLOWEST = 64
 """Bytes a second, averaged over STALLED_SECONDS."""
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 
+CARRIAGE_RETURN = 0x0D
+NO_BLOCK = b"none"
+"""Not a block of lines: equals no request's."""
+
 HEAD, BODY, WAIT, TUNNEL, LINGER, CLOSED = range(6)
 
 
 class Client(asyncio.Protocol):
     __slots__ = (
-        "address", "attempts", "authority", "body_left", "body_seen", "buffer", "chunks", "connecting", "deadline",
-        "endpoint", "half_closed", "is_head", "keep_alive", "lines", "listener", "local_port", "out", "plain_body",
-        "reading", "replayable", "request", "request_done", "responding", "started", "state", "status", "sweeper",
-        "transport", "trusted", "upstream", "upstream_keeps_alive", "wants_upgrade",
+        "address", "attempts", "block", "body_left", "body_seen", "buffer", "chunks", "connecting", "deadline",
+        "endpoint", "half_closed", "is_head", "keep_alive", "listener", "local_port", "minor", "out", "peer",
+        "plain_body", "reading", "replayable", "request", "request_done", "responding", "started", "state", "status",
+        "sweeper", "tail", "transport", "trusted", "upstream", "upstream_keeps_alive", "wants_upgrade",
     )  # fmt: skip
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, peer: tuple[str, int] | None = None) -> None:
+        # `peer`: who is behind the proxy that has connected, if that is known.
+        self.peer = peer
         self.listener = listener
         self.sweeper = listener.sweeper
         self.transport: asyncio.Transport | None = None
@@ -58,8 +76,9 @@ class Client(asyncio.Protocol):
         self.deadline = NEVER
         self.reading = True
         self.half_closed = False
-        self.authority: bytes | None = None
-        self.lines = b""
+        # What the last request's fields were and meant (see `_parse`).
+        self.block = NO_BLOCK
+        self.minor = self.tail = b""
         # Of the request in progress:
         self.request: Request | None = None
         self.upstream: Upstream | None = None
@@ -74,7 +93,7 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        peer, local = self.peer or transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         self.address = plain_address(peer[0]) if peer else "unknown"
         self.local_port = local[1] if local else 0
         self.trusted = self.listener.trusts(self.address)
@@ -99,21 +118,46 @@ class Client(asyncio.Protocol):
 
     def _head(self, data: bytes) -> None:
         end = data.find(b"\r\n\r\n")
-        if end <= 0:
+        if end <= 0 or data[0] == CARRIAGE_RETURN:
             self._incomplete_head(data)
             return
         if end > MAX_HEAD:
             self._refuse(431, f"the head is longer than {MAX_HEAD} bytes")
             return
         try:
-            request = parse_request(data[: end + 2])
-            self._begin(request, data, end + 4)
+            self._begin(self._parse(data, end), data, end + 4)
         except Refused as refused:
             self._refuse(refused.status, refused.reason)
             return
         self._dispatch()
 
+    def _parse(self, data: bytes, end: int) -> Request:
+        """The request whose head is `data[:end]`. Raises Refused.
+
+        A client repeats its fields from request to request: if they are those of its last one, byte by byte, only
+        the request line is new (1.9 µs less than parsing them again).
+        """
+        first = REQUEST_LINE.match(data)
+        if first is None:
+            raise refuse_request_line(data)
+        block = data[first.end() : end + 2]
+        request = self.request
+        if block != self.block or request is None or first[3] != self.minor:
+            request = self.request = parse_fields(first, block)
+            # A target that is not a path says something about the host; its meaning is not kept.
+            self.block = block if first[2][0] == SLASH else NO_BLOCK
+            self.minor = first[3]
+            self.tail = self._tail(request)
+            return request
+        method, target, _ = first.groups()
+        if target[0] != SLASH or len(target) > MAX_TARGET:
+            self.block = NO_BLOCK
+            return self._parse(data, end)
+        request.method, request.target = method, target
+        return request
+
     def _incomplete_head(self, data: bytes) -> None:
+        """A head of which the end is not here yet, or that begins with an empty line."""
         if data[:2] == b"\r\n":
             # An empty line before the request line, as old clients send, is skipped once (RFC 9112, 2.2).
             data = data[2:]
@@ -123,6 +167,9 @@ class Client(asyncio.Protocol):
             if data:
                 self._head(data)
                 return
+        elif data[0] == CARRIAGE_RETURN and len(data) > 1:
+            self._refuse(400, "a CR without LF before the request line (RFC 9112, 2.2)")
+            return
         if not self.buffer and data:
             self.deadline = self.sweeper.now + self.listener.backend.options.header_timeout
         self.buffer = data
@@ -134,11 +181,10 @@ class Client(asyncio.Protocol):
     def _begin(self, request: Request, data: bytes, body: int) -> None:
         """Take a request in: framing first, then what is to be sent. Raises Refused."""
         self.started = perf_counter()
-        self.request = request
         self.is_head = request.method == b"HEAD"
         self.keep_alive = request.keep_alive and not self.half_closed and not self.listener.closing
         self.wants_upgrade = bool(request.upgrade)
-        self.responding = self.plain_body = False
+        self.plain_body = False
         self.status = self.attempts = 0
         length = request.length
         self.buffer = b""
@@ -159,20 +205,20 @@ class Client(asyncio.Protocol):
             self._body(data, body)
         self.replayable = request.method in IDEMPOTENT
 
-    def _upstream_head(self, request: Request) -> bytes:
+    def _tail(self, request: Request) -> bytes:
+        """What follows the request line on the way to the replica, up to the request id."""
         authority = request.authority or b""
         if self.trusted and request.forwarded:
             lines = extended_lines(self.address, "http", self.local_port, authority, request.forwarded)
         else:
-            if authority != self.authority:
-                self.authority = authority
-                self.lines = field_lines(self.address, "http", self.local_port, authority)
-            lines = self.lines
+            lines = field_lines(self.address, "http", self.local_port, authority)
         if request.upgrade:
             lines += b"Connection: upgrade\r\nUpgrade: " + request.upgrade + b"\r\n"
-        return b"%b %b HTTP/1.1\r\n%b%bX-Request-Id: %b\r\n\r\n" % (
-            request.method, request.target, request.fields, lines, request.request_id or self.listener.ids.next(),
-        )  # fmt: skip
+        return b" HTTP/1.1\r\n" + request.fields + lines + b"X-Request-Id: "
+
+    def _upstream_head(self, request: Request) -> bytes:
+        request_id = request.request_id or self.listener.ids.next()
+        return b"%b %b%b%b\r\n\r\n" % (request.method, request.target, self.tail, request_id)
 
     def _body(self, data: bytes, start: int) -> None:
         """Forward a piece of the request's body. Raises Refused only from within `_begin`."""
@@ -245,7 +291,7 @@ class Client(asyncio.Protocol):
             endpoint, upstream = await connect_any(backend, first, self._new_upstream, self.sweeper)
         except NoEndpoint as error:
             self.connecting = None
-            self._answer(502, str(error))
+            self._connect_later(str(error))
             return
         self.connecting = None
         if self.state not in (BODY, WAIT) or upstream.transport is None:
@@ -258,6 +304,13 @@ class Client(asyncio.Protocol):
         self.upstream = upstream
         upstream.begin(self, self.out)
         self.resume_reading()
+
+    def _connect_later(self, reason: str) -> None:
+        """Nobody answers: as with no endpoint at all, the request waits for one, within the same time."""
+        if perf_counter() - self.started < self.listener.backend.options.queue_timeout:
+            asyncio.get_running_loop().call_later(RECONNECT_SECONDS, self._dispatch)
+        else:
+            self._answer(502, reason)
 
     def _new_upstream(self, endpoint: Endpoint) -> Upstream:
         return Upstream(endpoint, self.sweeper)
@@ -315,26 +368,24 @@ class Client(asyncio.Protocol):
                 self.keep_alive = False
         if self.state == BODY:
             self.keep_alive = False
-        if response.untouched and self.keep_alive and request.minor:  # type: ignore[union-attr]
-            transport.write(data)
+        if self.keep_alive and request.minor:  # type: ignore[union-attr]
+            transport.write(data if response.untouched else response.head + data[end + 2 :])
             return
-        fields = response.fields if not response.untouched else data[len(response.status_line) + 2 : end + 2]
+        head = response.head
         if response.length == CHUNKED and request.minor == 0:  # type: ignore[union-attr]
             self.plain_body = True
             self.keep_alive = False
-            lines = [line for line in fields.split(b"\r\n") if line and line[:18].lower() != b"transfer-encoding:"]
-            fields = b"".join([line + b"\r\n" for line in lines])
-        if not self.keep_alive:
-            fields += b"Connection: close\r\n"
-        elif request.minor == 0:  # type: ignore[union-attr]
-            fields += b"Connection: keep-alive\r\n"
-        transport.write(b"%b\r\n%b\r\n%b" % (response.status_line, fields, data[end + 4 :]))
+            for line in head.split(b"\r\n"):
+                if line[:18].lower() == b"transfer-encoding:":
+                    head = without_line(head, line)
+        transport.write(
+            b"%bConnection: %b%b" % (head, b"keep-alive\r\n" if self.keep_alive else b"close\r\n", data[end + 2 :])
+        )
 
     def interim(self, response: Response) -> None:
         """A 1xx response other than 101 goes by; HTTP/1.0 clients know none."""
         if self.transport and self.request and self.request.minor:
-            fields = response.fields
-            self.transport.write(b"%b\r\n%b\r\n" % (response.status_line, fields))
+            self.transport.write(response.head + b"\r\n")
 
     def forward(self, data: bytes) -> None:
         """A piece of the response's body, or of a tunnel."""
@@ -371,6 +422,7 @@ class Client(asyncio.Protocol):
             self.transport.close()
         else:
             self.state = HEAD
+            self.responding = False
             self.deadline = self.sweeper.now + self.listener.backend.options.keepalive_timeout
             if self.buffer:
                 asyncio.get_running_loop().call_soon(self._pipelined)
@@ -427,8 +479,8 @@ class Client(asyncio.Protocol):
         self.body_seen = 0
         self.deadline = self.sweeper.now + (self.listener.backend.options.idle_timeout or NEVER)
         self.forward(
-            b"%b\r\n%bConnection: upgrade\r\nUpgrade: %b\r\n\r\n%b"
-            % (response.status_line, response.fields, response.upgrade or self.request.upgrade, rest)  # type: ignore[union-attr]
+            b"%bConnection: upgrade\r\nUpgrade: %b\r\n\r\n%b"
+            % (response.head, response.upgrade or self.request.upgrade, rest)  # type: ignore[union-attr]
         )
         if self.buffer:
             data, self.buffer = self.buffer, b""

@@ -9,6 +9,9 @@ from typing import TypeVar
 from .backend import Backend, Endpoint
 from .sweeper import Sweeper
 
+RECONNECT_SECONDS = 0.25
+"""When no endpoint could be connected to, all are tried again after this time, as long as waiting is allowed."""
+
 P = TypeVar("P", bound=asyncio.Protocol)
 
 

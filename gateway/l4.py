@@ -15,12 +15,15 @@ from collections.abc import Callable
 from typing import cast
 
 from .backend import Backend, Endpoint
-from .connect import NoEndpoint, connect_any
+from .connect import RECONNECT_SECONDS, NoEndpoint, connect_any
 from .proxy_protocol import header
 from .sweeper import NEVER, Sweeper
 
 EARLY_BYTES = 64 << 10
 """Bytes that are kept for a replica that is not connected yet; beyond, the client is not read."""
+
+LOOKS = 4
+"""A connection is looked at so many times within its idle time: it is closed at most a quarter of it late."""
 
 
 class _Side(asyncio.Protocol):
@@ -37,10 +40,16 @@ class _Side(asyncio.Protocol):
 class Front(_Side):
     """The client's side; owns the joined connection."""
 
-    __slots__ = ("back", "backend", "connecting", "deadline", "early", "endpoint", "paused", "sweeper")
+    __slots__ = (
+        "back", "backend", "connecting", "deadline", "early", "endpoint", "paused", "peer", "quiet", "since", "sweeper",
+    )  # fmt: skip
 
-    def __init__(self, backend: Backend, sweeper: Sweeper) -> None:
+    def __init__(self, backend: Backend, sweeper: Sweeper, peer: tuple[str, int] | None = None) -> None:
         super().__init__()
+        # `peer`: who is behind the proxy that has connected, if that is known.
+        self.peer = peer
+        self.since = 0.0
+        self.quiet = 0
         self.backend = backend
         self.sweeper = sweeper
         self.back: Back | None = None
@@ -53,6 +62,7 @@ class Front(_Side):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.sweeper.add(self)
+        self.since = self.sweeper.now
         self.endpoint_ready()
 
     def endpoint_ready(self) -> None:
@@ -73,7 +83,11 @@ class Front(_Side):
         try:
             endpoint, back = await connect_any(self.backend, first, lambda _: Back(self), self.sweeper)
         except NoEndpoint as error:
-            self.refuse_waiting(str(error))
+            loop = asyncio.get_running_loop()
+            if loop.time() - self.since < self.backend.options.queue_timeout:
+                loop.call_later(RECONNECT_SECONDS, self.endpoint_ready)
+            else:
+                self.refuse_waiting(str(error))
             return
         finally:
             self.connecting = None
@@ -91,7 +105,8 @@ class Front(_Side):
         assert back.transport is not None
         self.back = back
         if version := self.backend.options.proxy_protocol:
-            source, destination = self.transport.get_extra_info("peername"), self.transport.get_extra_info("sockname")
+            source = self.peer or self.transport.get_extra_info("peername")
+            destination = self.transport.get_extra_info("sockname")
             back.transport.write(header(version, source, destination))
         for data in self.early:
             back.transport.write(data)
@@ -103,7 +118,11 @@ class Front(_Side):
         if self.finished:
             back.transport.write_eof()
         back.transport.resume_reading()
-        self.deadline = self.sweeper.now + (self.backend.options.idle_timeout or NEVER)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        idle = self.backend.options.idle_timeout
+        self.deadline = self.sweeper.now + idle / LOOKS if idle else NEVER
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
@@ -123,9 +142,10 @@ class Front(_Side):
             self.refuse_waiting("waited too long for an endpoint")
             return
         seen = self.received + self.back.received
-        if seen != self.back.seen:
-            self.back.seen = seen
-            self.deadline = self.sweeper.now + (self.backend.options.idle_timeout or NEVER)
+        self.quiet = self.quiet + 1 if seen == self.back.seen else 0
+        self.back.seen = seen
+        if self.quiet < LOOKS:
+            self._look_again()
         elif self.transport:
             self.transport.abort()
 

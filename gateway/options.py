@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from .durations import seconds
+from .http1.forwarded import parse_networks
 
 
 class HealthOptions(msgspec.Struct, frozen=True, array_like=True):
@@ -107,6 +108,13 @@ def _headers(value: str) -> dict[str, str]:
     return {name.strip(): content.strip() for name, _, content in pairs}
 
 
+def _networks(value: str) -> list[str]:
+    """Checked here, so that a worker never meets one that is not valid."""
+    found = _list(value)
+    parse_networks(found)
+    return found
+
+
 def _list(value: str) -> list[str]:
     return [item.strip() for item in value.split(",") if item.strip()]
 
@@ -169,7 +177,7 @@ LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "limit.connections": ("max_connections", _count),
     "proxyprotocol": ("proxy_protocol", _one_of("v1", "v2")),
     "proxyprotocol.accept": ("accept_proxy", _flag),
-    "trusted": ("trusted", _list),
+    "trusted": ("trusted", _networks),
     "sticky.cookie": ("sticky_cookie", _text),
     "eject.after": ("eject_after", _count),
     "eject.share": ("eject_share", _count),
@@ -207,6 +215,10 @@ def read_options(labels: dict[str, str]) -> tuple[ServiceOptions, list[str]]:
         health.setdefault("kind", "http")
     if options.get("hash_key"):
         options.setdefault("balance", "hash")
+    if options.get("accept_proxy") and not options.get("trusted"):
+        warnings.append(
+            "label essaim.proxyprotocol.accept has no effect without essaim.trusted (the proxies' addresses)"
+        )
     return ServiceOptions(health=HealthOptions(**health), **options), warnings
 
 

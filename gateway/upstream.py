@@ -29,8 +29,8 @@ IDLE, HEAD, BODY, TUNNEL, CLOSED = range(5)
 
 class Upstream(asyncio.Protocol):
     __slots__ = (
-        "body_left", "buffer", "chunks", "client", "deadline", "endpoint", "idle_since", "reused", "state",
-        "sweeper", "transport",
+        "body_left", "buffer", "chunks", "client", "deadline", "endpoint", "idle_since", "last_head",
+        "last_response", "reused", "state", "sweeper", "transport",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, sweeper: Sweeper) -> None:
@@ -43,6 +43,9 @@ class Upstream(asyncio.Protocol):
         self.body_left = 0
         self.chunks: ChunkReader | None = None
         self.reused = False
+        # A replica that answers the same thing again is parsed once.
+        self.last_head = b""
+        self.last_response = Response(0, 1, b"")
         self.idle_since = 0.0
         self.deadline = NEVER
 
@@ -90,12 +93,18 @@ class Upstream(asyncio.Protocol):
             if len(data) > MAX_HEAD:
                 self._fail(client, "the backend's head is too long")
             return
-        try:
-            response = parse_response(data[:end])
-        except Refused as refused:
-            self._fail(client, refused.reason)
-            return
-        self.buffer = b""
+        head = data[: end + 2]
+        if head == self.last_head:
+            response = self.last_response
+        else:
+            try:
+                response = parse_response(head)
+            except Refused as refused:
+                self._fail(client, refused.reason)
+                return
+            self.last_head, self.last_response = head, response
+        if self.buffer:
+            self.buffer = b""
         if response.status < 200:
             self._interim(client, response, data, end)
             return

@@ -16,6 +16,7 @@ import uvloop
 
 from .backend import Backend, Endpoint
 from .client import Client
+from .greeting import Greeting, Peer
 from .l4 import Front
 from .listener import Listener, RequestIds
 from .plan import TURN_SLOTS
@@ -202,9 +203,16 @@ class Worker:
 
     def _new_connection(self, listener: Listener) -> asyncio.Protocol:
         self._sweeper.wake()
-        if listener.backend.mode == "http":
-            return Client(listener)
-        return Front(listener.backend, self._sweeper)
+        make = self._new_client if listener.backend.mode == "http" else self._new_front
+        if listener.backend.options.accept_proxy:
+            return Greeting(listener, lambda peer: make(listener, peer))
+        return make(listener, None)
+
+    def _new_client(self, listener: Listener, peer: Peer | None) -> asyncio.Protocol:
+        return Client(listener, peer)
+
+    def _new_front(self, listener: Listener, peer: Peer | None) -> asyncio.Protocol:
+        return Front(listener.backend, self._sweeper, peer)
 
     def _unlisten(self, key: str) -> None:
         listener = self._listeners.pop(key, None)

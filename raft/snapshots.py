@@ -30,6 +30,12 @@ def snapshot_head(meta: SnapshotMeta, data_crc: int) -> bytes:
     return _HEAD.pack(MAGIC, len(encoded)) + encoded + _CRCS.pack(crc32c(encoded), data_crc)
 
 
+def parse_snapshot_name(name: str) -> tuple[int, int]:
+    """Index and term of the snapshot in a file of that name; raises `ValueError`."""
+    index, _, term = name.removesuffix(".snap").partition("-")
+    return int(index, 16), int(term, 16)
+
+
 class Snapshots:
     """The snapshots in `directory`, which must exist."""
 
@@ -44,7 +50,7 @@ class Snapshots:
         return sorted(self.directory.glob("*.snap"), reverse=True)
 
     def index_of(self, path: Path) -> int:
-        return int(path.name.split("-")[0], 16)
+        return parse_snapshot_name(path.name)[0]
 
     def write(self, meta: SnapshotMeta, data: bytes) -> None:
         """Make one durable. Raises `OSError`; then nothing under its name exists."""
@@ -63,8 +69,13 @@ class Snapshots:
         sync_directory(self.directory)
 
     def prune(self) -> None:
-        """Delete what is older than the newest `KEEP`, and unfinished writes of a former run."""
-        for path in [*self.paths()[KEEP:], *self.directory.glob("*.snap.tmp")]:
+        """Delete what is older than the newest `KEEP`."""
+        for path in self.paths()[KEEP:]:
+            path.unlink(missing_ok=True)
+
+    def clean(self) -> None:
+        """Delete the unfinished writes of a former run."""
+        for path in [*self.directory.glob("*.snap.tmp"), *self.directory.glob("*.part")]:
             path.unlink()
 
     def read(self, path: Path) -> tuple[SnapshotMeta, bytes]:
@@ -84,3 +95,32 @@ class Snapshots:
         if crc32c(data) != data_crc:
             raise Corrupt(path, data_start, "the snapshot's data does not match its checksum")
         return _decode_meta(encoded), data
+
+
+class Incoming:
+    """A snapshot that arrives in chunks: `write` them, `finish`, and `close` in any case. One thread at a time."""
+
+    def __init__(self, snapshots: Snapshots, index: int) -> None:
+        self._snapshots = snapshots
+        self._part = snapshots.directory / f"{index:016x}-{os.urandom(4).hex()}.part"
+        self._file = self._part.open("wb")
+
+    def write(self, chunk: bytes) -> None:
+        self._file.write(chunk)
+
+    def finish(self) -> tuple[SnapshotMeta, Path]:
+        """Check it, make it durable and give it its name. Raises `ValueError` if it is damaged, or `OSError`."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        try:
+            meta, _ = self._snapshots.read(self._part)
+        except Corrupt as error:
+            raise ValueError(str(error)) from None
+        path = self._snapshots.path(meta)
+        self._part.rename(path)
+        sync_directory(self._snapshots.directory)
+        return meta, path
+
+    def close(self) -> None:
+        self._file.close()
+        self._part.unlink(missing_ok=True)

@@ -76,6 +76,7 @@ class Storage:
         for record in self.wal.records():
             self._note(record.path, replay.take(record))
         self._state = replay.state
+        self.snapshots.clean()
         self.snapshots.prune()
         recovered = self._with_snapshot(replay)
         if self._state.commit > (top := recovered.snapshot.index + len(recovered.entries)):

@@ -98,7 +98,7 @@ class Driver:
                 except Unavailable as error:
                     self._log.warning("the loop could not write; it tries again", loop=self.loop.name, error=str(error))
                     await self._start_over()
-                except Exception as error:  # noqa: BLE001
+                except Exception as error:
                     self._log.error(
                         "the loop failed; it starts anew", loop=self.loop.name, error=repr(error), exc_info=True
                     )

@@ -134,7 +134,7 @@ class SlotKeeper:
         last = slot.newest
         if any(is_stopping(self.plan, t) for t in slot.tasks):
             self.fill(slot, desired="ready")
-        elif last.desired > TaskState.RUNNING or is_dirty(self.service, last, self.plan.node(last)):
+        elif last.desired > TaskState.RUNNING or self._is_outdated(last):
             self.plan.change(last, desired_state=max(last.desired, TaskState.SHUTDOWN).label)
             self.fill(slot)
         else:
@@ -158,6 +158,11 @@ class SlotKeeper:
         )
         plan.change(ended, desired_state=TaskState.SHUTDOWN.label)
         return True
+
+    def _is_outdated(self, ended: Task) -> bool:
+        """The service has changed since, and that change is to reach the slot now."""
+        version = self._template_after(ended).version
+        return version != ended.spec_version and is_dirty(self.service, ended, self.plan.node(ended))
 
     def _template_after(self, ended: Task) -> Template:
         """A paused update changes nothing more: what fails meanwhile comes back as it was."""
@@ -242,11 +247,11 @@ class SlotKeeper:
                 for task in departing:
                     plan.retire(task)
             elif len(departing) > 1:
-                self._keep_best(departing)
+                self.keep_best(departing)
             return
-        self._keep_best(sound)
+        self.keep_best(sound)
 
-    def _keep_best(self, tasks: list[Task]) -> None:
+    def keep_best(self, tasks: list[Task]) -> None:
         """One stays: not one that has to go, rather up than not, rather far on its way, rather old."""
         plan = self.plan
 

@@ -155,6 +155,7 @@ def may_replace(plan: Plan, keeper: SlotKeeper, slot: Slot) -> bool:
 
 def replace(plan: Plan, keeper: SlotKeeper, slot: Slot) -> None:
     if starts_first(plan.service) and any(t.desired == TaskState.RUNNING for t in slot.live):
+        keeper.keep_best(slot.live)  # an earlier update may have left its own beside the old one
         keeper.fill(slot)
         return
     for task in slot.live:
@@ -190,6 +191,9 @@ def is_settled(plan: Plan, slots: list[Slot], failed: list[Slot], policy: Policy
     for slot in slots:
         up = [t for t in slot.live if is_up(t)]
         if slot in failed:
+            continue
+        if any(is_dirty(plan.service, t, plan.node(t)) for t in slot.live):
+            settled = False  # start-first: the old one is still there
             continue
         if not up:
             settled = settled and not slot.live  # a slot that is to stay ended holds nothing up

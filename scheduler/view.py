@@ -104,8 +104,14 @@ class ClusterView:
 
     def rerank(self, states: Iterable[NodeState]) -> None:
         """After placements: put the nodes where they belong in the order of load."""
+        states = list(states)
+        if len(states) * 4 < len(self.nodes):
+            for state in states:
+                self._rerank(state)
+            return
         for state in states:
-            self._rerank(state)
+            state.rank = (state.tasks, state.seq, state.node.id)
+        self.by_total = SortedList(state.rank for state in self.nodes.values())
 
     def _rerank(self, state: NodeState) -> None:
         self.by_total.discard(state.rank)

@@ -23,7 +23,7 @@ def parse_duration(text: str) -> Duration:
     """`1m30s`, `500ms`, `1.5h`, `2d`; a bare `0`. Raises ValueError."""
     rest = text.strip()
     sign = -1 if rest.startswith("-") else 1
-    rest = rest.lstrip("+-") if rest[:1] in ("+", "-") else rest
+    rest = rest[1:] if rest[:1] in ("+", "-") else rest
     if rest == "0":
         return Duration(0)
     total, position = Fraction(0), 0

@@ -48,7 +48,8 @@ def _syntax(error: yaml.YAMLError, file: str) -> StackError:
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file)
-        context = f" ({error.context})" if error.context else ""
+        start = f" from line {error.context_mark.line + 1} on" if error.context_mark else ""
+        context = f" ({error.context}{start})" if error.context else ""
         return _error(place, f"not valid YAML: {error.problem or 'syntax error'}{context}")
     return _error(Place(file), f"not valid YAML: {str(error).splitlines()[0]}")
 

@@ -6,8 +6,8 @@ The API's version is negotiated with the first call: the older of the Engine's a
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import aiohttp
@@ -88,7 +88,7 @@ class Engine:
     ) -> Any:
         """The decoded answer, None for an empty one. Raises EngineError, RuntimeUnavailable."""
         async with self.stream(method, path, params=params, body=body, headers=headers, timeout=timeout) as response:
-            data = await _read(response)
+            data = await response.read()
         return json.loads(data) if data.strip() else None
 
     @asynccontextmanager
@@ -97,7 +97,7 @@ class Engine:
         method: str,
         path: str,
         *,
-        params: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         body: Any = None,
         data: Any = None,
         headers: Mapping[str, str] | None = None,
@@ -109,7 +109,7 @@ class Engine:
         url = self._address(f"/v{major}.{minor}{path}")
         async with self._send(method, url, _timeout(timeout), options) as response:
             if response.status >= 400:
-                raise EngineError(response.status, _message(await _read(response)))
+                raise EngineError(response.status, _message(await response.read()))
             yield response
 
     def _address(self, path: str) -> str:
@@ -131,15 +131,8 @@ class Engine:
             ) from error
 
 
-Response = AbstractAsyncContextManager[aiohttp.ClientResponse]
-
-
 def _timeout(seconds: float | None) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_WITHIN)
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    return await response.read()
 
 
 def _message(data: bytes) -> str:

@@ -32,6 +32,7 @@ def host_config(
         "CapDrop": spec.capability_drop,
         "Ulimits": _ulimits(spec),
         "OomScoreAdj": spec.oom_score_adj,
+        "Isolation": "default",
         "ExtraHosts": [entry for line in spec.hosts or [] for entry in extra_hosts(line)],
         "LogConfig": _log_config(task),
         "SecurityOpt": [*security_options(spec.privileges), *(options.security_opt or [])],

@@ -9,13 +9,15 @@ Rules:
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
 import structlog
+from essaim.agent.memory_files import usual_roots
 from essaim.agent.payloads import payloads
 from essaim.agent.runtime import (
     LogLine,
@@ -58,7 +60,7 @@ class _Held:
 
 class DockerRuntime:
     """`engine_url` as for `Engine`; `data_addr` is the node's address that ingress ports are bound to; `hostname` is
-    for nodes that share an Engine (empty: the Engine's own)."""
+    for nodes that share an Engine (empty: the Engine's own); `memory_dirs` are where secrets may lie."""
 
     def __init__(
         self,
@@ -68,6 +70,7 @@ class DockerRuntime:
         environment: Mapping[str, str],
         log: structlog.typing.FilteringBoundLogger,
         hostname: str = "",
+        memory_dirs: Sequence[Path] = (),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.engine = Engine(engine_url)
@@ -76,7 +79,7 @@ class DockerRuntime:
         self._sleep = sleep
         self._log = log
         self._images = Images(self.engine, log)
-        self._files = TaskFiles(environment)
+        self._files = TaskFiles(memory_dirs or usual_roots(environment))
         self._views = Views()
         self._held: dict[str, _Held] = {}
         self._tasks_of: dict[str, str] = {}

@@ -6,18 +6,19 @@ Rejected: a tmpfs in the container that is filled after its start (the program w
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
-from essaim.agent.memory_files import MemoryFile, memory_root, usual_roots, write_files
+from essaim.agent.memory_files import MemoryFile, memory_root, write_files
 from essaim.agent.payloads import Payload
 from essaim.agent.runtime import Rejected
 from essaim.cluster.container import BindOptions, Mount
 
 
 class TaskFiles:
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = dict(environment)
+    def __init__(self, candidates: Iterable[Path]) -> None:
+        """`candidates` for a memory-backed directory, best first."""
+        self._candidates = list(candidates)
         self._root: Path | None = None
 
     def write(self, node_id: str, task_id: str, payloads: list[Payload]) -> list[Mount]:
@@ -47,10 +48,11 @@ class TaskFiles:
 
     def _of(self, node_id: str) -> Path:
         if self._root is None:
-            self._root = memory_root(usual_roots(self._environment))
+            self._root = memory_root(self._candidates)
         if self._root is None:
             raise Rejected(
-                "this node has no memory-backed directory for secrets (looked at /run, XDG_RUNTIME_DIR, /dev/shm)"
+                "this node has no memory-backed directory for secrets; looked at "
+                + ", ".join(map(str, self._candidates))
             )
         return self._root / f"essaim-{os.geteuid()}" / node_id
 

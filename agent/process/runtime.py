@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import msgspec
 import structlog
 from essaim.agent import whoami
 from essaim.agent.host import host_description
+from essaim.agent.memory_files import usual_roots
 from essaim.agent.payloads import payloads
 from essaim.agent.runtime import Health, LogLine, Phase, Rejected, StartFailed, UnknownTask, View, Work
 from essaim.agent.unfinished import Unfinished
@@ -52,7 +53,8 @@ class _Held:
 
 
 class ProcessRuntime:
-    """`data_addr`: the address that tasks bind; `environment`: the daemon's own, of which tasks inherit a little."""
+    """`data_addr`: the address that tasks bind; `environment`: the daemon's own, of which
+    tasks inherit a little; `memory_dirs` are where secrets may lie, if not the usual."""
 
     def __init__(
         self,
@@ -64,9 +66,10 @@ class ProcessRuntime:
         monotonic: Callable[[], float],
         log: structlog.typing.FilteringBoundLogger,
         hostname: str = "",
+        memory_dirs: Sequence[Path] = (),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._dirs = TaskDirs(state_dir / "tasks", environment)
+        self._dirs = TaskDirs(state_dir / "tasks", memory_dirs or usual_roots(environment))
         self._data_addr = data_addr
         self._environment = dict(environment)
         self._hostname = hostname or socket.gethostname()
@@ -155,6 +158,10 @@ class ProcessRuntime:
         for follower in followers:
             follower.cancel()
         await asyncio.gather(*followers, return_exceptions=True)
+
+    def directory_of(self, task_id: str) -> Path:
+        """Where the task's files are (plan.json, log/ ...)."""
+        return self._dirs.of(task_id)
 
     # One task
 

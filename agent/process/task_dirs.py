@@ -7,12 +7,12 @@ written last and removed first: a directory without it holds nothing that could 
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from essaim.agent.memory_files import MemoryFile, memory_root, usual_roots, write_files
+from essaim.agent.memory_files import MemoryFile, memory_root, write_files
 from essaim.agent.payloads import SECRETS, Payload
 from essaim.agent.runtime import Rejected
 
@@ -30,9 +30,10 @@ class Stand:
 
 
 class TaskDirs:
-    def __init__(self, root: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, candidates: Iterable[Path]) -> None:
+        """`candidates` for a memory-backed directory, best first."""
         self._root = root
-        self._environment = dict(environment)
+        self._candidates = list(candidates)
         self._memory: Path | None = None
 
     def of(self, task_id: str) -> Path:
@@ -88,9 +89,12 @@ class TaskDirs:
 
     def _files_root(self, node_id: str) -> Path:
         if self._memory is None:
-            self._memory = memory_root(usual_roots(self._environment))
+            self._memory = memory_root(self._candidates)
         if self._memory is None:
-            raise Rejected("this node has no memory-backed directory for secrets (looked at XDG_RUNTIME_DIR, /dev/shm)")
+            raise Rejected(
+                "this node has no memory-backed directory for secrets; looked at "
+                + ", ".join(map(str, self._candidates))
+            )
         return self._memory / f"essaim-{os.geteuid()}" / node_id
 
     def _read(self, directory: Path) -> ProcessPlan | None:

@@ -1,10 +1,9 @@
 """`essaim completion SHELL`: the script that makes a shell complete commands, flags and names."""
 
 from click.shell_completion import get_completion_class
-
-from ..app import App, CliError
-from ..command import NONE, PROGRAM, Command, Group, Run
-from ..flags import Flags
+from essaim.cli.app import App, CliError
+from essaim.cli.command import NONE, PROGRAM, Command, Group, Run
+from essaim.cli.flags import Flags
 
 HINTS = {
     "bash": "essaim completion bash > /etc/bash_completion.d/essaim",
@@ -15,7 +14,7 @@ HINTS = {
 
 def printing(shell: str) -> Run:
     async def run(app: App, args: list[str], flags: Flags) -> None:
-        from ..main import root
+        from essaim.cli.main import root
 
         completer = get_completion_class(shell)
         if completer is None:

@@ -1,20 +1,26 @@
 """`essaim config`: files that tasks get, kept by the cluster."""
 
-from .. import completion
-from ..app import App
-from ..command import NONE, SOME, Arity, Command, Group
-from ..common import FILTER, FORMAT, QUIET_IDS, TEMPLATE_DRIVER
-from ..flags import LABELS, Flag, Flags
-from ..inspecting import FORMAT as INSPECT_FORMAT, PRETTY
-from ..output.pretty import config_text
-from ..output.rows import CONFIGS, config_rows
-from .files import Files, content_spec
+from essaim.cli import completion
+from essaim.cli.app import App, CliError
+from essaim.cli.command import NONE, SOME, Arity, Command, Group
+from essaim.cli.common import FILTER, FORMAT, QUIET_IDS, TEMPLATE_DRIVER
+from essaim.cli.flags import LABELS, Flag, Flags
+from essaim.cli.inspecting import FORMAT as INSPECT_FORMAT
+from essaim.cli.inspecting import PRETTY
+from essaim.cli.output.pretty import config_text
+from essaim.cli.output.rows import CONFIGS, config_rows
+
+from .files import Files, content_spec, read_content
 
 FILES = Files("configs", CONFIGS, config_rows, config_text)
 
 
 async def create(app: App, args: list[str], flags: Flags) -> None:
-    await FILES.create(app, {"Name": args[0], **content_spec(await app.read(args[1]))}, flags)
+    try:
+        data = await read_content(app, args[1])
+    except CliError as error:
+        raise CliError(f'Error reading content from "{args[1]}": {error}') from None
+    await FILES.create(app, {"Name": args[0], **content_spec(data)}, flags)
 
 
 GROUP = Group(

@@ -7,15 +7,22 @@ from datetime import datetime
 from typing import Any
 
 from essaim.api.client import path_of
-
-from ..app import App
-from ..common import query
-from ..flags import Flags
-from ..inspecting import inspect
-from ..output.listing import Listing, Row
-from ..values.pairs import to_map
+from essaim.cli.app import App, CliError
+from essaim.cli.common import query
+from essaim.cli.flags import Flags
+from essaim.cli.inspecting import inspect
+from essaim.cli.output.listing import Listing, Row
+from essaim.cli.values.pairs import to_map
 
 Object = Mapping[str, Any]
+
+
+async def read_content(app: App, path: str) -> bytes:
+    """A file's content, or standard input's for `-`."""
+    try:
+        return await app.read(path)
+    except CliError as error:
+        raise CliError(f"error reading from {path}: {error}") from None
 
 
 def content_spec(data: bytes) -> dict[str, str]:

@@ -1,12 +1,11 @@
 """`essaim lb`: the live load balancer, and configurations for external ones."""
 
 from essaim.api.client import path_of
-
-from .. import completion
-from ..app import App, CliError
-from ..command import ONE, Arity, Command, Group
-from ..flags import STRING, Flag, Flags
-from ..output.lbstatus import STATUS, status_rows
+from essaim.cli import completion
+from essaim.cli.app import App, CliError
+from essaim.cli.command import ONE, Arity, Command, Group
+from essaim.cli.flags import STRING, Flag, Flags
+from essaim.cli.output.lbstatus import STATUS, status_rows
 
 KINDS = ("haproxy", "nginx", "traefik")
 

@@ -3,11 +3,10 @@
 from typing import Any, TextIO
 
 from essaim.api.client import ApiError, Client, path_of
-
-from ..app import App, CliError
-from ..flags import Flags
-from ..output.logstream import Frames, Line, parse_details
-from ..values.durations import since_parameter
+from essaim.cli.app import App, CliError
+from essaim.cli.flags import Flags
+from essaim.cli.output.logstream import Frames, Line, parse_details
+from essaim.cli.values.durations import since_parameter
 
 NODE = "com.docker.swarm.node.id"
 SERVICE = "com.docker.swarm.service.id"
@@ -31,7 +30,7 @@ async def logs(app: App, args: list[str], flags: Flags) -> None:
         if since := since_parameter(flags.text("since"), app.now()):
             query["since"] = since
     except ValueError as error:
-        raise CliError(str(error)) from None
+        raise CliError(f'invalid value for "since": {error}') from None
     if is_tty:
         async for chunk in client.stream(path, query):
             app.out.write(chunk.decode(errors="replace"))
@@ -125,5 +124,3 @@ class Printer:
             return fallback
         hostname = (found.get("Description") or {}).get("Hostname")
         return str((found.get("Spec") or {}).get("Name") or hostname or fallback)
-
-

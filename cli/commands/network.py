@@ -3,16 +3,16 @@
 from typing import Any
 
 from essaim.api.client import ApiError, path_of
-
-from .. import completion
-from ..app import App, CliError
-from ..command import NONE, ONE, SOME, Command, Group
-from ..common import FILTER, FORMAT, NO_TRUNC, query
-from ..flags import LABELS, NAMES, PAIRS, STRING, SWITCH, Flag, Flags
-from ..inspecting import FORMAT as INSPECT_FORMAT, inspect
-from ..output.rows import NETWORKS, network_rows
-from ..spec.ipam import ipam
-from ..values.pairs import to_map
+from essaim.cli import completion
+from essaim.cli.app import App, CliError
+from essaim.cli.command import NONE, ONE, SOME, Command, Group
+from essaim.cli.common import FILTER, FORMAT, NO_TRUNC, query
+from essaim.cli.flags import LABELS, NAMES, PAIRS, STRING, SWITCH, Flag, Flags
+from essaim.cli.inspecting import FORMAT as INSPECT_FORMAT
+from essaim.cli.inspecting import inspect
+from essaim.cli.output.rows import NETWORKS, network_rows
+from essaim.cli.spec.ipam import ipam
+from essaim.cli.values.pairs import to_map
 
 
 async def create(app: App, args: list[str], flags: Flags) -> None:

@@ -3,17 +3,17 @@
 from typing import Any
 
 from essaim.api.client import ApiError, path_of
-
-from .. import completion
-from ..app import App, CliError, explain
-from ..command import ANY, NONE, ONE, SOME, Command, Group
-from ..common import FILTER, FORMAT, NO_RESOLVE, NO_TRUNC, QUIET_IDS, query
-from ..flags import LABELS, LIST, STRING, SWITCH, Flag, Flags
-from ..inspecting import FORMAT as INSPECT_FORMAT, PRETTY, inspect
-from ..output.pretty import node_text
-from ..output.rows import NODES, node_rows
-from ..output.tasks import TASKS, task_rows
-from ..resolve import names_of, node_reference
+from essaim.cli import completion
+from essaim.cli.app import App, CliError, explain
+from essaim.cli.command import ANY, NONE, ONE, SOME, Command, Group
+from essaim.cli.common import FILTER, FORMAT, NO_RESOLVE, NO_TRUNC, QUIET_IDS, query
+from essaim.cli.common_tasks import task_list
+from essaim.cli.flags import LABELS, LIST, STRING, SWITCH, Flag, Flags
+from essaim.cli.inspecting import FORMAT as INSPECT_FORMAT
+from essaim.cli.inspecting import PRETTY, inspect
+from essaim.cli.output.pretty import node_text
+from essaim.cli.output.rows import NODES, node_rows
+from essaim.cli.resolve import names_of, node_reference
 
 ROLES = ("worker", "manager")
 AVAILABILITY = ("active", "pause", "drain")
@@ -57,10 +57,8 @@ async def ps(app: App, args: list[str], flags: Flags) -> None:
             continue
         tasks += found
     if tasks or not failures:
-        quiet = flags.on("quiet")
         names = await names_of(client, tasks, resolve=not flags.on("no-resolve"))
-        rows = task_rows(tasks, names, app.now(), truncate=not flags.on("no-trunc") and not quiet)
-        app.out.write(TASKS.render(rows, flags.text("format"), quiet="ID" if quiet else ""))
+        app.out.write(task_list(tasks, names, flags, app.now()))
     if failures:
         raise CliError("\n".join(failures))
 

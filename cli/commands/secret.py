@@ -2,15 +2,17 @@
 
 from typing import Any
 
-from .. import completion
-from ..app import App, CliError
-from ..command import NONE, SOME, Arity, Command, Group
-from ..common import FILTER, FORMAT, QUIET_IDS, TEMPLATE_DRIVER
-from ..flags import LABELS, STRING, Flag, Flags
-from ..inspecting import FORMAT as INSPECT_FORMAT, PRETTY
-from ..output.pretty import secret_text
-from ..output.rows import SECRETS, secret_rows
-from .files import Files, content_spec
+from essaim.cli import completion
+from essaim.cli.app import App, CliError
+from essaim.cli.command import NONE, SOME, Arity, Command, Group
+from essaim.cli.common import FILTER, FORMAT, QUIET_IDS, TEMPLATE_DRIVER
+from essaim.cli.flags import LABELS, STRING, Flag, Flags
+from essaim.cli.inspecting import FORMAT as INSPECT_FORMAT
+from essaim.cli.inspecting import PRETTY
+from essaim.cli.output.pretty import secret_text
+from essaim.cli.output.rows import SECRETS, secret_rows
+
+from .files import Files, content_spec, read_content
 
 FILES = Files("secrets", SECRETS, secret_rows, secret_text)
 
@@ -23,10 +25,10 @@ async def create(app: App, args: list[str], flags: Flags) -> None:
             raise CliError("When using secret driver secret data must be empty")
         spec["Driver"] = {"Name": flags.text("driver")}
     elif len(args) > 1 or not app.stdin.isatty():
-        spec |= content_spec(await app.read(args[1] if len(args) > 1 else "-"))
+        spec |= content_spec(await read_content(app, args[1] if len(args) > 1 else "-"))
     else:
         raise CliError(
-            "secret create needs a file, or - and the secret on standard input: echo VALUE | essaim secret create NAME -"
+            "secret file is required: give a file, or pipe the secret in (echo VALUE | essaim secret create NAME -)"
         )
     await FILES.create(app, spec, flags)
 

@@ -1,11 +1,13 @@
 """`essaim service`: the command tree; what the commands do is in the modules beside this one."""
 
-from .. import completion
-from ..command import NONE, ONE, SOME, Command, Group
-from ..common import DETACH, FILTER, FORMAT, NO_RESOLVE, NO_TRUNC, QUIET, QUIET_IDS
-from ..flags import STRING, SWITCH, Flag
-from ..inspecting import FORMAT as INSPECT_FORMAT, PRETTY
-from ..spec.flagset import CREATE, UPDATE
+from essaim.cli import completion
+from essaim.cli.command import NONE, ONE, SOME, Command, Group
+from essaim.cli.common import DETACH, FILTER, FORMAT, NO_RESOLVE, NO_TRUNC, QUIET, QUIET_IDS
+from essaim.cli.flags import STRING, SWITCH, Flag
+from essaim.cli.inspecting import FORMAT as INSPECT_FORMAT
+from essaim.cli.inspecting import PRETTY
+from essaim.cli.spec.flagset import CREATE, UPDATE
+
 from . import logs, service_changes, service_views
 
 GROUP = Group(

@@ -3,21 +3,19 @@
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
-
 from essaim.api.client import ApiError, Client, encode_filters, path_of
+from essaim.cli.app import App, CliError
+from essaim.cli.flags import Flags
+from essaim.cli.progress.follow import follow
+from essaim.cli.registry import auth_headers, resolve_image
+from essaim.cli.spec.attachments import Ids
+from essaim.cli.spec.lists import added
+from essaim.cli.spec.placement import scaled
+from essaim.cli.spec.service import new_service, updated_service
+from essaim.cli.values.pairs import last_wins, parse_env_file, resolve_env
+from essaim.cli.values.sizes import parse_uint
 from essaim.cluster.service import ServiceSpec
-
-from ..app import App, CliError
-from ..flags import Flags
-from ..progress.follow import follow
-from ..registry import auth_headers, resolve_image
-from ..spec.attachments import Ids
-from ..spec.lists import added
-from ..spec.placement import scaled
-from ..spec.service import new_service, updated_service
-from ..values.pairs import last_wins, parse_env_file, resolve_env
-from ..values.sizes import parse_uint
+from msgspec.structs import replace
 
 
 async def create(app: App, args: list[str], flags: Flags) -> None:
@@ -159,6 +157,7 @@ async def rebalance(app: App, args: list[str], flags: Flags) -> None:
 
 async def scale(app: App, args: list[str], flags: Flags) -> None:
     wanted: dict[str, int] = {}
+    failures: list[str] = []
     for item in args:
         name, separator, count = item.partition("=")
         if not separator:
@@ -170,17 +169,16 @@ async def scale(app: App, args: list[str], flags: Flags) -> None:
         try:
             wanted[name] = parse_uint(count)
         except ValueError as error:
-            raise CliError(f"invalid replicas value {count}: {error}") from None
+            failures.append(f"{name}: invalid replicas value {count}: {error}")
     done: dict[str, str] = {}
-    failures: list[str] = []
-    for name, count in wanted.items():
+    for name, replicas in wanted.items():
         try:
-            done[name] = await scale_one(app, name, count)
+            done[name] = await scale_one(app, name, replicas)
         except (ApiError, CliError) as error:
             prefix = "Error response from daemon: " if isinstance(error, ApiError) else ""
             failures.append(f"{name}: {prefix}{error}")
         else:
-            app.print(f"{name} scaled to {count}")
+            app.print(f"{name} scaled to {replicas}")
     if done and not flags.on("detach"):
         await follow(app, done)
     if failures:
@@ -203,5 +201,3 @@ async def rm(app: App, args: list[str], flags: Flags) -> None:
         return name
 
     await app.each(args, remove)
-
-

@@ -1,17 +1,17 @@
 """What shows services."""
 
+import json
 from typing import Any
 
-from essaim.api.client import path_of
-
-from ..app import App, CliError
-from ..common import query
-from ..flags import Flags
-from ..inspecting import inspect
-from ..output.pretty_service import service_text
-from ..output.rows import SERVICES, service_rows
-from ..output.tasks import TASKS, task_rows
-from ..resolve import names_of
+from essaim.api.client import ApiError, path_of
+from essaim.cli.app import App, CliError
+from essaim.cli.common import query
+from essaim.cli.common_tasks import task_list
+from essaim.cli.flags import Flags
+from essaim.cli.inspecting import inspect
+from essaim.cli.output.pretty_service import service_text
+from essaim.cli.output.rows import SERVICES, service_rows
+from essaim.cli.resolve import names_of
 
 
 async def ls(app: App, args: list[str], flags: Flags) -> None:
@@ -25,12 +25,17 @@ async def inspect_services(app: App, args: list[str], flags: Flags) -> None:
     client = await app.client()
 
     async def fetch(name: str) -> bytes:
-        return await client.get_raw(path_of("services", name), {"insertDefaults": "true"})
+        try:
+            return await client.get_raw(path_of("services", name), {"insertDefaults": "true"})
+        except ApiError as error:
+            if error.status == 404:
+                raise CliError(f"Error: no such service: {name}") from None
+            raise
 
     if flags.on("pretty"):
         for name in args:
-            service = await client.get(path_of("services", name), {"insertDefaults": "true"})
-            app.out.write(service_text(service, await network_names(app, service)))
+            service = json.loads(await fetch(name))
+            app.out.write(service_text(service, await network_names(app, service), app.now()))
         return
     await inspect(app, args, fetch, flags.text("format"))
 
@@ -53,10 +58,8 @@ async def ps(app: App, args: list[str], flags: Flags) -> None:
     if not ids:
         raise CliError("\n".join(missing))
     tasks = await client.get("/tasks", query({**flags.filters(), "service": ids}))
-    quiet = flags.on("quiet")
     names = await names_of(client, tasks, resolve=not flags.on("no-resolve"))
-    rows = task_rows(tasks, names, app.now(), truncate=not flags.on("no-trunc") and not quiet)
-    app.out.write(TASKS.render(rows, flags.text("format"), quiet="ID" if quiet else ""))
+    app.out.write(task_list(tasks, names, flags, app.now()))
     if missing:
         raise CliError("\n".join(missing))
 

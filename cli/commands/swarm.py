@@ -3,15 +3,14 @@
 from typing import Any
 
 from essaim.api.client import path_of
+from essaim.cli import completion
+from essaim.cli.app import App, CliError
+from essaim.cli.command import NONE, ONE, Command, Group
+from essaim.cli.flags import INT, LIST, NAMES, POSITIVE, STRING, SWITCH, UINT, Flag, Flags
+from essaim.cli.spec.swarm import new_spec, updated_spec
+from essaim.cli.values.durations import SECOND
 
-from .. import completion
-from ..app import App, CliError
-from ..command import NONE, ONE, Command, Group
-from ..flags import INT, LIST, NAMES, POSITIVE, STRING, SWITCH, UINT, Flag, Flags
-from ..spec.swarm import new_spec, updated_spec
-from ..values.durations import SECOND
-
-TOKEN_HINT = """To add a {role} to this swarm, run the following command:
+JOIN_HINT = """To add a {role} to this swarm, run the following command:
 
     essaim swarm join --token {token} {address}
 """
@@ -55,9 +54,7 @@ SETTINGS = [
 def availability(flags: Flags) -> str:
     found = flags.text("availability").lower()
     if found not in ("active", "pause", "drain"):
-        raise CliError(
-            f'invalid availability "{found}", only active, pause and drain are supported'
-        )
+        raise CliError(f'invalid availability "{found}", only active, pause and drain are supported')
     return found
 
 
@@ -88,7 +85,7 @@ async def join_hint(app: App, node_id: str, role: str) -> str:
     node = await client.get(path_of("nodes", node_id))
     tokens = (await client.get("/swarm"))["JoinTokens"]
     manager = node.get("ManagerStatus") or {}
-    return TOKEN_HINT.format(role=role, token=tokens[role.capitalize()], address=manager.get("Addr") or "HOST:PORT")
+    return JOIN_HINT.format(role=role, token=tokens[role.capitalize()], address=manager.get("Addr") or "HOST:PORT")
 
 
 async def print_unlock_key(app: App) -> None:

@@ -3,18 +3,17 @@
 import platform
 
 from essaim.api.client import Unreachable
-
-from ..app import App, CliError
-from ..command import NONE, Command
-from ..common import FILTER, query
-from ..flags import STRING, Flag, Flags
-from ..inspecting import FORMAT, print_objects
-from ..output.events import event_line
-from ..output.info import info_text
-from ..output.jsontext import dumps
-from ..template.evaluate import Template
-from ..values.durations import since_parameter
-from ..version import VERSION
+from essaim.cli.app import App, CliError
+from essaim.cli.command import NONE, Command
+from essaim.cli.common import FILTER, query
+from essaim.cli.flags import STRING, Flag, Flags
+from essaim.cli.inspecting import FORMAT, print_objects
+from essaim.cli.output.events import event_line
+from essaim.cli.output.info import info_text
+from essaim.cli.output.jsontext import dumps
+from essaim.cli.template.evaluate import Template
+from essaim.cli.values.durations import since_parameter
+from essaim.cli.version import VERSION
 
 
 async def version(app: App, args: list[str], flags: Flags) -> None:
@@ -66,7 +65,7 @@ async def events(app: App, args: list[str], flags: Flags) -> None:
             if found := since_parameter(flags.text(name), app.now()):
                 parameters[name] = found
         except ValueError as error:
-            raise CliError(str(error)) from None
+            raise CliError(f'invalid value for "{name}": {error}') from None
     buffer = b""
     layout = flags.text("format")
     client = await app.client()
@@ -91,9 +90,7 @@ EVENTS = Command(
         Flag("until", STRING, "Stop at a time"),
     ],
 )
-INFO = Command(
-    "info", info, summary="Show what the daemon knows of itself and its swarm", arity=NONE, flags=[FORMAT]
-)
+INFO = Command("info", info, summary="Show what the daemon knows of itself and its swarm", arity=NONE, flags=[FORMAT])
 VERSION_COMMAND = Command(
     "version", version, summary="Show the versions of command and daemon", arity=NONE, flags=[VERSION_FORMAT]
 )

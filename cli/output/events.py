@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from ..template.evaluate import Template
+from essaim.cli.template.evaluate import Template
 
 
 def event_line(text: str, layout: str) -> str:
@@ -17,7 +17,9 @@ def event_line(text: str, layout: str) -> str:
     event: dict[str, Any] = json.loads(text)
     if layout:
         actor = event.get("Actor") or {}
-        return Template(layout).render({"ID": actor.get("ID"), "Time": event.get("time"), "TimeNano": event.get("timeNano"), **event})
+        return Template(layout).render(
+            {"ID": actor.get("ID"), "Time": event.get("time"), "TimeNano": event.get("timeNano"), **event}
+        )
     actor = event.get("Actor") or {}
     attributes = ", ".join(f"{key}={value}" for key, value in sorted((actor.get("Attributes") or {}).items()))
     line = f"{stamp(event)} {event.get('Type', '')} {event.get('Action', '')} {actor.get('ID', '')}"

@@ -6,8 +6,8 @@ Pure: the daemon's answer to text.
 from collections.abc import Mapping
 from typing import Any
 
-from ..values.durations import format_duration
-from ..values.sizes import binary_size
+from essaim.cli.values.durations import format_duration
+from essaim.cli.values.sizes import binary_size
 
 Object = Mapping[str, Any]
 
@@ -48,7 +48,10 @@ def swarm_lines(swarm: Object) -> list[str]:
     lines.append(f" Node Address: {swarm.get('NodeAddr', '')}")
     managers = swarm.get("RemoteManagers") or []
     if managers:
-        lines += [" Manager Addresses:", *(f"  {item['Addr']}" for item in sorted(managers, key=lambda one: one["Addr"]))]
+        lines += [
+            " Manager Addresses:",
+            *(f"  {item['Addr']}" for item in sorted(managers, key=lambda one: one["Addr"])),
+        ]
     return lines
 
 

@@ -10,29 +10,29 @@ import json
 import re
 from typing import Any
 
-TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
+PART = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
 
 
 def indent(text: str, prefix: str = "", step: str = "    ") -> str:
     """Indent like Go's json.Indent: empty containers stay on one line. The first line gets no prefix."""
     out: list[str] = []
     depth = 0
-    tokens = TOKEN.findall(text)
-    for place, token in enumerate(tokens):
-        before = tokens[place - 1] if place else ""
-        if token in "}]":
+    parts = PART.findall(text)
+    for place, part in enumerate(parts):
+        before = parts[place - 1] if place else ""
+        if part in "}]":
             depth -= 1
             if before not in ("{", "["):
                 out.append("\n" + prefix + step * depth)
         elif before in ("{", "["):
             out.append("\n" + prefix + step * depth)
-        if token == ":":
+        if part == ":":
             out.append(": ")
-        elif token == ",":
+        elif part == ",":
             out.append(",\n" + prefix + step * depth)
         else:
-            out.append(token)
-        if token in "{[":
+            out.append(part)
+        if part in "{[":
             depth += 1
     return "".join(out)
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..template.evaluate import Template
-from ..template.syntax import TemplateError
+from essaim.cli.template.evaluate import Template
+
 from .jsontext import dumps
 from .tabs import align
 
@@ -50,6 +50,10 @@ class Listing:
         template = make(source)
         body = "".join("\n" + render(template, row) for row in rows)
         return align(header + body) + "\n"
+
+
+def is_table(source: str) -> bool:
+    return source in ("", "table") or source.startswith("table ")
 
 
 def unescape(source: str) -> str:
@@ -91,7 +95,4 @@ HEADER_FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 def make(source: str, *, header: bool = False) -> Template:
     functions = HEADER_FUNCTIONS if header else {"json": as_json}
-    try:
-        return Template(source, functions=functions)
-    except TemplateError as error:
-        raise TemplateError(f"template: :1: {error}") from None
+    return Template(source, functions=functions)

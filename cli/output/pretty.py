@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from ..values.durations import parse_time
-from ..values.sizes import NANO, binary_size
+from essaim.cli.values.durations import go_time
+from essaim.cli.values.sizes import NANO, binary_size
+
 from .rows import capital, hostname
 
 Object = Mapping[str, Any]
@@ -81,12 +82,8 @@ def label_block(labels: Mapping[str, str] | None, title: str) -> list[str]:
 
 
 def when(stamp: str | None) -> str:
-    """`2024-01-31 12:00:00.5 +0000 utc`, as docker prints times for people."""
-    if not stamp:
-        return ""
-    moment = parse_time(stamp)
-    fraction = stamp.partition(".")[2].rstrip("Z0").partition("+")[0]
-    return f"{moment:%Y-%m-%d %H:%M:%S}{'.' + fraction if fraction else ''} +0000 utc"
+    """A time as `--pretty` prints it: in lower case."""
+    return go_time(stamp).lower()
 
 
 def secret_text(secret: Object, now: datetime) -> str:
@@ -95,17 +92,19 @@ def secret_text(secret: Object, now: datetime) -> str:
 
 def config_text(config: Object, now: datetime) -> str:
     data = base64.b64decode(config["Spec"].get("Data") or "").decode(errors="replace")
-    return file_text(config) + f"Data:\n{data}\n\n"
+    return file_text(config) + f"Data:\n{data}\n"
 
 
 def file_text(item: Object, *, driver: str | None = None) -> str:
+    """Secrets are laid out with spaces, configs with tabs; both as docker does it."""
     spec = item["Spec"]
-    lines = [f"ID:\t\t\t{item['ID']}", f"Name:\t\t\t{spec.get('Name') or ''}", "Labels:"]
-    lines += [f" - {key}={value}" if value else f" - {key}" for key, value in sorted((spec.get("Labels") or {}).items())]
-    if driver is not None:
-        lines.append(f"Driver:\t\t\t{driver}")
+    tab = "\t\t\t" if driver is None else " " * 14
+    lines = [f"ID:{tab}{item['ID']}", f"Name:{tab}{spec.get('Name') or ''}", "Labels:"]
     lines += [
-        f"Created at:            \t{when(item.get('CreatedAt'))}",
-        f"Updated at:            \t{when(item.get('UpdatedAt'))}",
+        f" - {key}={value}" if value else f" - {key}" for key, value in sorted((spec.get("Labels") or {}).items())
     ]
+    if driver is not None:
+        lines.append(f"Driver:{' ' * 12}{driver}")
+    gap = "            \t" if driver is None else " " * 8
+    lines += [f"Created at:{gap}{when(item.get('CreatedAt'))}", f"Updated at:{gap}{when(item.get('UpdatedAt'))}"]
     return "\n".join(lines) + "\n"

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from ..stacknames import NAMESPACE
-from ..values.durations import time_ago
-from ..values.images import familiar
+from essaim.cli.stacknames import NAMESPACE
+from essaim.cli.values.durations import go_time, time_ago
+from essaim.cli.values.images import familiar
+
 from .listing import Listing, Row
 from .naturalsort import natural
 from .portlist import ingress_ports
@@ -21,7 +22,8 @@ SHORT = 12
 SERVICES = Listing(
     "{{.ID}}\t{{.Name}}\t{{.Mode}}\t{{.Replicas}}\t{{.Image}}\t{{.Ports}}",
     {"ID": "ID", "Name": "NAME", "Mode": "MODE", "Replicas": "REPLICAS", "Image": "IMAGE", "Ports": "PORTS"},
-    raw="id: {{.ID}}\nname: {{.Name}}\nmode: {{.Mode}}\nreplicas: {{.Replicas}}\nimage: {{.Image}}\nports: {{.Ports}}\n",
+    raw="id: {{.ID}}\nname: {{.Name}}\nmode: {{.Mode}}\nreplicas: {{.Replicas}}\nimage: {{.Image}}\n"
+    "ports: {{.Ports}}\n",
 )
 NODES = Listing(
     "{{.ID}} {{if .Self}}*{{else}} {{ end }}\t{{.Hostname}}\t{{.Status}}\t{{.Availability}}\t{{.ManagerStatus}}"
@@ -186,7 +188,7 @@ def network_rows(networks: Iterable[Object], *, truncate: bool) -> list[Row]:
             "IPv6": str(bool(item.get("EnableIPv6"))).lower(),
             "Internal": str(bool(item.get("Internal"))).lower(),
             "Labels": label_text(item.get("Labels")),
-            "CreatedAt": item.get("Created") or "",
+            "CreatedAt": go_time(item.get("Created")),
         }
         for item in ordered
     ]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..values.durations import parse_time, time_ago
-from ..values.images import familiar
+from essaim.cli.values.durations import parse_time, time_ago
+from essaim.cli.values.images import familiar
+
 from .listing import Listing, Row
 from .naturalsort import natural
 from .portlist import host_ports
@@ -54,7 +55,11 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def task_rows(tasks: Iterable[Mapping[str, Any]], names: Names, now: datetime, *, truncate: bool) -> list[Row]:
+def task_rows(
+    tasks: Iterable[Mapping[str, Any]], names: Names, now: datetime, *, truncate: bool, indent: bool = True
+) -> list[Row]:
+    """`indent` marks older tasks of a slot, in tables."""
+
     def moment(task: Mapping[str, Any]) -> float:
         return -parse_time(task["CreatedAt"]).timestamp() if task.get("CreatedAt") else 0.0
 
@@ -63,7 +68,8 @@ def task_rows(tasks: Iterable[Mapping[str, Any]], names: Names, now: datetime, *
     before = None
     for task in ordered:
         name = names.task(task)
-        rows.append(task_row(task, f" \\_ {name}" if name == before else name, names, now, truncate=truncate))
+        shown = f" \\_ {name}" if indent and name == before else name
+        rows.append(task_row(task, shown, names, now, truncate=truncate))
         before = name
     return rows
 
@@ -77,7 +83,7 @@ def task_row(task: Mapping[str, Any], name: str, names: Names, now: datetime, *,
     return {
         "ID": task["ID"][:SHORT] if truncate else task["ID"],
         "Name": name,
-        "Image": familiar(image, keep_digest=not truncate),
+        "Image": familiar(image) if truncate else image,
         "Node": names.node(task),
         "DesiredState": capital(task.get("DesiredState") or ""),
         "CurrentState": f"{capital(status.get('State') or '')} {time_ago(status.get('Timestamp'), now)}".rstrip(),

@@ -1,12 +1,11 @@
 """Waiting until services have converged, with progress."""
 
 import asyncio
-import time
 from collections.abc import Mapping
 
 from essaim.api.client import Client, encode_filters, path_of
+from essaim.cli.app import App, CliError
 
-from ..app import App, CliError
 from .display import Display, display_for
 from .tracker import Report, Tracker
 
@@ -14,7 +13,7 @@ POLL = 0.2
 """Seconds between two looks."""
 
 
-async def observe(client: Client, service_id: str, tracker: Tracker) -> Report:
+async def observe(client: Client, service_id: str, tracker: Tracker, now: float) -> Report:
     """One look at a service."""
     service, tasks, nodes = await asyncio.gather(
         client.get(path_of("services", service_id), {"insertDefaults": "false"}),
@@ -22,7 +21,7 @@ async def observe(client: Client, service_id: str, tracker: Tracker) -> Report:
         client.get("/nodes"),
     )
     active = frozenset(node["ID"] for node in nodes if (node.get("Status") or {}).get("State") != "down")
-    return tracker.step(service, tasks, active, time.monotonic())
+    return tracker.step(service, tasks, active, now)
 
 
 async def follow(app: App, services: Mapping[str, str], *, quiet: bool = False) -> None:
@@ -41,7 +40,7 @@ async def follow(app: App, services: Mapping[str, str], *, quiet: bool = False) 
 async def follow_one(app: App, client: Client, name: str, service_id: str, display: Display) -> None:
     tracker = Tracker(service_id)
     while True:
-        report = await observe(client, service_id, tracker)
+        report = await observe(client, service_id, tracker, app.clock())
         display.show(name, report)
         if report.failure:
             raise CliError(report.failure)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..values.durations import SECOND
+from essaim.cli.values.durations import SECOND
 
 DEFAULT_MONITOR = 5.0
 ORDER = (

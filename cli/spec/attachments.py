@@ -5,19 +5,17 @@ Networks, secrets and configs arrive with their IDs (`Ids`): the command has ask
 Pure: parts of a specification and flags to new parts. What does not fit raises ValueError.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from msgspec.structs import replace
-
+from essaim.cli.flags import Flags
+from essaim.cli.values.mounts import merge_mounts
+from essaim.cli.values.references import FileReference
 from essaim.cluster.container import ConfigReference, ContainerSpec, SecretReference
 from essaim.cluster.service import EndpointSpec, NetworkAttachmentConfig, PortConfig
+from msgspec.structs import replace
 
-from ..flags import Flags
-from ..values.mounts import merge_mounts
-from ..values.references import FileReference
 from .lists import added, removed, touched
 
 Reference = TypeVar("Reference", SecretReference, ConfigReference)
@@ -58,8 +56,6 @@ def target_of(text: str) -> tuple[int, str]:
     """(target, protocol)."""
     body, _, protocol = text.partition("/")
     target = body.rpartition(":")[2]
-    if not re.fullmatch(r"\d+", target, re.ASCII):
-        raise ValueError(f"invalid target port ({text}) in --publish-rm: expected target[/protocol]")
     return int(target), protocol or "tcp"
 
 
@@ -75,9 +71,7 @@ def check_ports(ports: list[PortConfig]) -> None:
             continue
         key = (port.published_port, port.protocol or "tcp", port.publish_mode or "ingress", port.host_ip)
         if key in seen:
-            raise ValueError(
-                f"conflicting port mapping between {describe(port)} and {describe(seen[key])}"
-            )
+            raise ValueError(f"conflicting port mapping between {describe(port)} and {describe(seen[key])}")
         seen[key] = port
 
 
@@ -123,35 +117,33 @@ def change_networks(
 def change_files(container: ContainerSpec, flags: Flags, ids: Ids) -> ContainerSpec:
     """Secrets and configs."""
     if touched(flags, "secret"):
-        made = [
+        secrets = [
             SecretReference(file=item.file, secret_id=ids.secrets[item.source], secret_name=item.source)
             for item in unique_targets(added(flags, "secret"), "secret")
         ]
-        gone = removed(flags, "secret")
-        found = merge(container.secrets, made, {ref.secret_name for ref in container.secrets or [] if ref.secret_name in gone}, "secret_name")
-        container = replace(container, secrets=found)
+        container = replace(container, secrets=merge(container.secrets, secrets, removed(flags, "secret")))
     if touched(flags, "config"):
-        made_configs = [
+        configs = [
             ConfigReference(file=item.file, config_id=ids.configs[item.source], config_name=item.source)
             for item in unique_targets(added(flags, "config"), "config")
         ]
-        gone = removed(flags, "config")
-        kept = merge(container.configs, made_configs, {ref.config_name for ref in container.configs or [] if ref.config_name in gone}, "config_name")
-        container = replace(container, configs=kept)
+        container = replace(container, configs=merge(container.configs, configs, removed(flags, "config")))
     return container
 
 
-def merge(
-    current: list[Reference] | None, made: list[Reference], gone: set[str | None], name: str
-) -> list[Reference] | None:
-    """A new reference replaces the one with the same target."""
+def name_of(reference: SecretReference | ConfigReference) -> str | None:
+    return reference.secret_name if isinstance(reference, SecretReference) else reference.config_name
+
+
+def merge(current: list[Reference] | None, made: list[Reference], gone: set[str]) -> list[Reference] | None:
+    """Names that are `gone` go; a new reference replaces the one with the same target."""
     targets = {ref.file.name for ref in made if ref.file}
-    kept = [
-        ref
-        for ref in current or []
-        if getattr(ref, name) not in gone and not (ref.file and ref.file.name in targets)
-    ]
-    return [*kept, *made] or None
+    stays: list[Reference] = []
+    for ref in current or []:
+        if name_of(ref) not in gone and not (ref.file and ref.file.name in targets):
+            stays.append(ref)
+    found = stays + made
+    return found if found else None
 
 
 def unique_targets(items: list[FileReference], what: str) -> list[FileReference]:

@@ -4,15 +4,16 @@ Pure: a ContainerSpec and flags to a ContainerSpec. What does not fit raises Val
 """
 
 import shlex
+from collections.abc import Callable
 from typing import Any
 
+from essaim.cli.flags import Flags
+from essaim.cli.values.images import with_tag
+from essaim.cli.values.pairs import host_entry
+from essaim.cli.values.references import capabilities, capability
+from essaim.cluster.container import ContainerSpec, CredentialSpec, DNSConfig, Privileges, Ulimit
 from msgspec.structs import replace
 
-from essaim.cluster.container import ContainerSpec, CredentialSpec, DNSConfig, Privileges
-
-from ..flags import Flags
-from ..values.pairs import host_entry, to_map
-from ..values.references import capabilities, capability
 from .lists import added, env_key, keyed, mapped, plain, removed, touched
 
 # flag -> attribute
@@ -26,6 +27,7 @@ TEXTS = {
 }
 SWITCHES = {"init": "init", "read-only": "read_only", "tty": "tty"}
 NUMBERS = {"stop-grace-period": "stop_grace_period", "oom-score-adj": "oom_score_adj"}
+COMMANDS = {"entrypoint": "command", "args": "args"}
 DNS = {"dns": "nameservers", "dns-option": "options", "dns-search": "search"}
 
 
@@ -39,41 +41,48 @@ def words(line: str) -> list[str]:
 
 def change_container(container: ContainerSpec, flags: Flags) -> ContainerSpec:
     """Plain fields, environment, labels, groups, hosts, DNS, sysctls, ulimits and capabilities."""
-    changes: dict[str, Any] = {}
-    for flag, attribute in TEXTS.items():
-        if flag in flags.flags and flags.given(flag):
-            changes[attribute] = flags.text(flag)
-    for flag, attribute in SWITCHES.items():
-        if flags.given(flag):
-            changes[attribute] = flags.on(flag)
-    for flag, attribute in NUMBERS.items():
-        if flags.given(flag):
-            changes[attribute] = flags.number(flag)
-    if flags.given("entrypoint"):
-        changes["command"] = words(flags.text("entrypoint"))
-    if "args" in flags.flags and flags.given("args"):
-        changes["args"] = words(flags.text("args"))
-    if touched(flags, "env"):
-        changes["env"] = keyed(container.env, added(flags, "env"), removed(flags, "env"), env_key)
-    if touched(flags, "container-label"):
-        changes["labels"] = mapped(container.labels, added(flags, "container-label"), removed(flags, "container-label"))
-    if touched(flags, "group"):
-        changes["groups"] = plain(container.groups, added(flags, "group"), removed(flags, "group"))
-    if touched(flags, "host"):
-        changes["hosts"] = hosts(container.hosts, added(flags, "host"), removed(flags, "host"))
-    if touched(flags, "sysctl"):
-        changes["sysctls"] = mapped(container.sysctls, added(flags, "sysctl"), removed(flags, "sysctl")) or None
-    if touched(flags, "ulimit"):
-        found = keyed(container.ulimits, added(flags, "ulimit"), removed(flags, "ulimit"), lambda limit: limit.name)
-        changes["ulimits"] = sorted(found, key=lambda limit: limit.name) if found else None
+    changes = plain_changes(flags)
+    for flag, (attribute, change) in LISTS.items():
+        if touched(flags, flag):
+            changes[attribute] = change(getattr(container, attribute), added(flags, flag), removed(flags, flag))
     if any(touched(flags, flag) for flag in DNS):
         changes["dns_config"] = dns(container.dns_config or DNSConfig(), flags)
     if flags.given("cap-add", "cap-drop"):
         changes |= capability_changes(container, flags)
     if flags.given("credential-spec"):
         privileges = container.privileges or Privileges()
-        changes["privileges"] = replace(privileges, credential_spec=credentials(flags.text("credential-spec")))
+        found = CredentialSpec(**dict([flags.items("credential-spec")[-1]]))
+        changes["privileges"] = replace(privileges, credential_spec=found)
     return replace(container, **changes)
+
+
+def plain_changes(flags: Flags) -> dict[str, Any]:
+    """Fields that one flag sets."""
+    changes: dict[str, Any] = {}
+    for flag, attribute in TEXTS.items():
+        if flag in flags.flags and flags.given(flag):
+            changes[attribute] = flags.text(flag)
+    if "image" in changes:
+        changes["image"] = with_tag(changes["image"])
+    changes |= {attribute: flags.on(flag) for flag, attribute in SWITCHES.items() if flags.given(flag)}
+    changes |= {attribute: flags.number(flag) for flag, attribute in NUMBERS.items() if flags.given(flag)}
+    for flag, attribute in COMMANDS.items():
+        if flag in flags.flags and flags.given(flag):
+            changes[attribute] = words(flags.text(flag))
+    return changes
+
+
+def environment(current: list[str] | None, add: list[str], remove: set[str]) -> list[str] | None:
+    return keyed(current, add, remove, env_key)
+
+
+def sysctls(current: dict[str, str] | None, add: list[str], remove: set[str]) -> dict[str, str] | None:
+    return mapped(current, add, remove) or None
+
+
+def ulimits(current: list[Ulimit] | None, add: list[Ulimit], remove: set[str]) -> list[Ulimit] | None:
+    found = keyed(current, add, remove, lambda limit: limit.name)
+    return sorted(found, key=lambda limit: limit.name) if found else None
 
 
 def hosts(current: list[str] | None, add: list[str], remove: set[str]) -> list[str] | None:
@@ -110,21 +119,16 @@ def capability_changes(container: ContainerSpec, flags: Flags) -> dict[str, Any]
         old_drop = set()
     add, drop = add - {"RESET"}, drop - {"RESET"}
     neutral = {item for item in add if item in old_drop} | {item for item in drop if item in old_add}
-    result = capabilities(
-        (old_add | add) - neutral - (drop - add), (old_drop | drop) - neutral - add
-    )
+    result = capabilities((old_add | add) - neutral - (drop - add), (old_drop | drop) - neutral - add)
     return {"capability_add": result[0] or None, "capability_drop": result[1] or None}
 
 
-def credentials(text: str) -> CredentialSpec:
-    """`config://ID`, `file://NAME`, `registry://NAME`."""
-    scheme, separator, rest = text.partition("://")
-    if not separator or scheme not in ("config", "file", "registry"):
-        raise ValueError(
-            "invalid credential spec: value must be prefixed with 'config://', 'file://', or 'registry://'"
-        )
-    return CredentialSpec(**{scheme: rest})
-
-
-def log_options(items: list[str]) -> dict[str, str]:
-    return to_map(items)
+# flag -> (attribute, how additions and removals change it)
+LISTS: dict[str, tuple[str, Callable[[Any, list[Any], set[str]], Any]]] = {
+    "env": ("env", environment),
+    "container-label": ("labels", mapped),
+    "group": ("groups", plain),
+    "host": ("hosts", hosts),
+    "sysctl": ("sysctls", sysctls),
+    "ulimit": ("ulimits", ulimits),
+}

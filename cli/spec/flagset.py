@@ -5,11 +5,12 @@ Create has `--env`, update `--env-add` and `--env-rm`: the lists are declared on
 Pure: data.
 """
 
-from ..common import DETACH, QUIET, REGISTRY_AUTH
-from ..flags import (
+from essaim.cli.common import DETACH, QUIET, REGISTRY_AUTH
+from essaim.cli.flags import (
     ADDRESSES,
     BYTES,
     CPUS,
+    CREDENTIALS,
     DOMAINS,
     ENV,
     FLOAT,
@@ -27,6 +28,7 @@ from ..flags import (
     RESOURCES,
     STRING,
     SWITCH,
+    TARGETS,
     UINT,
     ULIMITS,
     Flag,
@@ -79,7 +81,9 @@ SHARED: list[Flag] = [
     REGISTRY_AUTH,
     Flag("cap-add", LIST, "Add a Linux capability"),
     Flag("cap-drop", LIST, "Drop a Linux capability"),
-    Flag("credential-spec", STRING, "Account that the containers run as (Windows: config://, file://, registry://)"),
+    Flag(
+        "credential-spec", CREDENTIALS, "Account that the containers run as (Windows: config://, file://, registry://)"
+    ),
     Flag("endpoint-mode", STRING, "How the service is found by name", choices=("vip", "dnsrr")),
     Flag("entrypoint", STRING, "Command in place of the image's entry point"),
     Flag("health-cmd", STRING, "Command that tells whether a container is healthy"),
@@ -123,7 +127,7 @@ SHARED: list[Flag] = [
     Flag("workdir", STRING, "Working directory inside the containers", "w"),
 ]
 ADD = [Flag(f"{name}-add", kind, f"Add or replace {what}") for name, kind, what, _ in LISTS]
-REMOVE_KINDS = {"placement-pref": PREFERENCES, "publish": LIST}
+REMOVE_KINDS = {"placement-pref": PREFERENCES, "publish": TARGETS}
 REMOVE_WORDS = {
     "mount": "Remove the mount at a path",
     "publish": "Remove what is published for a target port",

@@ -5,11 +5,9 @@ Pure: a HealthConfig and flags to a HealthConfig. What does not fit raises Value
 
 from typing import Any
 
-from msgspec.structs import replace
-
+from essaim.cli.flags import Flags
 from essaim.cluster.container import HealthConfig
-
-from ..flags import Flags
+from msgspec.structs import replace
 
 NUMBERS = {
     "health-interval": "interval",
@@ -34,7 +32,9 @@ def change_health(current: HealthConfig | None, flags: Flags) -> HealthConfig | 
     base = current or HealthConfig()
     if base.test == ["NONE"]:
         base = replace(base, test=None)
-    changes: dict[str, Any] = {attribute: flags.number(flag) for flag, attribute in NUMBERS.items() if flags.given(flag)}
+    changes: dict[str, Any] = {
+        attribute: flags.number(flag) for flag, attribute in NUMBERS.items() if flags.given(flag)
+    }
     if flags.given("health-cmd"):
         command = flags.text("health-cmd")
         changes["test"] = ["CMD-SHELL", command] if command else None

@@ -6,8 +6,8 @@ Pure: flags and a part of a specification to the new part. An empty result is No
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from ..flags import Flags
-from ..values.pairs import to_map
+from essaim.cli.flags import Flags
+from essaim.cli.values.pairs import to_map
 
 T = TypeVar("T")
 

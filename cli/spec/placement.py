@@ -5,8 +5,7 @@ Pure: parts of a specification and flags to new parts. What does not fit raises 
 
 from typing import Any
 
-from msgspec.structs import replace
-
+from essaim.cli.flags import Flags
 from essaim.cluster.service import (
     Empty,
     Placement,
@@ -15,8 +14,8 @@ from essaim.cluster.service import (
     ReplicatedJob,
     ServiceMode,
 )
+from msgspec.structs import replace
 
-from ..flags import Flags
 from .flagset import MODES
 from .lists import added, plain, removed, touched
 

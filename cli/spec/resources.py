@@ -5,12 +5,11 @@ Pure: ResourceRequirements and flags to ResourceRequirements.
 
 from typing import Any
 
+from essaim.cli.flags import Flags
+from essaim.cli.values.references import resource_kind
+from essaim.cluster.service import ResourceRequirements, Resources
 from msgspec.structs import replace
 
-from essaim.cluster.service import ResourceRequirements, Resources
-
-from ..flags import Flags
-from ..values.references import resource_kind
 from .lists import added, keyed, removed, touched
 
 

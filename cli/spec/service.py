@@ -5,13 +5,13 @@ Creating is changing an empty specification; the differences are the base that d
 Pure: a specification and flags to a specification. What does not fit raises ValueError.
 """
 
-from msgspec.structs import replace
-
+from essaim.cli.flags import Flags
+from essaim.cli.values.images import with_tag
+from essaim.cli.values.pairs import to_map
 from essaim.cluster.container import ContainerSpec, DNSConfig, DriverSpec
 from essaim.cluster.service import EndpointSpec, Placement, ResourceRequirements, Resources, ServiceSpec, TaskSpec
+from msgspec.structs import replace
 
-from ..flags import Flags
-from ..values.pairs import to_map
 from .attachments import Ids, change_endpoint, change_files, change_mounts, change_networks
 from .container import change_container
 from .health import change_health
@@ -30,7 +30,7 @@ LABELS = {
 
 def new_service(image: str, args: list[str], flags: Flags, ids: Ids) -> ServiceSpec:
     """What `service create` posts."""
-    container = ContainerSpec(image=image, args=args or None, init=None, dns_config=DNSConfig())
+    container = ContainerSpec(image=with_tag(image), args=args or None, init=False, dns_config=DNSConfig())
     base = ServiceSpec(
         name=flags.text("name"),
         labels={},

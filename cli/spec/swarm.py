@@ -6,8 +6,8 @@ Pure: flags and a specification to a specification, as JSON.
 from collections.abc import Mapping
 from typing import Any
 
-from ..flags import Flags
-from ..values.pairs import fields
+from essaim.cli.flags import Flags
+from essaim.cli.values.pairs import fields
 
 # flag -> (section, key)
 FIELDS = {

@@ -5,11 +5,27 @@ A field that the data lacks is an error unless its name is `known`, as with Go's
 Pure: a tree and data to text. What does not fit raises TemplateError.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from .functions import FUNCTIONS
-from .syntax import Branch, Chain, Dot, Jump, Literal, Name, Node, Output, Pipeline, TemplateError, Term, Text, Variable, parse
+from .syntax import (
+    Branch,
+    Chain,
+    Dot,
+    Jump,
+    Literal,
+    Name,
+    Node,
+    Output,
+    Pipeline,
+    TemplateError,
+    Term,
+    Text,
+    Variable,
+    parse,
+)
 from .values import kind, show, truth
 
 NOTHING: frozenset[str] = frozenset()
@@ -35,9 +51,9 @@ class Template:
         known: AbstractSet[str] = NOTHING,
         functions: Mapping[str, Callable[..., Any]] | None = None,
     ) -> None:
-        self._tree = parse(source)
         self._known = known
         self._functions = {**FUNCTIONS, **(functions or {})}
+        self._tree = parse(source, {*self._functions, "and", "or"})
 
     def render(self, data: Any) -> str:
         """The text for one value of dot."""
@@ -118,7 +134,9 @@ class Evaluation:
     def _set(self, name: str, value: Any, *, is_assignment: bool) -> None:
         scope = self._scopes[-1]
         if is_assignment:
-            scope = next((scope for scope in reversed(self._scopes) if name in scope), None) or undefined(name)
+            scope = next((one for one in reversed(self._scopes) if name in one), {})
+            if not scope:
+                undefined(name)
         scope[name] = value
 
     def _command(self, command: tuple[Term, ...], dot: Any, piped: tuple[Any, ...]) -> Any:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote_plus
 
-from ..output.jsontext import dumps
+from essaim.cli.output.jsontext import dumps
+
 from .printf import sprintf
 from .syntax import TemplateError
 from .values import inner, kind, show, truth
@@ -42,7 +43,7 @@ def pad(value: Any, before: int, after: int) -> str:
 def index(value: Any, *keys: Any) -> Any:
     for key in keys:
         if isinstance(value, Mapping):
-            value = value.get(key)
+            value = value.get(key, "")
         elif isinstance(value, list | tuple | str) and isinstance(key, int):
             if not 0 <= key < len(value):
                 raise TemplateError(f"error calling index: index out of range: {key}")

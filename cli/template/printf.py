@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ..output.jsontext import dumps
+from essaim.cli.output.jsontext import dumps
+
 from .values import inner, kind
 
 VERB = re.compile(r"%([-+ #0]*)(\d+)?(?:\.(\d+))?([a-zA-Z%])")
@@ -68,5 +69,7 @@ def numeric(verb: str, value: float, flags: str, precision: int | None) -> str |
             return f"U+{value:04X}"
         return format(value, sign + verb)
     if verb in "feEgG" and isinstance(value, float):
-        return format(value, f"{sign}.{6 if precision is None else precision}{verb}" if verb in "feE" else f"{sign}{verb}")
+        return format(
+            value, f"{sign}.{6 if precision is None else precision}{verb}" if verb in "feE" else f"{sign}{verb}"
+        )
     return None

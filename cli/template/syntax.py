@@ -9,7 +9,7 @@ Pure: text to data. A mistake raises TemplateError.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +104,7 @@ TOKEN = re.compile(
       | (?P<punct>[.|(),])""",
     re.VERBOSE,
 )
+CONSTANTS = {"true": True, "false": False, "nil": None}
 ACTION = re.compile(r"\{\{(-(?=\s))?(.*?)((?<=\s)-)?\}\}", re.DOTALL)
 
 
@@ -113,12 +114,15 @@ class Token:
     text: str
 
 
-def parse(source: str) -> tuple[Node, ...]:
-    """The tree of a template. Raises TemplateError."""
-    parser = Parser(list(pieces(source)))
-    body, closing = parser.block()
-    if closing:
-        raise TemplateError(f"unexpected {{{{{closing}}}}}")
+def parse(source: str, functions: Collection[str]) -> tuple[Node, ...]:
+    """The tree of a template that may call these functions. Raises TemplateError."""
+    try:
+        parser = Parser(list(pieces(source)), functions)
+        body, closing = parser.block()
+        if closing:
+            raise TemplateError(f"unexpected {{{{{closing}}}}}")
+    except TemplateError as error:
+        raise TemplateError(f"template: :1: {error}") from None
     return body
 
 
@@ -177,8 +181,10 @@ def unquote(text: str) -> str:
 class Parser:
     """A recursive-descent parser over the pieces of a template."""
 
-    def __init__(self, source: list[str | list[Token]]) -> None:
+    def __init__(self, source: list[str | list[Token]], functions: Collection[str]) -> None:
         self._source = source
+        self._functions = functions
+        self._rest: list[Token] = []
         self._next = 0
 
     def block(self) -> tuple[tuple[Node, ...], str]:
@@ -207,10 +213,16 @@ class Parser:
             return Jump(word)
         if word in ("define", "template", "block"):
             raise TemplateError(f"{{{{{word}}}}} is not supported")
-        return Output(pipeline(piece))
+        return Output(self._pipeline(piece))
+
+    def _pipeline(self, items: list[Token], *, in_range: bool = False) -> Pipeline:
+        for item in items:
+            if item.kind == "word" and item.text not in CONSTANTS and item.text not in self._functions:
+                raise TemplateError(f'function "{item.text}" not defined')
+        return pipeline(items, in_range=in_range)
 
     def _branch(self, kind: str, condition: list[Token]) -> Branch:
-        test = pipeline(condition, in_range=kind == "range")
+        test = self._pipeline(condition, in_range=kind == "range")
         body, closing = self.block()
         otherwise: tuple[Node, ...] = ()
         if closing == "else":
@@ -299,8 +311,7 @@ class Terms:
         elif token.kind == "variable":
             base = Variable(token.text[1:])
         elif token.kind == "word":
-            constants = {"true": True, "false": False, "nil": None}
-            return Literal(constants[token.text]) if token.text in constants else Name(token.text)
+            return Literal(CONSTANTS[token.text]) if token.text in CONSTANTS else Name(token.text)
         elif token.kind in ("string", "raw", "char", "number"):
             return Literal(literal(token))
         else:

@@ -7,11 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-
 def show(value: Any) -> str:
-    """Go's `%v`."""
-    if value is None:
-        return "<no value>"
+    """Go's `%v` of a pipeline's value: nil is that of a typed field, which prints as `<nil>`."""
     return inner(value)
 
 

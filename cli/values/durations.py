@@ -4,7 +4,7 @@ Pure: text to numbers and back.
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
@@ -106,6 +106,16 @@ def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(match[1] + (match[2] or "")[:7].ljust(7, "0").replace("0000000", "") + zone)
 
 
+def go_time(stamp: str | None) -> str:
+    """`2024-01-31 12:00:00.5 +0000 UTC`, as Go prints a time."""
+    if not stamp:
+        return ""
+    moment = parse_time(stamp)
+    fraction = re.sub(r"(Z|[+-]\d\d:\d\d)$", "", stamp).partition(".")[2].rstrip("0")
+    zone = "+0000 UTC" if moment.utcoffset() == timedelta() else f"{moment:%z} {moment:%z}"
+    return f"{moment:%Y-%m-%d %H:%M:%S}{'.' + fraction if fraction else ''} {zone}"
+
+
 def time_ago(stamp: str | None, now: datetime) -> str:
     """`5 minutes ago`; empty for a time that was never set."""
     if not stamp:
@@ -132,7 +142,7 @@ def since_parameter(text: str, now: datetime) -> str:
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f'"{text}" is no duration, Unix time or date (such as 2013-01-02T13:23:37Z)') from None
+        raise ValueError(f'failed to parse value as time or duration: "{text}"') from None
     if when.tzinfo is None:
         when = when.replace(tzinfo=now.tzinfo or UTC)
     return f"{int(when.timestamp())}.{when.microsecond * 1000:09d}"

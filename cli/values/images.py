@@ -12,14 +12,13 @@ NAME = re.compile(
 )
 
 
-def familiar(image: str, *, keep_digest: bool = False) -> str:
-    """`docker.io/library/redis:7@sha256:...` is `redis:7`. What is no reference stays as it is."""
+def familiar(image: str) -> str:
+    """`docker.io/library/redis:7@sha256:...` is `redis:7`. What has no tag stays as it is."""
     match = NAME.fullmatch(image)
-    if match is None:
+    if match is None or not match["tag"]:
         return image
     name = match["name"].removeprefix("docker.io/").removeprefix("index.docker.io/").removeprefix("library/")
-    tag, digest = match["tag"] or "", match["digest"] or ""
-    return name + tag + (digest if keep_digest or not tag else "")
+    return str(name + match["tag"])
 
 
 def is_pinned(image: str) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-
 from essaim.cluster.container import BindOptions, DriverSpec, ImageOptions, Mount, TmpfsOptions, VolumeOptions
 
 from .pairs import fields
@@ -123,7 +122,7 @@ def check(mount: Mount) -> Mount:
     bind = mount.bind_options
     if bind and bind.read_only_force_recursive:
         if not mount.read_only:
-            raise ValueError('option \'bind-recursive=readonly\' requires \'readonly\' to be specified in conjunction')
+            raise ValueError("option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction")
         if bind.propagation != "rprivate":
             raise ValueError(
                 "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction"

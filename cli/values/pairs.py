@@ -75,7 +75,9 @@ def check_dns_search(text: str) -> str:
     text = text.strip()
     if text == ".":
         return text
-    if not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?", text):
+    if not re.fullmatch(
+        r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?", text
+    ):
         raise ValueError(f"{text} is not a valid domain")
     return text
 

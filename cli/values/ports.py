@@ -6,6 +6,7 @@ Beyond docker: an address in the short form and `host_ip=` in the long one publi
 Pure: text to PortConfig. What cannot be read raises ValueError with a message for the user.
 """
 
+import ipaddress
 import re
 
 from essaim.cluster.service import PortConfig
@@ -32,7 +33,7 @@ def long_form(text: str) -> list[PortConfig]:
     if unknown:
         raise ValueError(f"invalid field key: {unknown[0]}")
     if not found.get("target"):
-        raise ValueError('missing mandatory field "target"')
+        raise ValueError("missing mandatory field 'target'")
     protocol, mode = found.get("protocol", "tcp"), found.get("mode", "ingress")
     if protocol not in PROTOCOLS:
         raise ValueError(f"invalid protocol value '{protocol}'")
@@ -55,7 +56,7 @@ def long_form(text: str) -> list[PortConfig]:
 
 def port_number(text: str, what: str) -> int:
     if not re.fullmatch(r"\d+", text, re.ASCII) or int(text) > 65535:
-        raise ValueError(f"invalid {what} port ({text}): value must be an integer from 0 to 65535")
+        raise ValueError(f"invalid {what} port ({text}): value must be an integer: invalid syntax")
     return int(text)
 
 
@@ -65,6 +66,7 @@ def short_form(text: str) -> list[PortConfig]:
     if slash and protocol not in PROTOCOLS:
         raise ValueError(f"invalid proto: {protocol}")
     address, published, target = split(body)
+    check_address(address)
     if not target:
         raise ValueError(f"no port specified: {text}<empty>")
     targets = port_range(target, "containerPort")
@@ -98,6 +100,21 @@ def split(body: str) -> tuple[str, str, str]:
         return address, published.lstrip(":"), target
     address, _, published = rest.rpartition(":")
     return address, published, target
+
+
+def check_address(text: str) -> None:
+    if text:
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            raise ValueError(f"invalid IP address: {text}") from None
+
+
+def parse_target(text: str) -> str:
+    """What `--publish-rm` takes: a target port, or a port as it was published."""
+    body, _, _ = text.partition("/")
+    port_range(body.rpartition(":")[2], "containerPort")
+    return text
 
 
 def port_range(text: str, what: str) -> range:

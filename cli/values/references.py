@@ -1,4 +1,4 @@
-"""What a service refers to: secrets, configs, networks, generic resources, ulimits, placement preferences, capabilities.
+"""What a service refers to: secrets, configs, networks, generic resources, ulimits, preferences, capabilities.
 
 Names stay names here; the command asks the daemon for the IDs.
 
@@ -97,7 +97,7 @@ def parse_generic_resource(text: str) -> GenericResource:
     """`gpu=2` counts, `gpu=UUID` names."""
     kind, separator, value = text.partition("=")
     if not separator or not kind or not value:
-        raise ValueError(f'incorrect term {text}, missing "=" or malformed expression')
+        raise ValueError(f"invalid generic-resource format `{text}` expected `name=value`")
     if re.fullmatch(r"-?\d+", value, re.ASCII):
         return GenericResource(discrete_resource_spec=DiscreteResource(kind=kind, value=parse_uint(value)))
     return GenericResource(named_resource_spec=NamedResource(kind=kind, value=value))
@@ -112,7 +112,11 @@ def parse_ulimit(text: str) -> Ulimit:
     """`nofile=1024` or `nofile=1024:2048`."""
     name, separator, value = text.partition("=")
     soft, colon, hard = value.partition(":")
-    if not separator or not re.fullmatch(r"-?\d+", soft, re.ASCII) or (colon and not re.fullmatch(r"-?\d+", hard, re.ASCII)):
+    if (
+        not separator
+        or not re.fullmatch(r"-?\d+", soft, re.ASCII)
+        or (colon and not re.fullmatch(r"-?\d+", hard, re.ASCII))
+    ):
         raise ValueError(f"invalid ulimit argument: {text}")
     if name not in ULIMITS:
         raise ValueError(f"invalid ulimit type: {name}")
@@ -122,9 +126,19 @@ def parse_ulimit(text: str) -> Ulimit:
     return Ulimit(name=name, soft=low, hard=high)
 
 
+def parse_credentials(text: str) -> tuple[str, str]:
+    """`config://ID`, `file://NAME`, `registry://NAME`."""
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme not in ("config", "file", "registry"):
+        raise ValueError(
+            'invalid credential spec: value must be prefixed with "config://", "file://", or "registry://"'
+        )
+    return scheme, rest
+
+
 ULIMITS = {
-    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime",
-    "sigpending", "stack",
+    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
+    "rttime", "sigpending", "stack",
 }  # fmt: skip
 
 
@@ -132,7 +146,7 @@ def parse_preference(text: str) -> PlacementPreference:
     """`spread=node.labels.zone`."""
     strategy, separator, descriptor = text.partition("=")
     if not separator:
-        raise ValueError(f'could not parse "{text}": placement preference must be of the form "<strategy>=<arg>"')
+        raise ValueError('placement preference must be of the format "<strategy>=<arg>"')
     if strategy != "spread":
         raise ValueError(f"unsupported placement preference {strategy} (only spread is supported)")
     return PlacementPreference(spread=SpreadOver(spread_descriptor=descriptor))

@@ -19,8 +19,8 @@ Pure: bytes in, values out.
 import re
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!\"$-~]++) HTTP/1\.([01])")
-STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*+)?")
+REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!\"$-~]++) HTTP/1\.([01])\r\n")
+STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*+)?\r\n")
 FIELD = re.compile(rb"(" + TOKEN + rb"):[\t ]*+((?:[!-~\x80-\xff]++(?:[\t ]++(?=[!-~\x80-\xff]))?)*+)[\t ]*+")
 HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*+|\[[0-9A-Fa-f:.]++\])(?::[0-9]{0,5})?")
 ABSOLUTE = re.compile(rb"https?://([^/?#@]++)([/?][!-~]*+)?", re.IGNORECASE)
@@ -82,6 +82,8 @@ CACHED_LINE = 200
 CACHED_LINES = 4096
 
 Meaning = tuple[int, bytes]
+MISS: Meaning = (-1, b"")
+SLASH = 0x2F
 
 
 class Refused(Exception):
@@ -118,19 +120,21 @@ class Request:
 
 
 class Response:
-    """A response's head. `length` (bytes, CHUNKED or UNTIL_CLOSE) does not consider HEAD, 1xx, 204 and 304."""
+    """A response's head. `length` (bytes, CHUNKED or UNTIL_CLOSE) does not consider HEAD, 1xx, 204 and 304.
 
-    __slots__ = ("fields", "keep_alive", "length", "minor", "status", "status_line", "untouched", "upgrade")
+    `head` is what is forwarded: status line and fields, each ended by CRLF; `untouched` if that is what was received.
+    """
 
-    def __init__(self, status_line: bytes, status: int, minor: int) -> None:
-        self.status_line = status_line
+    __slots__ = ("head", "keep_alive", "length", "minor", "status", "untouched", "upgrade")
+
+    def __init__(self, status: int, minor: int, head: bytes) -> None:
         self.status = status
         self.minor = minor
         self.length = UNTIL_CLOSE
         self.keep_alive = minor == 1
-        self.fields = b""
+        self.head = head
         self.upgrade = b""
-        self.untouched = False
+        self.untouched = minor == 1
 
 
 class _Lines:
@@ -179,42 +183,50 @@ def parse_request(head: bytes) -> Request:
 
     Raises Refused with the status to answer.
     """
-    lines = head.split(b"\r\n")
-    lines.pop()
-    first = REQUEST_LINE.fullmatch(lines[0])
+    first = REQUEST_LINE.match(head)
     if first is None:
-        raise _refuse_request_line(lines[0])
+        raise refuse_request_line(head)
+    return parse_fields(first, head[first.end() :])
+
+
+def parse_fields(first: re.Match[bytes], block: bytes) -> Request:
+    """Parse the field lines that follow a request line (a match of REQUEST_LINE), each ended by CRLF."""
     method, target, minor = first.groups()
     request = Request(method, target, 1 if minor == b"1" else 0)
-    if len(lines) > MAX_FIELDS + 1:
+    request.fields = block
+    lines = block.split(b"\r\n")
+    lines.pop()
+    if len(lines) > MAX_FIELDS:
         raise Refused(431, f"more than {MAX_FIELDS} fields")
-    known, miss = _REQUEST_LINES.known, b""
-    special: list[tuple[int, bytes, bytes]] | None = None
-    del lines[0]
+    known = _REQUEST_LINES.known
+    special: list[tuple[int, bytes, bytes]] = []
     for line in lines:
-        meaning = known.get(line, miss)
+        meaning = known.get(line, MISS)
         if meaning is None:
             continue
-        if meaning is miss:
+        if meaning is MISS:
             meaning = _REQUEST_LINES.learn(line)
             if meaning is None:
                 continue
-        if special is None:
-            special = []
-        special.append((meaning[0], meaning[1], line))  # type: ignore[arg-type]
-    request.fields = head[first.end() + 2 :]
-    if special is not None:
-        if len(special) == 1 and special[0][0] == FIELD_HOST:
-            # Most requests: nothing but Host concerns a proxy.
-            request.authority = special[0][1]
-        else:
-            dropped = _interpret(request, special, lines)
-            if dropped:
-                request.fields = b"".join([line + b"\r\n" for line in lines if line not in dropped])
-    if target[0] != 47 or len(target) > MAX_TARGET:
+        special.append((meaning[0], meaning[1], line))
+    if len(special) == 1 and special[0][0] == FIELD_HOST:
+        # Most requests: nothing but Host concerns a proxy.
+        request.authority = special[0][1]
+    elif special:
+        for line in _interpret(request, special, lines):
+            request.fields = without_line(request.fields, line)
+    if target[0] != SLASH or len(target) > MAX_TARGET:
         _read_target(request)
     _check_host(request)
     return request
+
+
+def without_line(block: bytes, line: bytes) -> bytes:
+    """A block of lines (each ended by CRLF) less one of them, wherever it is."""
+    whole = line + b"\r\n"
+    if block.startswith(whole):
+        return block[len(whole) :]
+    return block.replace(b"\r\n" + whole, b"\r\n", 1)
 
 
 _hosts: dict[bytes, bytes] = {}
@@ -265,7 +277,9 @@ def _read_target(request: Request) -> None:
     request.target = rest if rest[:1] == b"/" else b"/" + rest
 
 
-def _refuse_request_line(line: bytes) -> Refused:
+def refuse_request_line(head: bytes) -> Refused:
+    """Why a head that does not begin with a valid request line is refused."""
+    line = head.partition(b"\r\n")[0]
     method, _, rest = line.partition(b" ")
     target, _, version = rest.rpartition(b" ")
     if re.fullmatch(TOKEN, method) and VERSION.fullmatch(version) and version[5:7] not in (b"1.", b"0.", b"0", b"1"):
@@ -275,9 +289,9 @@ def _refuse_request_line(line: bytes) -> Refused:
     return Refused(400, "the request line is not METHOD SP target SP HTTP/1.1 (RFC 9112, 3)")
 
 
-def _interpret(request: Request, special: list[tuple[int, bytes, bytes]], lines: list[bytes]) -> set[bytes]:
+def _interpret(request: Request, special: list[tuple[int, bytes, bytes]], lines: list[bytes]) -> list[bytes]:
     """Fields that concern the gateway: framing, connection, forwarding. Returns the lines that are not forwarded."""
-    dropped: set[bytes] = set()
+    dropped: list[bytes] = []
     lengths: list[bytes] = []
     codings: list[bytes] = []
     nominated: list[bytes] = []
@@ -292,20 +306,20 @@ def _interpret(request: Request, special: list[tuple[int, bytes, bytes]], lines:
             codings.append(value)
         elif kind == CONNECTION:
             nominated += [option.strip().lower() for option in value.split(b",")]
-            dropped.add(line)
+            dropped.append(line)
         elif kind == UPGRADE:
             request.upgrade = request.upgrade + b", " + value if request.upgrade else value
-            dropped.add(line)
+            dropped.append(line)
         elif kind == EXPECT:
             if value.lower() != b"100-continue":
                 raise Refused(417, "the only expectation known is 100-continue (RFC 9110, 10.1.1)")
             request.expects_continue = request.minor == 1
         else:
-            dropped.add(line)
+            dropped.append(line)
             _note(request, kind, value, line)
     request.length = _body_length(lengths, codings, request.minor, 400)
     if nominated:
-        dropped |= _connection(request, nominated, lines)
+        dropped += _connection(request, nominated, lines)
     if request.upgrade and (b"upgrade" not in nominated or request.minor == 0 or request.length != 0):
         request.upgrade = b""
     return dropped
@@ -319,7 +333,7 @@ def _note(request: Request, kind: int, value: bytes, line: bytes) -> None:
         request.request_id = value
 
 
-def _connection(request: Request, options: list[bytes], lines: list[bytes]) -> set[bytes]:
+def _connection(request: Request, options: list[bytes], lines: list[bytes]) -> list[bytes]:
     """Connection's options: persistence, and the lines that they nominate for removal (RFC 9110, 7.6.1)."""
     if b"close" in options:
         request.keep_alive = False
@@ -328,7 +342,7 @@ def _connection(request: Request, options: list[bytes], lines: list[bytes]) -> s
     names = {option for option in options if option not in (b"close", b"keep-alive", b"upgrade", b"te", b"")}
     if names & UNTOUCHABLE:
         raise Refused(400, "Connection names a field that may not be removed (RFC 9110, 7.6.1)")
-    return {line for line in lines if line.partition(b":")[0].lower() in names} if names else set()
+    return [line for line in lines if line.partition(b":")[0].lower() in names] if names else []
 
 
 def _body_length(lengths: list[bytes], codings: list[bytes], minor: int, status: int) -> int:
@@ -352,32 +366,44 @@ def _body_length(lengths: list[bytes], codings: list[bytes], minor: int, status:
 
 
 def parse_response(head: bytes) -> Response:
-    """Parse a response's head (without the empty line). Raises Refused (502) when a backend's head is not valid."""
-    lines = head.split(b"\r\n")
-    first = STATUS_LINE.fullmatch(lines[0])
+    """Parse a response's head: up to and with the CRLF of its last line, without the empty line.
+
+    Raises Refused (502) when a backend's head is not valid.
+    """
+    first = STATUS_LINE.match(head)
     if first is None:
         raise Refused(502, "the backend's status line is not valid")
-    response = Response(lines[0], int(first[2]), 1 if first[1] == b"1" else 0)
-    known, miss = _RESPONSE_LINES.known, b""
-    special: list[tuple[int, bytes, bytes]] = []
+    minor, status = first.groups()
+    response = Response(int(status), 1 if minor == b"1" else 0, head)
+    lines = head.split(b"\r\n")
+    lines.pop()
     del lines[0]
+    known = _RESPONSE_LINES.known
+    special: list[tuple[int, bytes, bytes]] = []
     for line in lines:
-        meaning = known.get(line, miss)
+        meaning = known.get(line, MISS)
         if meaning is None:
             continue
-        if meaning is miss:
+        if meaning is MISS:
             meaning = _RESPONSE_LINES.learn(line)
             if meaning is None:
                 continue
-        special.append((meaning[0], meaning[1], line))  # type: ignore[arg-type]
-    if len(special) == 1 and special[0][0] == LENGTH and response.minor:
+        if meaning[0] == CONNECTION and meaning[1] == b"keep-alive":
+            # What every other backend says, and never what it must not.
+            response.keep_alive = True
+            response.untouched = False
+            response.head = response.head.replace(b"\r\n" + line + b"\r\n", b"\r\n", 1)
+            continue
+        special.append((meaning[0], meaning[1], line))
+    if len(special) == 1 and special[0][0] == LENGTH:
         length = special[0][1]
         if not DIGITS.fullmatch(length):
             raise Refused(502, "the backend's Content-Length is not a number")
         response.length = int(length)
-        response.untouched = True
-        return response
-    _interpret_response(response, special, lines)
+    elif special:
+        _interpret_response(response, special, lines)
+    if minor == b"0":
+        response.head = b"HTTP/1.1" + response.head[8:]
     return response
 
 
@@ -386,7 +412,7 @@ def _interpret_response(response: Response, special: list[tuple[int, bytes, byte
     codings = [value for kind, value, _ in special if kind == TRANSFER]
     if lengths or codings:
         response.length = _body_length(lengths, codings, response.minor, 502)
-    dropped = {line for kind, _, line in special if kind not in (LENGTH, TRANSFER)}
+    dropped = [line for kind, _, line in special if kind not in (LENGTH, TRANSFER)]
     nominated: set[bytes] = set()
     for kind, value, _ in special:
         if kind == CONNECTION:
@@ -399,10 +425,8 @@ def _interpret_response(response: Response, special: list[tuple[int, bytes, byte
         response.keep_alive = True
     nominated -= {b"close", b"keep-alive", b"upgrade", b"content-length", b"transfer-encoding", b""}
     if nominated:
-        dropped |= {line for line in lines if line.partition(b":")[0].lower() in nominated}
-    response.untouched = not dropped and response.minor == 1
-    if response.minor == 0:
-        response.status_line = b"HTTP/1.1" + response.status_line[8:]
-    if not response.untouched:
-        kept = [line for line in lines if line not in dropped] if dropped else lines
-        response.fields = b"".join([line + b"\r\n" for line in kept])
+        dropped += [line for line in lines if line.partition(b":")[0].lower() in nominated]
+    for line in dropped:
+        response.head = without_line(response.head, line)
+    if dropped:
+        response.untouched = False

@@ -13,7 +13,11 @@ from essaim.agent.agent import Agent
 from essaim.agent.process.runtime import ProcessRuntime
 from essaim.agent.runtime import Runtime
 
+from tests.lab.fixtures import lab, pytest_runtest_makereport, shared_lab
+
 from .doubles import LOG, NODE, FakeManager
+
+__all__ = ["lab", "pytest_runtest_makereport", "shared_lab"]
 
 MakeRuntime = Callable[[], ProcessRuntime]
 MakeAgent = Callable[..., Agent]

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from essaim.cluster.errors import InvalidArgument
-from essaim.daemon.addresses import join_host_port, resolve_ip, split_host_port
+from essaim.daemon.addresses import join_host_port, resolve_ip, source_ip, split_host_port
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,8 @@ def test_resolve_ip_takes_addresses_and_interfaces() -> None:
     assert resolve_ip("lo") == "127.0.0.1"
     with pytest.raises(InvalidArgument, match=r"nosuch0.*interfaces \(.*lo"):
         resolve_ip("nosuch0")
+
+
+def test_source_ip_is_the_address_on_the_way() -> None:
+    assert source_ip("127.0.0.1", 9) == "127.0.0.1"
+    assert source_ip("::1", 9) in ("::1", None)
