@@ -37,12 +37,17 @@ def _split(text: str) -> list[str]:
     """At colons, except those of drive letters."""
     words: list[str] = []
     while text:
-        end = text.find(":", 2 if WINDOWS.match(text) else 0)
+        end = text.find(":", 2 if _starts_with_drive(text) else 0)
         if end < 0:
             return [*words, text]
         words.append(text[:end])
         text = text[end + 1 :]
     return [*words, ""]
+
+
+def _starts_with_drive(text: str) -> bool:
+    """`C:\\x` and `C:/x:/target`; but `v:/x` is the volume v, because a path of Windows needs a target behind it."""
+    return WINDOWS.match(text) is not None and (text[2] == "\\" or ":/" in text[3:] or ":\\" in text[3:])
 
 
 def is_path(source: str) -> bool:
