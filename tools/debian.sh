@@ -2,7 +2,7 @@
 # Installs the Debian packages that the tests use; does nothing when they are there. Needs root.
 set -eu
 packages="python3-venv docker.io containerd runc iptables nftables haproxy nginx-light libnginx-mod-stream
-          busybox-static iproute2 procps util-linux curl wrk etcd-server etcd-client docker-registry pebble"
+          busybox-static iproute2 procps util-linux curl wrk etcd-server etcd-client docker-registry pebble docker-compose"
 missing=
 for package in $packages; do
     [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
