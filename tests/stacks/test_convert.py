@@ -82,7 +82,8 @@ def test_restart_is_a_policy_unless_deploy_has_one(body: str, expected: Any, sta
     ("body", "expected"),
     [
         ("cpus: 1.5\n    mem_limit: 1g\n    mem_reservation: 512m\n    pids_limit: 10",
-         {"Limits": {"NanoCPUs": 1500000000, "MemoryBytes": 2**30, "Pids": 10}, "Reservations": {"MemoryBytes": 2**29}}),
+         {"Limits": {"NanoCPUs": 1500000000, "MemoryBytes": 2**30, "Pids": 10},
+          "Reservations": {"MemoryBytes": 2**29}}),
         ("cpus: 4\n    deploy: {resources: {limits: {cpus: '1'}}}", {"Limits": {"NanoCPUs": 10**9}}),
         ("mem_limit: 1g\n    memswap_limit: 3g", {"Limits": {"MemoryBytes": 2**30}, "SwapBytes": 2**31}),
         ("memswap_limit: -1\n    mem_swappiness: 10", {"SwapBytes": -1, "MemorySwappiness": 10}),
