@@ -56,7 +56,8 @@ class PortStatus(Shape):
 
 
 class TaskStatus(Shape):
-    """`err` is what went wrong, fit for a user; `healthy` is the container's own HEALTHCHECK (None: it has none)."""
+    """`err` is what went wrong, fit for a user; `healthy` is the container's own HEALTHCHECK (None: it has none).
+    `reachable` is what the checks of its node's gateway say (None: they say nothing of it); the dispatcher sets it."""
 
     timestamp: datetime | None = None
     state: str = always("new")
@@ -65,6 +66,7 @@ class TaskStatus(Shape):
     container_status: ContainerStatus | None = None
     port_status: PortStatus | None = None
     healthy: bool | None = None
+    reachable: bool | None = None
 
     @property
     def progress(self) -> TaskState:
