@@ -248,8 +248,9 @@ class SlotKeeper:
         if len(departing) == len(incumbents) and not is_leaving(plan, successor):
             cannot_place = successor.state < TaskState.ASSIGNED and bool(successor.status.err)
             drained = all(is_leaving(plan, t) for t in departing)
-            if is_up(successor) or successor.desired == TaskState.READY or (cannot_place and drained):
-                for task in departing:
+            over = is_up(successor) or successor.desired == TaskState.READY or (cannot_place and drained)
+            if over or all(task.desired == TaskState.READY for task in departing):
+                for task in departing:  # (what has not even started serves nobody meanwhile)
                     plan.retire(task)
             elif len(departing) > 1:
                 self.keep_best(departing)
