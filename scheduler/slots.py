@@ -26,6 +26,7 @@ from .restart import next_restart
 from .tasks import Template, current_template, is_dirty, is_gone, is_stateless, is_up
 
 LOST = "the node is down"
+REMOVED = "the node was removed from the cluster"
 
 
 def by_age(task: Task) -> tuple[object, ...]:
@@ -184,10 +185,10 @@ class SlotKeeper:
             self._promote(slot, task)
 
     def _replace_lost(self, slot: Slot, task: Task) -> None:
+        if is_removed(self.plan, task):
+            self.plan.abandon(task, REMOVED)
         if slot.number is not None:
             self.fill(slot)
-        elif plan_node_removed(self.plan, task):
-            self.plan.abandon(task, "the node was removed from the cluster")
 
     def _move(self, slot: Slot, task: Task) -> None:
         """Off a node that it must leave. A global task has no other place."""
@@ -227,9 +228,10 @@ class SlotKeeper:
             if slot.live[-1].node_id:
                 self._replace_lost(slot, slot.live[-1])
             return
-        if any(t.state >= TaskState.ASSIGNED for t in sound):
-            for task in lost:
-                plan.abandon(task, LOST)
+        placed = any(t.state >= TaskState.ASSIGNED for t in sound)
+        for task in lost:
+            if placed or is_removed(plan, task):
+                plan.abandon(task, REMOVED if is_removed(plan, task) else LOST)
         if len(sound) == 1 and sound[0].desired == TaskState.READY:
             self._promote(slot, sound[0])
         if len(sound) > 1:
@@ -271,5 +273,6 @@ class SlotKeeper:
                 plan.retire(task)
 
 
-def plan_node_removed(plan: Plan, task: Task) -> bool:
+def is_removed(plan: Plan, task: Task) -> bool:
+    """Its node will not come back."""
     return bool(task.node_id) and plan.nodes(task.node_id or "") is None
