@@ -247,8 +247,11 @@ class Dispatcher:
                     session.refuse("this node was removed from the cluster")
             elif session is not None:
                 session.node_changed(event.object)
-        elif event.table == "clusters":
+        elif event.table == "clusters" and self._heartbeat() != self._liveness.period:
+            # Agents are told their period at the beginning of a session: let them begin anew.
             self._liveness.period = self._heartbeat()
+            for session in self._sessions.values():
+                session.end()
 
     # -- traffic ------------------------------------------------------------------------------------------------
 
