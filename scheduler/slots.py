@@ -107,6 +107,7 @@ class SlotKeeper:
         """Decide about one slot that is to be there."""
         for task in slot.live:
             self._adopt(task)
+        self._close_the_past(slot)
         if not slot.live:
             self._refill(slot)
         elif len(slot.live) == 1:
@@ -127,6 +128,14 @@ class SlotKeeper:
         service = self.service
         if task.spec_version != service.spec_version and not is_dirty(service, task, self.plan.node(task)):
             self.plan.change(task, spec_version=service.spec_version, spec=service.spec.task_template or task.spec)
+
+    def _close_the_past(self, slot: Slot) -> None:
+        """Ends that nothing is to follow any more: others came after, or the service has changed meanwhile."""
+        for task in slot.tasks:
+            if task.is_terminal and task.desired <= TaskState.RUNNING:
+                followed = task is not slot.newest
+                if followed or (slot.live and self._is_outdated(task)):
+                    self.plan.change(task, desired_state=TaskState.SHUTDOWN.label)
 
     def _refill(self, slot: Slot) -> None:
         """No task lives here: after an end of its own, by the restart policy; after a stop, when that is over."""

@@ -133,6 +133,9 @@ def test_failing_update_rolls_back_by_itself(order: str) -> None:
     stored = world.service(service.id)
     assert stored.previous_spec is None
     assert stored.spec_version == service.spec_version
+    failed = [t for t in world.tasks(service.id) if t.state == TaskState.FAILED]
+    assert failed
+    assert {t.desired_state for t in failed} == {"shutdown"}, "nothing follows them any more"
 
 
 def test_failing_update_goes_on_when_told_to_continue() -> None:
