@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from essaim.cluster.routes import RouteEndpoint, RoutePort, RouteService, RouteTable
@@ -16,7 +16,7 @@ from essaim.scheduler.drain import NO_GATEWAY, DrainGate, limit_of
 from essaim.scheduler.liveness import GRACE, Liveness
 from essaim.scheduler.restart import next_restart
 from essaim.scheduler.routes import RouteCache, route_table
-from tests.scheduler.world import World, replicated
+from tests.scheduler.world import LONG, World, replicated
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NANO = 10**9
@@ -282,6 +282,7 @@ def test_down_node_is_in_no_route() -> None:
     assert [g.node_id for g in found.gateways] == ["n1"]
 
 
+@settings(deadline=None, derandomize=not LONG)
 @given(st.integers(0, 10_000), st.integers(1, 40))
 def test_cached_table_equals_the_one_made_anew(seed: int, steps: int) -> None:
     world = World(seed)
