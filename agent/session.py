@@ -105,6 +105,8 @@ class Session:
                 self._say(str(reason))
             except SessionEnded as reason:
                 self._say(str(reason))
+            except Exception:  # noqa: BLE001 (a mistake in handling one message must not end the node's hands)
+                self._log.exception("the session with the manager failed")
 
     async def send(self, message: FromAgent) -> None:
         """Raises SessionEnded without a session, or when it breaks."""
