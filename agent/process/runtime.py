@@ -259,7 +259,9 @@ class ProcessRuntime:
             await ended(ids.shim_pid, ids.shim_start)
         finally:
             checks.cancel()
-            await asyncio.gather(checks, return_exceptions=True)
+            [problem] = await asyncio.gather(checks, return_exceptions=True)
+            if isinstance(problem, Exception):
+                self._log.error("the health check broke", task=one.plan.name, exc_info=problem)
         await self._reap(one)
         exited = await asyncio.to_thread(read_exit, self._dirs.of(task_id))
         if exited is None:
