@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 import structlog
+
 from essaim.cluster import wire
 from essaim.cluster.wire import Channel, FromAgent, Hello, ToAgent
 
@@ -105,7 +106,7 @@ class Session:
                 self._say(str(reason))
             except SessionEnded as reason:
                 self._say(str(reason))
-            except Exception:  # noqa: BLE001 (a mistake in handling one message must not end the node's hands)
+            except Exception:
                 self._log.exception("the session with the manager failed")
 
     async def send(self, message: FromAgent) -> None:

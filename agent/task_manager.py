@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 import structlog
+
 from essaim.cluster.task import ContainerStatus, PortStatus, TaskState, TaskStatus
 from essaim.cluster.wire import TaskReport
 

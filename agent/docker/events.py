@@ -9,6 +9,7 @@ import json
 from collections.abc import Awaitable, Callable
 
 import structlog
+
 from essaim.agent.runtime import RuntimeUnavailable
 
 from .engine import Engine, EngineError, json_lines

@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import structlog
+
 from essaim.agent.memory_files import usual_roots
 from essaim.agent.payloads import payloads
 from essaim.agent.runtime import (

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 import structlog
+
 from essaim.agent import whoami
 from essaim.agent.host import host_description
 from essaim.agent.memory_files import usual_roots

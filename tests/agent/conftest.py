@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from essaim.agent.agent import Agent
 from essaim.agent.process.runtime import ProcessRuntime
 from essaim.agent.runtime import Runtime
-
 from tests.lab.fixtures import lab, pytest_runtest_makereport, shared_lab
 
 from .doubles import LOG, NODE, FakeManager

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from essaim.agent import whoami_image
 from essaim.agent.docker.engine import Engine
 from essaim.agent.docker.runtime import DockerRuntime
 from essaim.cluster import wire
 from essaim.cluster.container import FileTarget, HealthConfig, SecretReference
 from essaim.cluster.objects import Secret, SecretSpec
-
 from tests.lab.host import Host
 from tests.lab.images import busybox_image
 from tests.lab.lab import Lab

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from essaim.agent.docker.runtime import DockerRuntime
 from essaim.agent.runtime import Work
 from essaim.cluster.service import PortConfig, TaskSpec
-
 from tests.lab.host import Host
 from tests.lab.images import busybox_image
 from tests.lab.lab import Lab

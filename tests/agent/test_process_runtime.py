@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import uvloop
+
 from essaim.agent.process.logs import LogReader, seconds
 from essaim.agent.process.runtime import ProcessRuntime
 from essaim.agent.process.shim import LogFiles

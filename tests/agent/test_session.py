@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from essaim.agent.agent import Agent
 from essaim.agent.runtime import LogLine, Phase, View
 from essaim.agent.session import PAUSE_MOST, Backoff

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from essaim.agent.runtime import Health, Phase, Rejected, RuntimeUnavailable, StartFailed, View, Work
 from essaim.agent.task_manager import Surroundings, TaskManager
 from essaim.cluster.task import Task, TaskEndpoint
