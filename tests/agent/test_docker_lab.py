@@ -62,7 +62,7 @@ async def test_agent_given_whoami_runs_a_container_that_answers_at_its_endpoint(
     make_agent: MakeAgent, make_docker: MakeDocker, manager: FakeManager, host: Host
 ) -> None:
     async with Engine(host.engine_url) as engine:
-        await whoami_image.build(engine)
+        await whoami_image.build_image(engine)
     agent = make_agent(make_docker())
     await agent.start()
     await until(lambda: manager.hellos)
