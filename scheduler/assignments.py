@@ -58,6 +58,13 @@ def dependencies(tasks: Iterable[Task], store: Store) -> tuple[list[Secret], lis
     )
 
 
+def credentials(tasks: Iterable[Task], store: Store) -> dict[str, str]:
+    """By service id, with what a node pulls the images of these tasks."""
+    ids = {task.service_id for task in tasks if task.service_id and not task.is_terminal}
+    services = [service for i in sorted(ids) if (service := store.services.get(i)) is not None]
+    return {service.id: service.registry_auth for service in services if service.registry_auth}
+
+
 @dataclass
 class Told:
     """What one session has told its node."""
@@ -70,7 +77,8 @@ class Told:
         tasks = [as_told(t, is_held) for t in store.tasks.by("node", self.node_id) if belongs(t, self.node_id)]
         self.tasks = {task.id: mark_of(task) for task in tasks}
         secrets, configs = dependencies(tasks, store)
-        return Assignments(full=True, tasks=tasks, secrets=secrets, configs=configs)
+        auth = credentials(tasks, store)
+        return Assignments(full=True, tasks=tasks, secrets=secrets, configs=configs, registry_auth=auth)
 
     def changes(self, store: Store, task_ids: Iterable[str], is_held: IsHeld) -> Assignments | None:
         """What these tasks' changes mean for the node, or None for nothing."""
@@ -90,4 +98,7 @@ class Told:
         if not (tasks or removed):
             return None
         secrets, configs = dependencies(tasks, store)
-        return Assignments(full=False, tasks=tasks, removed=removed, secrets=secrets, configs=configs)
+        auth = credentials(tasks, store)
+        return Assignments(
+            full=False, tasks=tasks, removed=removed, secrets=secrets, configs=configs, registry_auth=auth
+        )
