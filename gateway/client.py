@@ -258,6 +258,7 @@ class Client(asyncio.Protocol):
                 self.out += piece
             else:
                 self.replayable = False
+            self.upstream.endpoint.bytes_in += len(piece)
             self.upstream.transport.write(piece)
 
     def _response_deadline(self) -> float:

@@ -17,6 +17,7 @@ import uvloop
 
 from .backend import Backend, Endpoint
 from .client import Client
+from .counting import of_port
 from .greeting import Greeting, Peer
 from .handover import Lingering, control_channel
 from .l4 import Front
@@ -26,6 +27,8 @@ from .sweeper import Sweeper
 from .udp import UdpPort
 from .wire import (
     Applied,
+    Collect,
+    Counts,
     DropService,
     Handed,
     Listen,
@@ -99,6 +102,9 @@ class Worker:
                 self._send_open()
                 self._channel.send(Applied(message.version))
                 gc.freeze()
+            case Collect():
+                ports = [of_port(backend, now) for backend in self._backends.values()]
+                self._channel.send(Counts(message.number, ports))
             case Welcome():
                 self._welcome = message
                 self._share_turns(take_fd())
