@@ -62,10 +62,11 @@ HEAD, BODY, WAIT, TUNNEL, LINGER, CLOSED = range(6)
 
 class Client(asyncio.Protocol):
     __slots__ = (
-        "address", "affine", "attempts", "block", "body_left", "body_seen", "buffer", "chunks", "connecting",
-        "deadline", "endpoint", "half_closed", "is_head", "keep_alive", "listener", "local_port", "minor", "out",
-        "peer", "plain_body", "reading", "replayable", "request", "request_done", "responding", "started", "state",
-        "status", "sweeper", "tail", "transport", "trusted", "upstream", "upstream_keeps_alive", "wants_upgrade",
+        "address", "affine", "attempts", "authority", "block", "body_left", "body_seen", "buffer", "chunks",
+        "connecting", "deadline", "endpoint", "half_closed", "is_head", "keep_alive", "lines", "listener",
+        "local_port", "minor", "out", "peer", "plain_body", "reading", "replayable", "request", "request_done",
+        "responding", "started", "state", "status", "sweeper", "tail", "transport", "trusted", "upstream",
+        "upstream_keeps_alive", "wants_upgrade",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, peer: tuple[str, int] | None = None) -> None:
@@ -82,6 +83,9 @@ class Client(asyncio.Protocol):
         # What the last request's fields were and meant (see `_parse`).
         self.block = NO_BLOCK
         self.minor = self.tail = b""
+        # What the replica is told about an untrusted client that asks for this authority.
+        self.authority: bytes | None = None
+        self.lines = b""
         # Of the request in progress:
         self.request: Request | None = None
         self.upstream: Upstream | None = None
@@ -216,7 +220,10 @@ class Client(asyncio.Protocol):
         if self.trusted and request.forwarded:
             lines = extended_lines(self.address, "http", self.local_port, authority, request.forwarded)
         else:
-            lines = field_lines(self.address, "http", self.local_port, authority)
+            if authority != self.authority:
+                self.authority = authority
+                self.lines = field_lines(self.address, "http", self.local_port, authority)
+            lines = self.lines
         if request.upgrade:
             lines += b"Connection: upgrade\r\nUpgrade: " + request.upgrade + b"\r\n"
         return b" HTTP/1.1\r\n" + request.fields + lines + b"X-Request-Id: "
