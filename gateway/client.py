@@ -44,6 +44,8 @@ MAX_HEAD = 32 << 10
 MAX_EARLY = 64 << 10
 MAX_REPLAY = 64 << 10
 LINGER_SECONDS = 2.0
+LAST_CALL_SECONDS = 2.0
+"""How long a connection that is idle when its socket closes may still begin a request."""
 FRESH_SECONDS = 1.0
 STALLED_SECONDS = 60.0
 """A client that takes nothing of a response for so long, or sends a body at less than SLOWEST, is given up."""
@@ -590,11 +592,13 @@ class Client(asyncio.Protocol):
             self.transport.abort()
 
     def stop(self) -> None:
-        """The worker stops: an idle connection ends now, a busy one after its response."""
+        """The socket was closed: one more request is served, then the connection ends.
+
+        Not at once, even if it is idle: a request may be on its way, and a new connection's always is.
+        """
         self.keep_alive = False
-        if self.state == HEAD and not self.buffer and self.transport:
-            self.state = CLOSED
-            self.transport.close()
+        if self.state == HEAD:
+            self.deadline = min(self.deadline, self.sweeper.now + LAST_CALL_SECONDS)
 
     def eof_received(self) -> bool:
         """A client may close its side and still read: the request in progress is answered."""

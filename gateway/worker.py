@@ -61,6 +61,8 @@ class Worker:
         self._turns = memoryview(bytearray(4 * TURN_SLOTS)).cast("I")
         self._welcome = Welcome("", None, 0.0, "")
         self._listeners: dict[str, Listener] = {}
+        # Listeners whose sockets are closed, while they have connections.
+        self._closed: list[Listener] = []
         self._backends: dict[str, Backend] = {}
         self._services: dict[str, list[str]] = {}
         self._places: dict[str, list[Endpoint]] = {}
@@ -237,6 +239,7 @@ class Worker:
         if listener:
             listener.close_socket()
             listener.stop()
+            self._closed = [one for one in (*self._closed, listener) if one.connections]
 
     # -- what the supervisor is told --------------------------------------------------------------------------------
 
@@ -308,7 +311,8 @@ class Worker:
 
     def _check_done(self) -> None:
         known = [endpoint for places in self._places.values() for endpoint in places]
-        if any(endpoint.open for endpoint in (*known, *self._leaving)):
+        open_ = any(endpoint.open for endpoint in (*known, *self._leaving))
+        if open_ or any(listener.connections for listener in self._closed):
             asyncio.get_running_loop().call_later(0.05, self._check_done)
         else:
             asyncio.get_running_loop().call_later(0.05, self._done.set)
