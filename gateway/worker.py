@@ -68,6 +68,8 @@ class Worker:
         self._places: dict[str, list[Endpoint]] = {}
         self._verdicts: dict[str, bool] = {}
         self._leaving: set[Endpoint] = set()
+        # Backends of which time alone changes who is ready.
+        self._changing: set[Backend] = set()
         self._report: asyncio.TimerHandle | None = None
         self._end: asyncio.TimerHandle | None = None
         self._stopping = False
@@ -131,6 +133,7 @@ class Worker:
             backend.update(service, plan, self._verdicts, now)
             self._index(old, backend)
             if backend.changing:
+                self._changing.add(backend)
                 self._sweeper.wake()
         self._services[service.id] = [plan.key for plan in service.ports]
         for key in before:
@@ -244,6 +247,7 @@ class Worker:
     # -- what the supervisor is told --------------------------------------------------------------------------------
 
     def _trouble(self, endpoint: Endpoint, reason: str) -> None:
+        self._changing.add(endpoint.backend)
         self._sweeper.wake()
         self._channel.send(Trouble(endpoint.key, reason))
 
@@ -263,13 +267,12 @@ class Worker:
         self._channel.send(Open(counts))
 
     def _tick(self) -> bool:
-        """Ejections that end are looked for while there are any; says whether to keep looking."""
-        busy = False
-        for backend in self._backends.values():
-            if backend.changing:
-                backend.refresh(self._sweeper.now)
-                busy = busy or backend.changing
-        return busy
+        """Ejections that end and weights that grow are followed while there are any; says whether to keep on."""
+        for backend in list(self._changing):
+            backend.refresh(self._sweeper.now)
+            if not backend.changing:
+                self._changing.discard(backend)
+        return bool(self._changing)
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
