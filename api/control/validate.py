@@ -107,7 +107,7 @@ def _restart(policy: RestartPolicy | None) -> None:
     if policy is None:
         return
     if policy.condition not in (None, "", "none", "on-failure", "any"):
-        raise InvalidArgument(f"invalid RestartCondition {policy.condition}: use none, on-failure or any")
+        raise InvalidArgument(f'invalid RestartCondition: "{policy.condition}"')
     if policy.delay is not None and policy.delay < 0:
         raise invalid("TaskSpec: restart-delay cannot be negative")
     if policy.window is not None and policy.window < 0:

@@ -19,6 +19,21 @@ pytestmark = [pytest.mark.lab, pytest.mark.blocking_allowed]
 LAB_HOSTS = 1
 
 IDLE = "--constraint node.labels.absent==1"
+EVERYTHING = """
+--replicas 2 --cap-add NET_ADMIN --cap-drop CHOWN --container-label c=d --dns 1.1.1.1 --dns-option ndots:2
+--dns-search example.test --entrypoint /x --env A=1 --generic-resource gpu=1 --group 5 --health-cmd true
+--health-interval 5s --health-retries 3 --health-start-period 1s --health-timeout 2s --host a:1.2.3.4 --hostname h
+--init --isolation default --limit-cpu .5 --limit-memory 64M --limit-pids 100 --log-driver json-file
+--log-opt max-size=1m --mount type=volume,source=v,target=/v,volume-label=a=b --mount type=bind,source=/a,target=/b,ro
+--mount type=tmpfs,target=/t,tmpfs-size=1000000,tmpfs-mode=1777 --placement-pref spread=node.labels.zone
+--publish mode=host,target=82,published=8082 --publish published=8083,target=83,protocol=udp --read-only
+--replicas-max-per-node 1 --reserve-cpu .1 --reserve-memory 8M --restart-condition on-failure --restart-delay 1s
+--restart-max-attempts 3 --restart-window 5s --rollback-delay 1s --rollback-failure-action continue
+--rollback-max-failure-ratio .1 --rollback-monitor 2s --rollback-order start-first --rollback-parallelism 3
+--stop-grace-period 3s --stop-signal SIGINT --sysctl net.core.somaxconn=1 --tty --ulimit nofile=10:20
+--update-delay 1s --update-failure-action rollback --update-max-failure-ratio .2 --update-monitor 3s
+--update-order start-first --update-parallelism 4 --user 1 --workdir /w
+""".replace("\n", " ")
 COMMANDS = f"""
 swarm init --advertise-addr 127.0.0.1
 swarm init --advertise-addr 127.0.0.1
@@ -57,6 +72,20 @@ service create -d --no-resolve-image --name upd --update-delay -1s bb:1
 service create -d --no-resolve-image --name res --restart-delay -1s bb:1
 service create -d --no-resolve-image --name hc --health-cmd true --health-interval 1us bb:1
 service create -d --no-resolve-image --name mnt --mount type=tmpfs,target=/x --mount type=tmpfs,target=/x bb:1
+service create -d --no-resolve-image --name res --restart-condition sometimes bb:1
+service create -d --no-resolve-image --name hst --publish mode=host,target=80,published=9000 --replicas 0 bb:1
+service create -d --no-resolve-image --name hs2 --publish mode=host,target=80,published=9000 --replicas 0 bb:1
+service rm hs2
+service create -d --no-resolve-image --name hs3 --publish published=9000,target=80 bb:1
+service create -d --no-resolve-image --name hs4 --publish 9001:80 --publish 9001:81 bb:1
+service create -d --no-resolve-image --name udp --publish published=9000,target=80,protocol=udp --replicas 0 bb:1
+service create -d --no-resolve-image --name dig --replicas 0 reg.test:5000/a/b:1@sha256:{"ab" * 32}
+service create -d --no-resolve-image --name all {IDLE} {EVERYTHING} bb:1 run
+service inspect all
+service inspect --pretty all
+service update -d --env-rm A --dns-rm 1.1.1.1 --cap-add SYS_TIME --mount-rm /t --ulimit-rm nofile --tty=false all
+service update -d --container-label-rm c --host-rm a:1.2.3.4 --user= --workdir= --publish-rm 82 --label-add z=y all
+service inspect all
 service create -d --no-resolve-image --name job --mode replicated-job --replicas 2 {IDLE} bb:1 true
 service create -d --no-resolve-image --name glob --mode global --cap-add NET_ADMIN --env A=1 --init {IDLE} bb:1
 service ls
