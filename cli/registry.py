@@ -101,8 +101,9 @@ async def resolve_image(app: App, spec: ServiceSpec, headers: dict[str, str], *,
     client = await app.client()
     try:
         found = await client.get(path_of("distribution", image, "json"), headers=headers)
-    except ClientError:
-        if not quiet:
+    except ClientError as error:
+        # 501: there is no Engine that could ask a registry (the process runtime).
+        if not quiet and getattr(error, "status", 0) != 501:
             app.warn(
                 f"image {container.image} could not be accessed on a registry to record",
                 f"its digest. Each node will access {container.image} independently,",

@@ -32,7 +32,6 @@ async def create(app: App, args: list[str], flags: Flags) -> None:
         "Name": args[0],
         "Driver": flags.text("driver"),
         "Scope": flags.text("scope"),
-        "EnableIPv6": flags.on("ipv6"),
         "IPAM": addresses,
         "Internal": flags.on("internal"),
         "Attachable": flags.on("attachable"),
@@ -42,6 +41,10 @@ async def create(app: App, args: list[str], flags: Flags) -> None:
         "Options": to_map(flags.items("opt")),
         "Labels": to_map(flags.items("label")),
     }
+    if flags.given("ipv6"):
+        body["EnableIPv6"] = flags.on("ipv6")
+    if flags.given("ipv4"):
+        body["EnableIPv4"] = flags.on("ipv4")
     made = await (await app.client()).post("/networks/create", body)
     app.print(made["Id"])
 

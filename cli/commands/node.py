@@ -63,17 +63,17 @@ async def ps(app: App, args: list[str], flags: Flags) -> None:
         raise CliError("\n".join(failures))
 
 
-async def change(app: App, name: str, **changes: str) -> bool:
-    """Set fields of a node's spec; whether anything changed."""
+async def change(app: App, name: str, **changes: str) -> str:
+    """Set fields of a node's spec; the node's ID when there was nothing to change."""
     client = await app.client()
     node = await client.get(path_of("nodes", name))
     spec = node.get("Spec") or {}
     if all(spec.get(key) == value for key, value in changes.items()):
-        return False
+        return str(node["ID"])
     await client.post(
         path_of("nodes", node["ID"], "update"), {**spec, **changes}, {"version": str(node["Version"]["Index"])}
     )
-    return True
+    return ""
 
 
 async def update(app: App, args: list[str], flags: Flags) -> None:
@@ -102,14 +102,14 @@ async def update(app: App, args: list[str], flags: Flags) -> None:
 
 async def promote(app: App, args: list[str], flags: Flags) -> None:
     for name in args:
-        done = await change(app, name, Role="manager")
-        app.print(f"Node {name} {'promoted to a manager in the swarm' if done else 'is already a manager'}.")
+        same = await change(app, name, Role="manager")
+        app.print(f"Node {same} is already a manager." if same else f"Node {name} promoted to a manager in the swarm.")
 
 
 async def demote(app: App, args: list[str], flags: Flags) -> None:
     for name in args:
-        done = await change(app, name, Role="worker")
-        app.print(f"Manager {name} demoted in the swarm." if done else f"Node {name} is already a worker.")
+        same = await change(app, name, Role="worker")
+        app.print(f"Node {same} is already a worker." if same else f"Manager {name} demoted in the swarm.")
 
 
 async def rm(app: App, args: list[str], flags: Flags) -> None:

@@ -30,7 +30,7 @@ async def create(app: App, args: list[str], flags: Flags) -> None:
     warn(app, made)
     app.print(made["ID"])
     if not flags.on("detach"):
-        await follow(app, {spec.name or made["ID"]: made["ID"]}, quiet=flags.on("quiet"))
+        await follow(app, {spec.name or made["ID"]: made["ID"]}, quiet=flags.on("quiet"), is_new=True)
 
 
 def checked_spec(build: Any) -> ServiceSpec:

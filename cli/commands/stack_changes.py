@@ -12,7 +12,7 @@ from essaim.cli.flags import Flags
 from essaim.cli.progress.follow import follow
 from essaim.cli.progress.wait import wait_for
 from essaim.cli.registry import auth_headers, resolve_image
-from essaim.cli.stacknames import stack_filter
+from essaim.cli.stacknames import IMAGE, stack_filter
 from essaim.cluster.objects import Config, Secret
 from essaim.cluster.service import Service, ServiceSpec
 from essaim.stacks.convert import Stack, convert, resolve_service
@@ -20,6 +20,7 @@ from essaim.stacks.errors import StackError
 from essaim.stacks.load import Document, Source, load, read_environment
 from essaim.stacks.plan import Existing, Operation, PlanError, plan, removal
 from essaim.stacks.render import render
+from msgspec.structs import replace as replace_fields
 
 from .stack_views import check
 
@@ -88,7 +89,7 @@ async def deploy(app: App, args: list[str], flags: Flags) -> None:
     deployer = Deployer(app, client, flags)
     existing = await deployer.existing(stack)
     if policy == "always" and not flags.on("dry-run"):
-        stack = await deployer.pin(stack)
+        stack = await deployer.pin(stack, existing)
     try:
         todo = plan(stack, existing, prune=flags.on("prune"), keep_images=policy != "always" or flags.on("dry-run"))
     except PlanError as error:
@@ -97,6 +98,16 @@ async def deploy(app: App, args: list[str], flags: Flags) -> None:
         app.print(str(todo))
         return
     await deployer.carry_out(todo.operations)
+
+
+def with_image_of(spec: ServiceSpec, old: ServiceSpec) -> ServiceSpec:
+    """The specification with the image of another one, digest and all."""
+    if not (spec.task_template and spec.task_template.container_spec):
+        return spec
+    if not (old.task_template and old.task_template.container_spec):
+        return spec
+    container = replace_fields(spec.task_template.container_spec, image=old.task_template.container_spec.image)
+    return replace_fields(spec, task_template=replace_fields(spec.task_template, container_spec=container))
 
 
 async def require_manager(client: Client) -> None:
@@ -137,12 +148,21 @@ class Deployer:
         self._configs = {config.spec.name or "": config.id for config in found.configs}
         return found
 
-    async def pin(self, stack: Stack) -> Stack:
-        """The stack with its images pinned to their digests, where registries answer."""
+    async def pin(self, stack: Stack, existing: Existing) -> Stack:
+        """The stack with its images pinned to their digests, where registries answer.
+
+        Where none answers, an image that the file has not changed stays pinned as it is: nothing restarts because a
+        registry is away.
+        """
+        stored = {service.spec.name: service.spec for service in existing.services}
         pinned = []
         for spec in stack.services:
-            headers = await self._headers(spec)
-            pinned.append(await resolve_image(self._app, spec, headers, quiet=self._flags.on("quiet")))
+            old = stored.get(spec.name)
+            quiet = self._flags.on("quiet") or old is None
+            found = await resolve_image(self._app, spec, await self._headers(spec), quiet=quiet)
+            if old is not None and found == spec and (old.labels or {}).get(IMAGE) == (spec.labels or {}).get(IMAGE):
+                found = with_image_of(spec, old)
+            pinned.append(found)
         return replace(stack, services=pinned)
 
     async def _headers(self, spec: ServiceSpec) -> dict[str, str]:
@@ -167,7 +187,7 @@ class Deployer:
                     if operation.kind == "service":
                         self._deployed[operation.name] = operation.id
         if not self._flags.on("detach") and self._deployed:
-            await follow(self._app, self._deployed, quiet=self._flags.on("quiet"))
+            await follow(self._app, self._deployed, quiet=self._flags.on("quiet"), is_new=True)
 
     async def _create(self, operation: Operation) -> None:
         self._app.print(f"Creating {operation.kind} {operation.name}")

@@ -90,7 +90,7 @@ async def join_hint(app: App, node_id: str, role: str) -> str:
 
 async def print_unlock_key(app: App) -> None:
     found = await (await app.client()).get("/swarm/unlockkey")
-    app.print(UNLOCK_HINT.format(key=found["UnlockKey"]))
+    app.out.write(UNLOCK_HINT.format(key=found["UnlockKey"]))
 
 
 async def join(app: App, args: list[str], flags: Flags) -> None:
@@ -148,7 +148,6 @@ async def update(app: App, args: list[str], flags: Flags) -> None:
     await client.post("/swarm/update", updated_spec(swarm["Spec"], flags), rotation(swarm["Version"]["Index"]))
     app.print("Swarm updated.")
     if flags.given("autolock") and flags.on("autolock") and not was_locked:
-        app.print("")
         await print_unlock_key(app)
 
 

@@ -24,21 +24,26 @@ async def observe(client: Client, service_id: str, tracker: Tracker, now: float)
     return tracker.step(service, tasks, active, now)
 
 
-async def follow(app: App, services: Mapping[str, str], *, quiet: bool = False) -> None:
-    """Wait for services (name to ID). Raises CliError when an update fails; Ctrl-C leaves it to the cluster."""
+async def follow(app: App, services: Mapping[str, str], *, quiet: bool = False, is_new: bool = False) -> None:
+    """Wait for services (name to ID); docker calls new ones by ID.
+
+    Raises CliError when an update fails; Ctrl-C leaves it to the cluster.
+    """
     client = await app.client()
     display = display_for(app.out, quiet=quiet, named=len(services) > 1)
     try:
         with display:
-            await asyncio.gather(*(follow_one(app, client, name, key, display) for name, key in services.items()))
+            trackers = {name: Tracker(key if is_new else name) for name, key in services.items()}
+            await asyncio.gather(
+                *(follow_one(app, client, name, key, display, trackers[name]) for name, key in services.items())
+            )
     except asyncio.CancelledError:
         app.warn("Operation continuing in background.")
         app.warn(*(f"Use `essaim service ps {name}` to check progress." for name in services))
         raise
 
 
-async def follow_one(app: App, client: Client, name: str, service_id: str, display: Display) -> None:
-    tracker = Tracker(service_id)
+async def follow_one(app: App, client: Client, name: str, service_id: str, display: Display, tracker: Tracker) -> None:
     while True:
         report = await observe(client, service_id, tracker, app.clock())
         display.show(name, report)

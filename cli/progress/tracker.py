@@ -6,6 +6,7 @@ the update's monitor time. `Tracker.step` is given each observation in turn.
 Pure: observations and times to reports.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,10 +52,10 @@ class Report:
 
 
 class Tracker:
-    """Follows one service. `now` is in seconds of a monotonic clock."""
+    """Follows one service, which its lines call `name`. `now` is in seconds of a monotonic clock."""
 
-    def __init__(self, service_id: str) -> None:
-        self._id = service_id
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._converged_at: float | None = None
         self._is_rollback = False
         self._closing: tuple[str, str] | None = None
@@ -75,9 +76,9 @@ class Tracker:
             self._converged_at = now
         left = monitor_time(service) - (now - self._converged_at)
         if left > 0:
-            lines.append(("verify", f"Waiting {int(left) + 1} seconds to verify that tasks are stable..."))
+            lines.append(("verify", f"Waiting {math.ceil(left)} seconds to verify that tasks are stable..."))
             return Report(count, tuple(lines))
-        lines.append(("verify", f"Service {self._id} converged"))
+        lines.append(("verify", f"Service {self._name} converged"))
         if self._closing is not None:
             lines.append(self._closing)
         return Report(count, tuple(lines), is_finished=True)

@@ -37,11 +37,14 @@ def change_endpoint(current: EndpointSpec | None, flags: Flags) -> EndpointSpec 
     if flags.given("endpoint-mode"):
         base = replace(base, mode=flags.text("endpoint-mode"))
     if touched(flags, "publish"):
-        base = replace(base, ports=change_ports(base.ports or [], added(flags, "publish"), removed(flags, "publish")))
+        ports = change_ports(base.ports or [], added(flags, "publish"), removed(flags, "publish"))
+        if "publish" not in flags.flags:  # create keeps the order in which they were given
+            ports.sort(key=lambda port: (port.published_port or 0, port.target_port or 0, port.protocol or ""))
+        base = replace(base, ports=ports or None)
     return base
 
 
-def change_ports(current: list[PortConfig], add: list[PortConfig], remove: set[str]) -> list[PortConfig] | None:
+def change_ports(current: list[PortConfig], add: list[PortConfig], remove: set[str]) -> list[PortConfig]:
     """`--publish-rm` takes a target port (`80`, `80/udp`), or a port as it was published."""
     gone = [target_of(text) for text in sorted(remove)]
     kept = [port for port in current if not any(matches(port, target, protocol) for target, protocol in gone)]
@@ -49,7 +52,7 @@ def change_ports(current: list[PortConfig], add: list[PortConfig], remove: set[s
         if port not in kept:
             kept.append(port)
     check_ports(kept)
-    return sorted(kept, key=lambda port: (port.published_port or 0, port.target_port or 0, port.protocol or "")) or None
+    return kept
 
 
 def target_of(text: str) -> tuple[int, str]:

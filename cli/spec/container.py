@@ -25,7 +25,7 @@ TEXTS = {
     "user": "user",
     "workdir": "dir",
 }
-SWITCHES = {"init": "init", "read-only": "read_only", "tty": "tty"}
+SWITCHES = {"read-only": "read_only", "tty": "tty"}
 NUMBERS = {"stop-grace-period": "stop_grace_period", "oom-score-adj": "oom_score_adj"}
 COMMANDS = {"entrypoint": "command", "args": "args"}
 DNS = {"dns": "nameservers", "dns-option": "options", "dns-search": "search"}
@@ -50,7 +50,7 @@ def change_container(container: ContainerSpec, flags: Flags) -> ContainerSpec:
     if flags.given("cap-add", "cap-drop"):
         changes |= capability_changes(container, flags)
     if flags.given("credential-spec"):
-        privileges = container.privileges or Privileges()
+        privileges = container.privileges or Privileges(no_new_privileges=False)
         found = CredentialSpec(**dict([flags.items("credential-spec")[-1]]))
         changes["privileges"] = replace(privileges, credential_spec=found)
     return replace(container, **changes)
@@ -64,7 +64,9 @@ def plain_changes(flags: Flags) -> dict[str, Any]:
             changes[attribute] = flags.text(flag)
     if "image" in changes:
         changes["image"] = with_tag(changes["image"])
-    changes |= {attribute: flags.on(flag) for flag, attribute in SWITCHES.items() if flags.given(flag)}
+    changes |= {attribute: flags.on(flag) or None for flag, attribute in SWITCHES.items() if flags.given(flag)}
+    if flags.given("init"):  # false differs from absent: the daemon's default may be an init
+        changes["init"] = flags.on("init")
     changes |= {attribute: flags.number(flag) for flag, attribute in NUMBERS.items() if flags.given(flag)}
     for flag, attribute in COMMANDS.items():
         if flag in flags.flags and flags.given(flag):

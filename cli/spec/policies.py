@@ -32,7 +32,7 @@ def chosen(flags: Flags, flag: str, choices: tuple[str, ...]) -> str:
 def change_restart(current: RestartPolicy | None, flags: Flags) -> RestartPolicy | None:
     if not flags.given("restart-condition", *RESTART_NUMBERS):
         return current
-    base = current or RestartPolicy(condition="any", delay=5 * SECOND)
+    base = current or RestartPolicy(condition="any", delay=5 * SECOND, max_attempts=0)
     changes: dict[str, Any] = {key: flags.number(flag) for flag, key in RESTART_NUMBERS.items() if flags.given(flag)}
     if flags.given("restart-condition"):
         changes["condition"] = chosen(flags, "restart-condition", CONDITIONS)

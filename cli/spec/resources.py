@@ -7,7 +7,7 @@ from typing import Any
 
 from essaim.cli.flags import Flags
 from essaim.cli.values.references import resource_kind
-from essaim.cluster.service import ResourceRequirements, Resources
+from essaim.cluster.service import GenericResource, ResourceRequirements, Resources
 from msgspec.structs import replace
 
 from .lists import added, keyed, removed, touched
@@ -25,12 +25,23 @@ def change_resources(current: ResourceRequirements | None, flags: Flags) -> Reso
     if generic:
         found = keyed(
             reservations.generic_resources,
-            added(flags, "generic-resource"),
+            check_generic(added(flags, "generic-resource")),
             removed(flags, "generic-resource"),
             resource_kind,
         )
         reservations = replace(reservations, generic_resources=found)
     return replace(base, limits=replace(base.limits or Resources(), **limits), reservations=reservations, **swap)
+
+
+def check_generic(resources: list[GenericResource]) -> list[GenericResource]:
+    """Swarm counts generic resources; which one a replica gets it decides itself."""
+    for item in resources:
+        if (named := item.named_resource_spec) is not None:
+            raise ValueError(
+                f"invalid generic-resource request `{named.kind}={named.value}`, "
+                "Named Generic Resources is not supported for service create or update"
+            )
+    return resources
 
 
 def numbers(flags: Flags, table: dict[str, str]) -> dict[str, Any]:

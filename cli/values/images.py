@@ -17,8 +17,7 @@ def familiar(image: str) -> str:
     match = NAME.fullmatch(image)
     if match is None or not match["tag"]:
         return image
-    name = match["name"].removeprefix("docker.io/").removeprefix("index.docker.io/").removeprefix("library/")
-    return str(name + match["tag"])
+    return short_name(match["name"]) + str(match["tag"])
 
 
 def is_pinned(image: str) -> bool:
@@ -27,11 +26,19 @@ def is_pinned(image: str) -> bool:
 
 
 def with_tag(image: str) -> str:
-    """`redis` is `redis:latest`; a tag or digest stays."""
+    """`docker.io/library/redis` is `redis:latest`; a tag or digest stays."""
     match = NAME.fullmatch(image)
-    if match is None or match["tag"] or match["digest"]:
+    if match is None:
         return image
-    return image + ":latest"
+    name = short_name(match["name"])
+    return (
+        name + (match["tag"] or "") + (match["digest"] or "") if match["tag"] or match["digest"] else f"{name}:latest"
+    )
+
+
+def short_name(name: str) -> str:
+    """Without the default registry and its library."""
+    return name.removeprefix("docker.io/").removeprefix("index.docker.io/").removeprefix("library/")
 
 
 def registry(image: str) -> str:

@@ -112,8 +112,10 @@ def parse_env_file(text: str, environment: Mapping[str, str], name: str) -> list
 
 
 def last_wins(items: Iterable[str]) -> list[str]:
-    """Of several settings of one variable the last counts, at the place of the first."""
+    """Of several settings of one variable the last counts, at its place."""
     chosen: dict[str, str] = {}
     for item in items:
-        chosen[item.partition("=")[0]] = item
+        key = item.partition("=")[0]
+        chosen.pop(key, None)
+        chosen[key] = item
     return list(chosen.values())

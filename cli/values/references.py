@@ -94,7 +94,7 @@ def parse_network(text: str) -> NetworkAttachmentConfig:
 
 
 def parse_generic_resource(text: str) -> GenericResource:
-    """`gpu=2` counts, `gpu=UUID` names."""
+    """`gpu=2`."""
     kind, separator, value = text.partition("=")
     if not separator or not kind or not value:
         raise ValueError(f"invalid generic-resource format `{text}` expected `name=value`")

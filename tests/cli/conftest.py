@@ -67,6 +67,15 @@ async def engine() -> AsyncIterator[Any]:
 
 
 @pytest.fixture
+async def other_engine() -> AsyncIterator[Any]:
+    """A second one in the same state."""
+    fake = sibling("engine").FakeEngine()
+    await fake.start()
+    yield fake
+    await fake.stop()
+
+
+@pytest.fixture
 def essaim(engine: Any, monkeypatch: pytest.MonkeyPatch) -> Essaim:
     """`await essaim("service", "ls")`; the verify time of convergence passes at once."""
 
@@ -109,14 +118,14 @@ def docker(engine: Any, tmp_path: Path) -> Docker:
     if program is None:
         pytest.skip("needs the docker client")
 
-    async def run(*argv: str, stdin: str | None = None) -> Result:
+    async def run(*argv: str, stdin: str | None = None, on: Any = None) -> Result:
         process = await asyncio.create_subprocess_exec(
             program,
             *argv,
             stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "DOCKER_HOST": engine.host, "DOCKER_CONFIG": str(tmp_path), "TZ": "UTC"},
+            env={**os.environ, "DOCKER_HOST": (on or engine).host, "DOCKER_CONFIG": str(tmp_path), "TZ": "UTC"},
         )
         out, err = await asyncio.wait_for(process.communicate(stdin.encode() if stdin is not None else None), 30)
         assert process.returncode is not None

@@ -4,7 +4,7 @@ Tests point `essaim` and the real `docker` at it and compare.
 """
 
 import json
-import secrets as chance
+import random
 import string
 import struct
 import tempfile
@@ -20,10 +20,6 @@ CREATED = "2024-01-31T12:00:00.123456789Z"
 NODE_ID = "c6vzvm82qhkuxp53ramhmgmop"
 WORKER_ID = "us8k7gil1v2nvuwhu8udhwv80"
 ROOT = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
-
-
-def new_id() -> str:
-    return "".join(chance.choice(string.ascii_lowercase + string.digits) for _ in range(25))
 
 
 def node(node_id: str, hostname: str, *, manager: bool) -> dict[str, Any]:
@@ -80,6 +76,7 @@ class FakeEngine:
     version: int = 10
     _runner: web.AppRunner | None = None
     _folder: Any = None
+    _random: random.Random = field(default_factory=lambda: random.Random(1))
 
     def __post_init__(self) -> None:
         self.nodes = {
@@ -119,7 +116,7 @@ class FakeEngine:
     def add_network(
         self, name: str, key: str = "", labels: dict[str, str] | None = None, driver: str = "overlay"
     ) -> str:
-        key = key or new_id()
+        key = key or self.new_id()
         self.networks[key] = {
             "Name": name,
             "Id": key,
@@ -142,6 +139,10 @@ class FakeEngine:
             "Labels": labels or {},
         }
         return key
+
+    def new_id(self) -> str:
+        """The same IDs in the same order in every engine."""
+        return "".join(self._random.choices(string.ascii_lowercase + string.digits, k=25))
 
     async def start(self) -> None:
         app = web.Application(client_max_size=2**26)
@@ -403,7 +404,7 @@ class FakeEngine:
         if kind == "networks":
             key = self.add_network(body["Name"], labels=body.get("Labels"), driver=body.get("Driver") or "bridge")
             return self._json({"Id": key, "Warning": ""}, 201)
-        key = new_id()
+        key = self.new_id()
         self.version += 1
         spec = {name: value for name, value in body.items() if name != "Data" or kind == "configs"}
         if kind == "services" and not spec.get("Name"):
@@ -475,7 +476,7 @@ class FakeEngine:
         is_job: bool = False,
         image: str = "",
     ) -> dict[str, Any]:
-        key = new_id()
+        key = self.new_id()
         container = dict(service["Spec"]["TaskTemplate"].get("ContainerSpec") or {})
         if image:
             container["Image"] = image
