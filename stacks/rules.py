@@ -25,9 +25,42 @@ def check_rules(document: "Document", problems: Problems) -> list[str]:
         _check_image(service, path, problems)
         _check_shared(service, path, problems)
         _check_replicas(service, path, problems)
+        _check_targets(service, path, problems)
         for warning in _warnings(name, service):
             warnings[warning] = None
+    _check_published(document.services, problems)
     return list(warnings)
+
+
+def _check_targets(service: Node, path: Path, problems: Problems) -> None:
+    """One place in a container holds one secret, config or mount."""
+    for key, what in (("secrets", "secret target"), ("configs", "config target"), ("volumes", "mount point")):
+        seen: set[str] = set()
+        for index, entry in enumerate(_entries(service, key)):
+            target = str((entry.get("target") or entry.value["source"]).value)
+            if target in seen:
+                problems.add(entry.place, ((path, key), index), f"duplicate {what} {target}")
+            seen.add(target)
+
+
+def _check_published(services: dict[str, Node], problems: Problems) -> None:
+    """A port is published once in a cluster: said before anything is created, not in the middle of a deploy."""
+    seen: dict[tuple[Any, ...], str] = {}
+    for name, service in services.items():
+        for index, entry in enumerate(_entries(service, "ports")):
+            port = plain(entry)
+            key = (port.get("published"), port["protocol"], port.get("host_ip"))
+            if key[0] is None or port["mode"] != "ingress":
+                continue
+            if key in seen:
+                message = f"port {key[0]}/{key[1]} is already published by the service {seen[key]}"
+                problems.add(entry.place, ((((None, "services"), name), "ports"), index), message)
+            seen[key] = name
+
+
+def _entries(service: Node, key: str) -> list[Node]:
+    node = service.get(key)
+    return node.value if node is not None else []
 
 
 def _at(service: Node, key: str) -> Any:
