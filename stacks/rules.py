@@ -3,6 +3,7 @@
 Pure: no I/O.
 """
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from .tree import Node, Path, Problems, plain
@@ -11,6 +12,7 @@ from .values import familiar_image
 if TYPE_CHECKING:
     from .load import Document
 
+CONSTRAINT = re.compile(r"\s*[^\s=!]+\s*(==|!=)\s*[^\s=!].*")
 SHARED_MODES = ("service:", "container:")
 IGNORED_NETWORK_KEYS = (
     "ipv4_address", "ipv6_address", "link_local_ips", "mac_address", "priority", "gw_priority", "interface_name",
@@ -26,9 +28,17 @@ def check_rules(document: "Document", problems: Problems) -> list[str]:
         _check_shared(service, path, problems)
         _check_replicas(service, path, problems)
         _check_targets(service, path, problems)
+        _check_constraints(service, path, problems)
         for warning in _warnings(name, service):
             warnings[warning] = None
     _check_published(document.services, problems)
+    for name, network in document.networks.items():
+        if (
+            network.get("external") is None
+            and (driver := network.get("driver")) is not None
+            and driver.value == "bridge"
+        ):
+            warnings[f"networks.{name}: a bridge ends at its node; the network is created as an overlay"] = None
     return list(warnings)
 
 
@@ -41,6 +51,15 @@ def _check_targets(service: Node, path: Path, problems: Problems) -> None:
             if target in seen:
                 problems.add(entry.place, ((path, key), index), f"duplicate {what} {target}")
             seen.add(target)
+
+
+def _check_constraints(service: Node, path: Path, problems: Problems) -> None:
+    constraints = service.get("deploy", "placement", "constraints")
+    below: Path = (((path, "deploy"), "placement"), "constraints")
+    for index, entry in enumerate(constraints.value if constraints is not None else ()):
+        if not CONSTRAINT.match(str(entry.value)):
+            message = f'must be KEY==VALUE or KEY!=VALUE, such as node.role==worker, found "{entry.value}"'
+            problems.add(entry.place, (below, index), message)
 
 
 def _check_published(services: dict[str, Node], problems: Problems) -> None:

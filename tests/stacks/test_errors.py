@@ -59,6 +59,8 @@ Problems = Callable[..., list[Problem]]
         ("image: x\n    extends: {service: a}", 'the service "a" extends itself'),
         ("image: x\n    ports: ['80:1', '80:2']", "port 80/tcp is already published by the service a"),
         ("image: x\n    volumes: ['/a:/t', '/b:/t']", "services.a.volumes[1]: duplicate mount point /t"),
+        ("image: x\n    deploy: {placement: {constraints: [manager]}}",
+         "constraints[0]: must be KEY==VALUE or KEY!=VALUE"),
         ("image: x\n    memswap_limit: 1g", "memswap_limit needs a memory limit"),
     ],
 )  # fmt: skip
