@@ -4,7 +4,8 @@ The daemon implements `LocalNode`; tests implement it with a store of their own.
 through the writer (any manager); what only the leader can do (task logs) the daemon forwards.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -15,6 +16,10 @@ from essaim.cluster.swarm import SwarmSpec
 from essaim.cluster.wire import LogChunk, LogRequest
 from essaim.cluster.writer import Writer
 from essaim.raft.interface import Leadership
+
+DialEngine = Callable[[str], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+"""Opens a byte stream to the Docker Engine of the node with that ID, as if its socket were here (a tunnel between the
+daemons, mutual TLS). Raises ClusterError when the node is down or has no Engine. Given to `create_app`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,10 @@ class LocalNode(Protocol):
 
     @property
     def manager(self) -> Manager | None: ...
+
+    async def fresh(self) -> bool:
+        """Wait (a second at most) until local reads show every write acknowledged before the call; False when no
+        leader confirms it, so that what is read is the last known state."""
 
     @property
     def remote_managers(self) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Nodes (Engine API: Node, NodeSpec, NodeDescription, NodeStatus, ManagerStatus)."""
 
 from .service import Platform, Resources
-from .shape import Shape, StoredObject
+from .shape import Shape, StoredObject, always
 
 
 class NodeSpec(Shape):
@@ -9,8 +9,8 @@ class NodeSpec(Shape):
 
     name: str | None = None
     labels: dict[str, str] | None = None
-    role: str = "worker"
-    availability: str = "active"
+    role: str = always("worker")
+    availability: str = always("active")
 
 
 class EnginePlugin(Shape):
@@ -45,7 +45,7 @@ class NodeDescription(Shape):
 class NodeStatus(Shape):
     """`state` is unknown, down, ready or disconnected."""
 
-    state: str = "unknown"
+    state: str = always("unknown")
     message: str | None = None
     addr: str | None = None
 

@@ -182,8 +182,14 @@ class JobStatus(Shape):
 
 
 class Service(StoredObject, kw_only=True):
-    """`spec_version` is the store version at which `spec` last changed, `previous_spec_version` that of
-    `previous_spec`: a task is up to date when its own spec version equals the service's."""
+    """`spec_version` grows whenever `spec` changes in a way that needs new tasks, and never otherwise (so neither a
+    scale, nor new labels, nor an unchanged redeploy touches it); a value is never used for two specs of one service.
+    Whoever changes the spec sets it, to one more than the store's version that the decision was made from.
+    `previous_spec_version` is that of `previous_spec`, and a rollback exchanges both pairs. A task is up to date when
+    its own spec version equals the service's; where either has none, when its spec equals `spec.task_template`.
+
+    `registry_auth` is the X-Registry-Auth header that came with `spec` (base64 of what a registry wants to know), with
+    which nodes pull its image; `previous_registry_auth` that of `previous_spec`. Never shown to anybody."""
 
     spec: ServiceSpec
     previous_spec: ServiceSpec | None = None
@@ -194,3 +200,5 @@ class Service(StoredObject, kw_only=True):
     spec_version: Version | None = None
     previous_spec_version: Version | None = None
     pending_delete: bool | None = None
+    registry_auth: str | None = None
+    previous_registry_auth: str | None = None

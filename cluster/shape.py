@@ -4,12 +4,13 @@ Rules:
 - Attribute names are snake_case, keys are Docker's (`nano_cpus` is `NanoCPUs`); one struct serves the HTTP API, the
   store and the wire (JSON and MessagePack), so that nothing is mapped from one model to another.
 - `None` means absent, and `null` counts as absent. A field that was sent, even empty or false, is kept and echoed.
+- A default that is not `None` is given as `always(value)`, so that it is sent like any other value.
 - Values are immutable by contract: `msgspec.structs.replace` makes the changed copy. Lists and dicts inside a shape
   are never modified after construction either, because the store and its readers share them.
 """
 
 from datetime import UTC, datetime
-from typing import Any, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform
 
 import msgspec
 
@@ -18,6 +19,8 @@ ACRONYMS = {
     "ip": "IP", "ipam": "IPAM", "ips": "IPs", "ipv4": "IPv4", "ipv6": "IPv6", "os": "OS", "pid": "PID",
     "selinux": "SELinux", "tls": "TLS", "tty": "TTY", "uid": "UID", "url": "URL",
 }  # fmt: skip
+
+T = TypeVar("T")
 
 WHOLE = {"global_": "Global"}
 """Attributes whose key follows another rule."""
@@ -30,7 +33,13 @@ def docker_name(attribute: str) -> str:
     return "".join(ACRONYMS.get(word, word[:1].upper() + word[1:]) for word in attribute.split("_"))
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
+def always(value: T) -> T:
+    """The default of a field that is encoded also while it has its default (plain defaults are left out)."""
+    default: T = msgspec.field(default_factory=lambda: value)
+    return default
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field, always))
 class ShapeMeta(msgspec.StructMeta):
     """Makes every shape frozen and keyword-only, for msgspec and for type checkers alike."""
 

@@ -22,7 +22,7 @@ from .objects import Config, Network, Secret
 from .service import Service
 from .shape import StoredObject, Version
 from .swarm import Cluster
-from .task import Task
+from .task import Task, TaskState
 from .watch import Event, Watch
 
 T = TypeVar("T", bound=StoredObject)
@@ -268,7 +268,10 @@ class Store:
             if task is None or task.node_id != change.node_id or change.status.progress < task.state:
                 return None
             endpoints = task.endpoints if change.endpoints is None else change.endpoints
-            reported = msgspec.structs.replace(task, status=change.status, endpoints=endpoints)
+            since = task.running_since
+            if since is None and change.status.progress == TaskState.RUNNING:
+                since = change_set.at
+            reported = msgspec.structs.replace(task, status=change.status, endpoints=endpoints, running_since=since)
             return None if reported == task else self._replace(self.tasks, reported, index, change_set)
         if isinstance(change, NodeReport):
             node = self.nodes.get(change.node_id)

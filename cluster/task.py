@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import IntEnum
 
 from .service import GenericResource, PortConfig, TaskSpec
-from .shape import Shape, StoredObject, Version
+from .shape import Shape, StoredObject, Version, always
 
 
 class TaskState(IntEnum):
@@ -59,7 +59,7 @@ class TaskStatus(Shape):
     """`err` is what went wrong, fit for a user; `healthy` is the container's own HEALTHCHECK (None: it has none)."""
 
     timestamp: datetime | None = None
-    state: str = "new"
+    state: str = always("new")
     message: str | None = None
     err: str | None = None
     container_status: ContainerStatus | None = None
@@ -85,10 +85,24 @@ class NetworkAttachment(Shape):
     addresses: list[str] | None = None
 
 
+class RestartRecord(Shape):
+    """What the restart policy needs to know of a slot's past, handed from each task to its replacement.
+
+    `count`: restarts since the service's last change; `recent`: when the last ones were (kept only for a policy with a
+    window); `streak`: ends in a row that came soon after the start.
+    """
+
+    count: int = 0
+    streak: int = 0
+    recent: list[datetime] | None = None
+
+
 class Task(StoredObject, kw_only=True):
     """`slot` is set for replicated services, 0 or None for global ones. `spec_version` is the service's
     `spec_version` that the task was made from. `desired_state` is a TaskState label: ready (start-first and delayed
     restarts), running, complete (jobs), shutdown, or remove. `start_after` delays the start of a restarted task.
+    `running_since` is when it was first reported running; the store sets it.
+    `generation` counts the tasks of a slot, so that their order needs no clock.
     """
 
     name: str | None = None
@@ -100,7 +114,7 @@ class Task(StoredObject, kw_only=True):
     node_id: str | None = None
     assigned_generic_resources: list[GenericResource] | None = None
     status: TaskStatus
-    desired_state: str = "running"
+    desired_state: str = always("running")
     networks_attachments: list[NetworkAttachment] | None = None
     job_iteration: Version | None = None
     spec_version: Version | None = None
@@ -108,6 +122,9 @@ class Task(StoredObject, kw_only=True):
     endpoints: list[TaskEndpoint] | None = None
     start_after: datetime | None = None
     service_labels: dict[str, str] | None = None
+    running_since: datetime | None = None
+    restarts: RestartRecord | None = None
+    generation: int | None = None
 
     @property
     def state(self) -> TaskState:

@@ -117,7 +117,8 @@ class NodeChanged(msgspec.Struct, tag="node", frozen=True):
 class Assignments(msgspec.Struct, tag="assign", frozen=True):
     """Tasks (new or changed) with what they use. `removed` are ids of tasks to forget, once stopped.
 
-    `full`: tasks, secrets and configs are all there are, whatever was sent before.
+    `full`: tasks, secrets and configs are all there are, whatever was sent before. `registry_auth`: by service id,
+    what an Engine takes as X-Registry-Auth to pull the service's image; never shown to anybody.
     """
 
     full: bool
@@ -125,6 +126,7 @@ class Assignments(msgspec.Struct, tag="assign", frozen=True):
     removed: list[str] = []
     secrets: list[Secret] = []
     configs: list[Config] = []
+    registry_auth: dict[str, str] = {}
 
 
 class Routes(msgspec.Struct, tag="routes", frozen=True):

@@ -8,11 +8,12 @@ Rules every implementation keeps:
   machine (after a restart the machine starts from its newest snapshot and later commands are applied again).
 - `propose` returns only after the command is durable on a quorum *and* applied to the local state machine, so
   that the caller reads its own writes. It may be called on any member; followers forward to the leader.
-- A `propose` that raises `Uncertain` may or may not take effect later; commands carry their own guards
-  (version checks), so that a caller can look and decide. One that raises anything else never takes effect.
+- A `propose` that raises `Uncertain` (or `Stopped`, which is one) may or may not take effect later; commands carry
+  their own guards (version checks), so that a caller can look and decide. One that raises anything else never takes
+  effect.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,8 +30,12 @@ class Uncertain(LogError):
     """The answer to a proposal was lost (leader change, cut connection, time-out): it may still take effect."""
 
 
-class Stopped(LogError):
+class Stopped(Uncertain):
     """This member stopped (shutdown, full disk, I/O error); the message says why."""
+
+
+class Refused(LogError):
+    """A membership change that makes no sense now, or would cost the quorum; nothing was changed."""
 
 
 class StateMachine(Protocol):
@@ -48,7 +53,10 @@ class StateMachine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Leadership:
-    """Who leads, as this member sees it. `leader_id` is 0 when nobody is known to."""
+    """Who leads, as this member sees it. `leader_id` is 0 when nobody is known to.
+
+    `is_local` becomes true only when the local state holds all that earlier leaders have acknowledged.
+    """
 
     term: int
     leader_id: int
@@ -78,3 +86,47 @@ class Log(Protocol):
 
     def on_leadership(self, callback: Callable[[Leadership], Awaitable[None] | None]) -> Callable[[], None]:
         """Call back on every change of leadership (and once at registration); returns the deregistration."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    """One member. `match` (how much of the log it has) and `reachable` are known on the leader only: 0 and None."""
+
+    id: int
+    address: str
+    is_voter: bool
+    is_leader: bool
+    match: int = 0
+    reachable: bool | None = None
+
+
+class Membership(Protocol):
+    """Who takes part. May be called on any member; each call returns when the change is in force and committed.
+
+    All raise `Refused`, `NoQuorum`, `Uncertain` or `Stopped`. Ids are 64-bit, not 0, and never used again.
+    """
+
+    @property
+    def member_id(self) -> int:
+        """The id of the local member."""
+
+    def members(self) -> Sequence[MemberView]:
+        """Everyone in the configuration in force, by id."""
+
+    async def add_learner(self, member_id: int, address: str, *, timeout: float | None = None) -> None:
+        """Let a new member receive the log; it does not vote. `address` is "host:port"."""
+
+    async def promote(self, member_id: int, *, timeout: float | None = None) -> None:
+        """Make a learner a voter, once it has caught up."""
+
+    async def demote(self, member_id: int, *, force: bool = False, timeout: float | None = None) -> None:
+        """Make a voter a learner. Refused if the voters then reachable are no majority, unless forced."""
+
+    async def remove(self, member_id: int, *, force: bool = False, timeout: float | None = None) -> None:
+        """Take a member out for good. Refused as `demote` is."""
+
+    async def transfer(self, member_id: int, *, timeout: float | None = None) -> None:
+        """Let another voter lead."""
+
+    async def force_new_cluster(self) -> None:
+        """After a lost majority: go on alone from what is on this member's disk. Others must not be started again."""

@@ -1,0 +1,174 @@
+"""One Raft member as a process, with a small protocol for clients: for benches and tests with real processes.
+
+Clients send frames (four bytes of length, MessagePack `[number, operation, payload]`) and get `[number, ok, value]`:
+`write` adds a command to a journal and answers its place, `read` answers the journal's length after a read barrier,
+`dump` the local journal from a place on, `status` who leads, `change` carries out a membership change.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import uvloop
+from aiohttp import web
+from essaim.raft.found import AlreadyFounded, found_cluster
+from essaim.raft.interface import LogError
+from essaim.raft.node import Options, RaftLog
+from essaim.raft.policy import SnapshotPolicy
+
+LENGTH = struct.Struct("<I")
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder().decode
+
+
+def frame(message: Any) -> bytes:
+    body = encode(message)
+    return LENGTH.pack(len(body)) + body
+
+
+class Frames:
+    """Cuts a stream of bytes into decoded frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Any]:
+        self._buffer += data
+        found, start = [], 0
+        while len(self._buffer) - start >= 4:
+            end = start + 4 + LENGTH.unpack_from(self._buffer, start)[0]
+            if end > len(self._buffer):
+                break
+            found.append(decode(self._buffer[start + 4 : end]))
+            start = end
+        del self._buffer[:start]
+        return found
+
+
+class Journal:
+    """The state machine: every command, in order."""
+
+    def __init__(self) -> None:
+        self.commands: list[bytes] = []
+
+    def apply(self, index: int, command: bytes) -> int:
+        self.commands.append(command)
+        return len(self.commands)
+
+    def snapshot(self) -> Callable[[], bytes]:
+        frozen = list(self.commands)
+        return lambda: encode(frozen)
+
+    def restore(self, index: int, data: bytes) -> None:
+        self.commands = decode(data)
+
+
+class ClientConnection(asyncio.Protocol):
+    """Answers in whatever order the log does; answers of one turn of the loop leave together."""
+
+    def __init__(self, log: RaftLog, journal: Journal) -> None:
+        self._log, self._journal = log, journal
+        self._frames = Frames()
+        self._transport: asyncio.Transport | None = None
+        self._answers: list[bytes] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by class
+
+    def data_received(self, data: bytes) -> None:
+        for number, operation, payload in self._frames.feed(data):
+            task = asyncio.create_task(self._handle(number, operation, payload))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def _handle(self, number: int, operation: str, payload: Any) -> None:
+        try:
+            if operation == "write":
+                value = await self._log.propose(payload, timeout=10)
+            else:
+                value = await getattr(self, "_" + operation)(payload)
+        except LogError as error:
+            self._answer([number, False, f"{type(error).__name__}: {error}"])
+        else:
+            self._answer([number, True, value])
+
+    async def _read(self, _: Any) -> int:
+        await self._log.read_barrier(timeout=10)
+        return len(self._journal.commands)
+
+    async def _dump(self, start: int) -> list[bytes]:
+        return self._journal.commands[start:]
+
+    async def _status(self, _: Any) -> list[Any]:
+        view = self._log.leadership
+        return [view.term, view.leader_id, view.is_local, len(self._journal.commands)]
+
+    async def _change(self, payload: list[Any]) -> None:
+        operation, *arguments = payload
+        await getattr(self._log, operation)(*arguments, timeout=20)
+
+    def _answer(self, message: list[Any]) -> None:
+        if not self._answers:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._answers.append(frame(message))
+
+    def _flush(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(self._answers))
+        self._answers = []
+
+
+async def serve(options: argparse.Namespace) -> None:
+    members = {int(i): address for i, _, address in (each.partition("=") for each in options.members.split(","))}
+    if options.found:
+        with contextlib.suppress(AlreadyFounded):
+            await asyncio.to_thread(found_cluster, options.dir, members)
+    journal = Journal()
+    policy = lambda: SnapshotPolicy(entries=options.snapshot_entries)  # noqa: E731
+    log = RaftLog(
+        options.dir, journal, member_id=options.id, address=members[options.id], options=Options(policy=policy)
+    )
+    application = web.Application()
+    application.add_routes(log.routes())
+    await log.start()
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    host, _, port = members[options.id].rpartition(":")
+    await web.TCPSite(runner, host, int(port)).start()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: ClientConnection(log, journal), "127.0.0.1", options.client_port
+    )
+    print("ready", flush=True)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        server.close()
+        await log.stop()
+        await runner.cleanup()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dir", type=Path, required=True)
+    parser.add_argument("--id", type=int, required=True)
+    parser.add_argument("--members", required=True, help="1=host:port,2=host:port,...")
+    parser.add_argument("--client-port", type=int, required=True)
+    parser.add_argument("--found", action="store_true", help="found the cluster if the directory is empty")
+    parser.add_argument("--snapshot-entries", type=int, default=50_000)
+    options = parser.parse_args()
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(serve(options))
+
+
+if __name__ == "__main__":
+    main()

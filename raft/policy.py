@@ -1,0 +1,36 @@
+"""When to take a snapshot.
+
+Pure: counts, no clock. Replaying what follows a snapshot costs time at each start, and writing one costs disk in
+proportion to the state: the log may grow to a share of the last snapshot's size before the next is taken.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class SnapshotPolicy:
+    """Tell `applied` of every batch; `due` says when the next snapshot is worth its cost."""
+
+    entries: int = 50_000  # fewer are never worth one
+    share: float = 1.0  # of the last snapshot's size, which the log must have reached as well
+    most: int = 200_000  # entries after which one is taken in any case: bounds the time of a start
+    _count: int = 0
+    _bytes: int = 0
+    _last_size: int = 0
+
+    def applied(self, entries: int, size: int) -> None:
+        self._count += entries
+        self._bytes += size
+
+    @property
+    def due(self) -> bool:
+        if self._count >= self.most:
+            return True
+        return self._count >= self.entries and self._bytes >= self.share * self._last_size
+
+    def begun(self) -> None:
+        """A snapshot was taken: count from here."""
+        self._count = self._bytes = 0
+
+    def written(self, size: int) -> None:
+        self._last_size = size
