@@ -9,6 +9,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 import msgspec
+
 from essaim.cluster.container import DriverSpec
 from essaim.cluster.objects import ConfigSpec, NetworkSpec, SecretSpec
 from essaim.cluster.service import ServiceSpec

@@ -47,7 +47,12 @@ def render(document: Document) -> str:
             data[section] = {name: _value(node) for name, node in sorted(found.items())}
     data |= {key: _value(node) for key, node in sorted(document.extensions.items())}
     text: str = yaml.dump(
-        _escaped(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH, default_flow_style=False
+        _escaped(data) if document.interpolated else data,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=WIDTH,
+        default_flow_style=False,
     )
     return text
 

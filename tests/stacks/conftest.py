@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+
 from essaim.stacks.convert import Stack, convert
 from essaim.stacks.errors import Problem, StackError
 from essaim.stacks.load import Document, Source, load
@@ -28,9 +29,10 @@ def load_texts(
     files: Mapping[str, str] | None = None,
     env: Mapping[str, str] | None = None,
     profiles: tuple[str, ...] | None = None,
+    interpolate: bool = True,
 ) -> Document:
     sources = [Source(f"stack{index or ''}.yml", text) for index, text in enumerate(texts)]
-    return load(sources, env or {}, Path("/project"), profiles, MemoryFiles(files or {}))
+    return load(sources, env or {}, Path("/project"), profiles, MemoryFiles(files or {}), interpolate)
 
 
 @pytest.fixture

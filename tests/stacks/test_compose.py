@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from essaim.stacks.load import Document, Source, load, read_environment
 from essaim.stacks.tree import plain
 

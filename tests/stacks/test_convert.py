@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from essaim.stacks.convert import Dependency, Stack, resolve
 from essaim.stacks.values import familiar_image
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+
 from essaim.stacks.errors import Problem
 
 Problems = Callable[..., list[Problem]]

@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from essaim.stacks.errors import Problem, StackError
 from essaim.stacks.scalars import resolve, text_of
 from essaim.stacks.tree import plain
 from essaim.stacks.yamlreader import MAX_DEPTH, read_yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def read(text: str) -> Any:
