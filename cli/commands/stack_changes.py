@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace as replace_fields
+
 from essaim.api.client import ApiError, Client, encode_filters, path_of
 from essaim.cli.app import App, CliError, explain
 from essaim.cli.flags import Flags
@@ -20,7 +22,6 @@ from essaim.stacks.errors import StackError
 from essaim.stacks.load import Document, Source, load, read_environment
 from essaim.stacks.plan import Existing, Operation, PlanError, plan, removal
 from essaim.stacks.render import render
-from msgspec.structs import replace as replace_fields
 
 from .stack_views import check
 

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
 from essaim.cli.app import App
 from essaim.cli.main import execute
 
