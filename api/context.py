@@ -14,7 +14,7 @@ from essaim.cluster.ids import Chance
 from essaim.cluster.routes import RouteTable
 from essaim.cluster.store import Store
 
-from . import bodies, versions
+from . import bodies, present, versions
 from .control import swarm as swarm_rules
 from .events import EventHub
 from .node import DialEngine, LocalNode, Manager
@@ -125,6 +125,12 @@ async def read_json(request: web.Request, kind: type[T]) -> T:
 
 class RequestTimeout(ClusterError):
     status = 408
+
+
+async def list_reply(request: web.Request, noun: str, values: Sequence[T], show: Callable[[T], Any]) -> web.Response:
+    """A list of objects as this client knows them."""
+    data = await present.encode_list(noun, values, show, version_of(request), pause=lambda: asyncio.sleep(0))
+    return json_reply(data)
 
 
 def json_reply(data: bytes, status: int = 200) -> web.Response:

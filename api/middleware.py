@@ -16,6 +16,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SERVER = f"essaim ({platform.system().lower()})"
 
 
+STATE = {"services", "tasks", "nodes", "secrets", "configs", "networks", "swarm", "essaim"}
+"""First segments of the paths that read the cluster's state."""
+STALE = "essaim_stale"
+STALE_TEXT = (
+    "the swarm has no leader: most managers are down or cannot be reached. What is shown is the last known state, and "
+    "nothing can be changed until more than half of the managers are back"
+)
+
+
 def error_reply(status: int, message: str) -> web.Response:
     return json_reply(to_json({"message": message}) + b"\n", status)
 
@@ -26,6 +35,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         version_of(request)
         api_of(request).follow_store()
+        await _see_acknowledged_writes(request)
         response = await handler(request)
         api_of(request).follow_store()
         return response
@@ -42,6 +52,15 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return error_reply(500, f"internal error on {request.method} {request.path}; the daemon's log has the details")
 
 
+async def _see_acknowledged_writes(request: web.Request) -> None:
+    """Reads are linearizable on every manager; without a leader they show the last known state, and say so."""
+    node = api_of(request).node
+    segments = request.path.lstrip("/").split("/")
+    first = segments[1] if "version" in request.match_info and len(segments) > 1 else segments[0]
+    if request.method == "GET" and first in STATE and node.manager is not None:
+        request[STALE] = not await node.fresh()
+
+
 def _http_message(error: web.HTTPException) -> str:
     if error.status == 404:
         return "page not found"
@@ -50,9 +69,11 @@ def _http_message(error: web.HTTPException) -> str:
     return error.reason
 
 
-async def headers(_request: web.Request, response: web.StreamResponse) -> None:
+async def headers(request: web.Request, response: web.StreamResponse) -> None:
     """What an Engine puts on every answer; clients negotiate the version by it."""
     response.headers["Api-Version"] = versions.text(versions.NEWEST)
     response.headers["Docker-Experimental"] = "false"
     response.headers["Ostype"] = "linux"
     response.headers["Server"] = SERVER
+    if request.get(STALE):
+        response.headers["Essaim-Warning"] = STALE_TEXT

@@ -79,6 +79,10 @@ class LocalNode(Protocol):
     @property
     def manager(self) -> Manager | None: ...
 
+    async def fresh(self) -> bool:
+        """Wait (a second at most) until local reads show every write acknowledged before the call; False when no
+        leader confirms it, so that what is read is the last known state."""
+
     @property
     def remote_managers(self) -> dict[str, str]:
         """Node id (or address, when the id is not known) -> host:port of the managers that this node knows."""

@@ -12,6 +12,7 @@ from essaim.cluster.errors import InvalidArgument
 
 KEEP_ALIVE_SECONDS = 75.0
 SHUTDOWN_SECONDS = 1.0
+BACKLOG = 1024
 MAX_LINE = 64 << 10
 """Filters of the stock clients travel in the query string."""
 
@@ -52,7 +53,7 @@ class ApiServer:
     async def listen_unix(self, path: Path, *, mode: int = 0o660) -> None:
         """A socket file left behind by a daemon that was killed is replaced; one that answers is not."""
         await asyncio.to_thread(self._prepare, path)
-        await web.UnixSite(self._runner, str(path)).start()
+        await web.UnixSite(self._runner, str(path), backlog=BACKLOG).start()
         await asyncio.to_thread(path.chmod, mode)
         self._sockets.append(path)
 
@@ -81,7 +82,7 @@ class ApiServer:
         return await self._tcp(host, port, None)
 
     async def _tcp(self, host: str, port: int, context: ssl.SSLContext | None) -> int:
-        site = web.TCPSite(self._runner, host, port, ssl_context=context)
+        site = web.TCPSite(self._runner, host, port, ssl_context=context, backlog=BACKLOG)
         before = set(self._runner.addresses)
         await site.start()
         return next(int(address[1]) for address in self._runner.addresses if address not in before)

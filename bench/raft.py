@@ -37,7 +37,7 @@ class Load(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are none by class
         self.begin()
 
     def begin(self) -> None:
@@ -90,7 +90,8 @@ class EtcdLoad(Load):
 
     HEADERS = (
         _literal(b":method", b"POST") + _literal(b":scheme", b"http") + _literal(b":path", b"/etcdserverpb.KV/Put")
-        + _literal(b":authority", b"etcd") + _literal(b"content-type", b"application/grpc") + _literal(b"te", b"trailers")
+        + _literal(b":authority", b"etcd") + _literal(b"content-type", b"application/grpc")
+        + _literal(b"te", b"trailers")
     )  # fmt: skip
 
     def begin(self) -> None:
@@ -100,9 +101,7 @@ class EtcdLoad(Load):
         self.next_stream = 1
         self.credit = 0  # bytes received since the last window update
         window = struct.pack(">HI", 4, 1 << 30)
-        self.transport.write(
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + self._frame(4, 0, 0, window) + self._update(1 << 29)
-        )
+        self.transport.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + self._frame(4, 0, 0, window) + self._update(1 << 29))
         self._send(list(range(self.clients)))
 
     @staticmethod
@@ -135,7 +134,7 @@ class EtcdLoad(Load):
             payload = bytes(self.buffer[at + 9 : at + 9 + size])
             at += 9 + size
             self._control(kind, flags, payload)
-            if stream and (kind in (0, 1) and flags & 1 or kind == 3):
+            if stream and ((kind in (0, 1) and flags & 1) or kind == 3):
                 client = self.slot.pop(stream)
                 self.errors += kind == 3
                 self.latencies.append(now - self.began[client])

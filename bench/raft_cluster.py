@@ -42,7 +42,7 @@ class Client(asyncio.Protocol):
         return client
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are none by class
 
     def data_received(self, data: bytes) -> None:
         for number, ok, value in self._frames.feed(data):
@@ -79,7 +79,7 @@ class LogRefused(Exception):
 class Cluster:
     """`count` members of ours as processes, by id from 1."""
 
-    def __init__(self, directory: Path, count: int, *, snapshot_entries: int = 20_000) -> None:
+    def __init__(self, directory: Path, count: int, *, snapshot_entries: int = 50_000) -> None:
         ports = free_ports(2 * count)
         self.directory, self.snapshot_entries = directory, snapshot_entries
         self.ids = list(range(1, count + 1))

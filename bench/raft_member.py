@@ -79,7 +79,7 @@ class ClientConnection(asyncio.Protocol):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by class
 
     def data_received(self, data: bytes) -> None:
         for number, operation, payload in self._frames.feed(data):
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--members", required=True, help="1=host:port,2=host:port,...")
     parser.add_argument("--client-port", type=int, required=True)
     parser.add_argument("--found", action="store_true", help="found the cluster if the directory is empty")
-    parser.add_argument("--snapshot-entries", type=int, default=20_000)
+    parser.add_argument("--snapshot-entries", type=int, default=50_000)
     options = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(serve(options))

@@ -19,7 +19,8 @@ import msgspec
 
 from essaim.agent.runtime import Runtime
 from essaim.api.node import InitRequest, JoinRequest, Manager
-from essaim.cluster.errors import ClusterError, FailedPrecondition, InvalidArgument, NotYet, Unavailable
+from essaim.cluster.changes import Delete
+from essaim.cluster.errors import ClusterError, InvalidArgument, Unavailable
 from essaim.cluster.ids import new_id
 from essaim.cluster.node import Node, NodeDescription
 from essaim.cluster.routes import RouteTable
@@ -31,8 +32,8 @@ from essaim.secrets.tokens import generate
 from .addresses import default_advertise_ip, join_host_port, resolve_ip, source_ip, split_host_port
 from .bootstrap import first_objects
 from .identity import Identity, IdentityFile
-from .manager import MORE_MANAGERS, ManagerRole
-from .membership import JoinAnswer, JoinMessage, LeaveMessage, credential_hash
+from .manager import ManagerRole
+from .membership import BecomeManager, JoinAnswer, JoinMessage, LeaveMessage, credential_hash, forced_alone
 from .merge import merge
 from .peers import PeerClient
 from .peerserver import PeerServer
@@ -42,10 +43,14 @@ from .worker import WorkerRole
 
 IN_SWARM = 'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
 NOT_IN_SWARM = "This node is not part of a swarm"
-LAST_MANAGER = (
-    "You are attempting to leave the swarm on a node that is participating as a manager. "
-    "Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message. "
-)
+STOCK_LISTEN = "0.0.0.0:2377"
+"""What clients send when their user said nothing; the daemon's own --listen-addr goes before it."""
+LINGER_SECONDS = 60.0
+"""How long the gateway's workers go on serving when the daemon is gone, for the next one to take over."""
+FORCED_SECONDS = 3.0
+"""Patience with the others when this node leaves whatever they say."""
+JOIN_ATTEMPTS = 30
+JOIN_PAUSE = 0.5
 
 
 class Daemon:
@@ -148,23 +153,21 @@ class Daemon:
                 yield chunk
 
     def _one_log(self, request: LogRequest) -> AsyncIterator[LogChunk]:
-        role = self._manager
-        if role is None or self._identity is None:
-            raise Unavailable("This node is not a swarm manager.")
+        role = self._as_manager()
         if role.leadership.is_local:
             local: AsyncIterator[LogChunk] = role.dispatcher.logs(request)
             return local
         leader = role.leader_address()
         if leader is None:
             raise Unavailable("no manager leads at the moment; try again when there is a leader")
-        return self._peers.logs(leader, self._identity.peer_key, request)
+        return self._peers.logs(leader, role.identity.peer_key, request)
 
     # -- init -------------------------------------------------------------------------------------------------------
 
     async def init(self, request: InitRequest) -> str:
         async with self._changing:
-            if request.force_new_cluster:
-                raise NotYet("swarm init --force-new-cluster is not yet possible with a single manager's log")
+            if request.force_new_cluster and self._manager is not None:
+                return await self._force_new_cluster(self._manager)
             if self._identity is not None:
                 raise Unavailable(IN_SWARM)
             advertise, listen, data_ip = self._addresses(
@@ -187,13 +190,12 @@ class Daemon:
 
     async def _begin(self, identity: Identity, request: InitRequest) -> None:
         """Start a new log and write the first objects; the identity is saved once they are durable."""
-        await asyncio.to_thread(shutil.rmtree, self._raft_dir, ignore_errors=True)
         try:
-            await self._start_manager(identity)
-            assert self._manager is not None
+            await ManagerRole.found(identity, self._raft_dir)
+            manager = await self._start_manager(identity)
             # Until the cluster has a certificate authority, tokens are bound to a digest of chance.
             digest = chance_source.token_bytes(32)
-            await self._manager.writer.commit(
+            await manager.writer.commit(
                 first_objects(
                     cluster_id=identity.cluster_id,
                     spec=request.spec,
@@ -219,6 +221,12 @@ class Daemon:
         except BaseException:
             await self._abandon()
             raise
+
+    async def _force_new_cluster(self, manager: ManagerRole) -> str:
+        """Go on alone with what this manager knows; the other managers' nodes are workers from now on."""
+        await manager.log.force_new_cluster()
+        await manager.writer.update(lambda store: forced_alone(store, self.node_id))
+        return self.node_id
 
     # -- join -------------------------------------------------------------------------------------------------------
 
@@ -251,12 +259,28 @@ class Daemon:
                 raft_id=answer.raft_id,
                 peer_key=answer.peer_key,
             )
-            await asyncio.to_thread(self._file.save, identity)
             try:
+                await asyncio.to_thread(self._file.save, identity)
+                await asyncio.to_thread(shutil.rmtree, self._raft_dir, ignore_errors=True)
                 await self._take_up(identity)
+                await self._until_member()
             except BaseException:
                 await self._abandon()
                 raise
+
+    async def _until_member(self) -> None:
+        """A joining manager answers once it has the cluster's state. Raises Unavailable."""
+        role = self._manager
+        if role is None:
+            return
+        for _ in range(JOIN_ATTEMPTS):
+            if await role.fresh() and role.store.nodes.get(self.node_id):
+                return
+            await asyncio.sleep(JOIN_PAUSE)
+        raise Unavailable(
+            f"the managers do not reach this node at {self._identity.advertise if self._identity else ''}: "
+            "is the port open, and is --advertise-addr right?"
+        )
 
     async def _knock(self, remotes: list[str], message: JoinMessage) -> JoinAnswer:
         """Ask each manager in turn; what one of them refuses is final, what cannot be reached is not."""
@@ -279,30 +303,48 @@ class Daemon:
             identity = self._identity
             if identity is None:
                 raise Unavailable(NOT_IN_SWARM)
-            if self._manager is not None and not force:
-                raise Unavailable(LAST_MANAGER)
             managers = [a for a in self.remote_managers.values() if a != identity.advertise]
+            if self._manager is not None and managers:
+                await self._resign(self._manager, identity.node_id, force=force)
             await self._lay_down(keep_tasks=False)
             for address in managers:
-                with contextlib.suppress(ClusterError):
-                    await self._peers.call(
-                        address, "/cluster/leave", LeaveMessage(identity.node_id, identity.credential)
-                    )
+                try:
+                    message = LeaveMessage(identity.node_id, identity.credential)
+                    await self._peers.call(address, "/cluster/leave", message, timeout=FORCED_SECONDS)
                     break
+                except ClusterError as error:
+                    self._log.warning("a manager was not told of the leave", manager=address, reason=str(error))
             await self._abandon()
+
+    async def _resign(self, manager: ManagerRole, node_id: str, *, force: bool) -> None:
+        """Leave the others a quorum where that is possible. Raises ClusterError unless forced."""
+        try:
+            async with asyncio.timeout(FORCED_SECONDS if force else None):
+                await manager.demote(node_id)
+        except (ClusterError, TimeoutError) as error:
+            if not force:
+                raise
+            self._log.warning("this manager leaves without the others' consent", reason=str(error) or "no answer")
 
     # -- roles ------------------------------------------------------------------------------------------------------
 
     async def promote(self, node_id: str) -> None:
-        raise NotYet(MORE_MANAGERS)
+        await self._as_manager().promote(node_id)
 
     async def demote(self, node_id: str) -> None:
-        raise FailedPrecondition(
-            "rpc error: code = FailedPrecondition desc = attempting to demote the last manager of the swarm"
-        )
+        await self._as_manager().demote(node_id)
 
     async def remove(self, node_id: str, *, force: bool) -> None:
-        raise NotYet("removing managers is not yet possible")
+        """The API has checked that it may go."""
+        await self._as_manager().writer.commit([Delete("nodes", node_id)])
+
+    async def fresh(self) -> bool:
+        return await self._manager.fresh() if self._manager else True
+
+    def _as_manager(self) -> ManagerRole:
+        if self._manager is None:
+            raise Unavailable("This node is not a swarm manager.")
+        return self._manager
 
     @property
     def _raft_dir(self) -> Any:
@@ -314,7 +356,7 @@ class Daemon:
             await self._start_manager(identity)
         await self._start_worker(identity)
 
-    async def _start_manager(self, identity: Identity) -> None:
+    async def _start_manager(self, identity: Identity) -> ManagerRole:
         role = ManagerRole(identity, self._raft_dir, now=self._now, monotonic=self._monotonic, log=self._log)
         server = PeerServer(role, identity.peer_key, self._log)
         host, port = split_host_port(identity.listen, DEFAULT_CLUSTER_PORT)
@@ -327,13 +369,15 @@ class Daemon:
         self._server = server
         await role.start()
         self._manager = role
+        return role
 
     async def _start_worker(self, identity: Identity) -> None:
         gateway = Gateway(
             mesh_addr=self._settings.mesh_addr,
-            state_dir=self._settings.state_dir / "gateway",
+            state_dir=self._settings.state_dir,
             node_id=identity.node_id,
             workers=self._settings.gateway_workers,
+            linger=LINGER_SECONDS,
             log=self._log,
         )
         self._runtime = self._runtimes.make(identity.data_ip)
@@ -360,12 +404,18 @@ class Daemon:
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
             await runtime.close()
+        await self._lay_down_manager()
+
+    async def _lay_down_manager(self) -> None:
+        """The log's own connections end before the server that carries them: it would wait for them."""
         server, self._server = self._server, None
-        if server is not None:
-            await server.stop()
         manager, self._manager = self._manager, None
+        if server is not None:
+            await server.close_sessions()
         if manager is not None:
             await manager.stop()
+        if server is not None:
+            await server.stop()
 
     async def _abandon(self) -> None:
         """Back to outside any swarm, with nothing left on disk."""
@@ -378,8 +428,59 @@ class Daemon:
     # -- what the cluster tells this node ---------------------------------------------------------------------------
 
     def _on_node(self, node: Node) -> None:
-        """The node's own object changed; nothing follows from it yet beyond what the agent does."""
-        self._log.debug("node changed", role=node.spec.role, availability=node.spec.availability)
+        """The node's own object changed: its role may have. A demoted manager stays one until it is out of the log."""
+        under_way = node.spec.role == "worker" and node.manager_status is not None
+        if self._identity is not None and node.spec.role != self._identity.role and not under_way:
+            self._spawn(self._change_role(node.spec.role))
+
+    async def _change_role(self, role: str) -> None:
+        """Runs alone. What fails is tried again when the agent's next session tells the role anew."""
+        identity = self._identity
+        if identity is None or identity.role == role:
+            return
+        try:
+            if role == "manager":
+                await self._become_manager(identity)
+            else:
+                await self._become_worker(identity)
+        except (ClusterError, OSError) as error:
+            self._log.error("this node could not change its role", role=role, reason=str(error))
+        else:
+            self._log.info("this node has a new role", role=role)
+
+    async def _become_manager(self, identity: Identity) -> None:
+        message = BecomeManager(identity.node_id, identity.credential, identity.advertise)
+        answer = await self._ask_manager("/cluster/manager", message)
+        promoted = msgspec.structs.replace(
+            identity, role="manager", raft_id=answer.raft_id, peer_key=answer.peer_key, managers=answer.managers
+        )
+        await asyncio.to_thread(shutil.rmtree, self._raft_dir, ignore_errors=True)
+        await self._start_manager(promoted)
+        self._identity = promoted
+        await asyncio.to_thread(self._file.save, promoted)
+
+    async def _become_worker(self, identity: Identity) -> None:
+        others = [a for a in identity.managers if a != identity.advertise]
+        if self._manager is not None:
+            others = [a for a in self._manager.manager_addresses() if a != identity.advertise] or others
+        demoted = msgspec.structs.replace(identity, role="worker", raft_id=0, peer_key="", managers=others)
+        self._identity = demoted
+        await self._lay_down_manager()
+        if self._worker is not None:
+            self._worker.book.learn(others)
+        await asyncio.to_thread(self._file.save, demoted)
+        await asyncio.to_thread(shutil.rmtree, self._raft_dir, ignore_errors=True)
+
+    async def _ask_manager(self, path: str, message: Any) -> JoinAnswer:
+        """The first manager that answers. Raises ClusterError."""
+        failure: ClusterError = Unavailable("no manager's address is known")
+        for address in self._worker.book.addresses if self._worker else []:
+            try:
+                answer: JoinAnswer = await self._peers.call(address, path, message, kind=JoinAnswer)
+                return answer
+            except ClusterError as error:
+                failure = error
+        raise failure
 
     def _on_managers(self, addresses: list[str]) -> None:
         if self._identity is not None:
@@ -412,7 +513,8 @@ class Daemon:
         What is not given is the address by which this host reaches the managers to join (`towards`), or others.
         """
         advertise = advertise or self._settings.advertise_addr
-        listen = listen or self._settings.listen_addr
+        if listen in ("", STOCK_LISTEN):
+            listen = self._settings.listen_addr or listen
         listen_host, listen_port = (
             split_host_port(listen, DEFAULT_CLUSTER_PORT) if listen else ("", DEFAULT_CLUSTER_PORT)
         )

@@ -8,9 +8,10 @@ import hmac
 from collections.abc import Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from essaim.cluster.changes import Change, put
-from essaim.cluster.errors import InvalidArgument
+from essaim.cluster.errors import FailedPrecondition, InvalidArgument, NotFound
 from essaim.cluster.node import ManagerStatus, Node, NodeDescription, NodeSpec, NodeStatus
 from essaim.cluster.store import Store
 
@@ -54,12 +55,6 @@ class LeaveMessage(msgspec.Struct, frozen=True):
     credential: str
 
 
-class RemoveMember(msgspec.Struct, frozen=True):
-    """From manager to leader: take this member out of the log's configuration."""
-
-    raft_id: int
-
-
 def credential_hash(credential: str) -> str:
     return hashlib.sha256(credential.encode()).hexdigest()
 
@@ -94,3 +89,51 @@ def admit(message: JoinMessage, *, role: str, node_id: str, credential: str, raf
         credential=credential_hash(credential),
     )
     return [put("nodes", node, new=True)]
+
+
+def enlist(store: Store, node_id: str, address: str, raft_id: int) -> Sequence[Change]:
+    """Give a promoted node its member number; the one it has already, if it asks again from the same address."""
+    node = store.nodes.get(node_id)
+    if node is None:
+        raise NotFound(f"node {node_id} not found")
+    if node.spec.role != "manager":
+        raise FailedPrecondition(f"node {node_id} is a worker: promote it first (essaim node promote {node_id})")
+    if node.manager_status and node.manager_status.raft_id and node.manager_status.addr == address:
+        return []
+    return [put("nodes", replace(node, manager_status=ManagerStatus(addr=address, raft_id=raft_id)))]
+
+
+def set_role(store: Store, node_id: str, role: str) -> Sequence[Change]:
+    """What the node shall be. A demoted one keeps its member number until it is out of the log (`discharge`)."""
+    node = store.nodes.get(node_id)
+    if node is None:
+        raise NotFound(f"node {node_id} not found")
+    if node.spec.role == role:
+        return []
+    return [put("nodes", replace(node, spec=replace(node.spec, role=role)))]
+
+
+def discharge(store: Store, node_id: str) -> Sequence[Change]:
+    """A demoted node is out of the log."""
+    node = store.nodes.get(node_id)
+    if node is None or node.manager_status is None or node.spec.role != "worker":
+        return []
+    return [put("nodes", replace(node, manager_status=None))]
+
+
+def departed(store: Store, node_id: str) -> Sequence[Change]:
+    """The object of a node that has left, until it is removed."""
+    node = store.nodes.get(node_id)
+    if node is None:
+        return []
+    gone = NodeStatus(state="down", addr=node.status.addr, message="the node left the swarm")
+    return [put("nodes", replace(node, spec=replace(node.spec, role="worker"), status=gone, manager_status=None))]
+
+
+def forced_alone(store: Store, node_id: str) -> Sequence[Change]:
+    """After `--force-new-cluster`: this node is the only manager, and nobody else is known to be there."""
+    return [
+        put("nodes", replace(node, spec=replace(node.spec, role="worker"), manager_status=None))
+        for node in store.nodes
+        if node.id != node_id and (node.manager_status or node.spec.role == "manager")
+    ]

@@ -18,7 +18,7 @@ from essaim.cluster.wire import LogRequest
 
 from .channel import MAX_MESSAGE, SocketChannel
 from .manager import ManagerRole
-from .membership import BecomeManager, JoinMessage, LeaveMessage, RemoveMember
+from .membership import BecomeManager, JoinMessage, LeaveMessage
 
 MAX_BODY = 1024 * 1024
 HELLO_TIMEOUT = 10.0
@@ -44,7 +44,6 @@ class PeerServer:
                 web.post("/cluster/join", self._join),
                 web.post("/cluster/manager", self._become_manager),
                 web.post("/cluster/leave", self._leave),
-                web.post("/cluster/remove-member", self._remove_member),
                 web.get("/cluster/session", self._session),
                 web.get("/cluster/logs", self._logs),
                 *self._manager.log_routes(),
@@ -54,9 +53,11 @@ class PeerServer:
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port, reuse_address=True).start()
 
+    async def close_sessions(self) -> None:
+        await asyncio.gather(*(socket.close() for socket in list(self._sessions)), return_exceptions=True)
+
     async def stop(self) -> None:
-        for socket in list(self._sessions):
-            await socket.close()
+        await self.close_sessions()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -91,12 +92,6 @@ class PeerServer:
     async def _leave(self, request: web.Request) -> web.Response:
         message = msgspec.msgpack.decode(await request.read(), type=LeaveMessage)
         await self._manager.left(message)
-        return web.Response()
-
-    async def _remove_member(self, request: web.Request) -> web.Response:
-        self._require_key(request)
-        message = msgspec.msgpack.decode(await request.read(), type=RemoveMember)
-        await self._manager.remove_member(message.raft_id)
         return web.Response()
 
     async def _session(self, request: web.Request) -> web.WebSocketResponse:

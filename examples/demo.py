@@ -158,7 +158,7 @@ def cluster(options: list[str]) -> Iterator[list[Node]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-JOIN_AS = "worker"
+JOIN_AS = "manager"
 
 
 def take_down(nodes: list[Node]) -> None:

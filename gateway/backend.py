@@ -11,9 +11,13 @@ Rules:
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from random import random
 from typing import TYPE_CHECKING, Protocol
 
-from .balance.policy import Policy, make_policy
+from .balance.choose import make_policy
+from .balance.policy import Policy
+from .balance.ring import hash_key
+from .balance.weights import weigh
 from .options import ServiceOptions
 from .wire import EndpointPlan, PortPlan, ServicePlan
 
@@ -30,8 +34,8 @@ class Endpoint:
 
     __slots__ = (
         "address", "backend", "bytes_in", "bytes_out", "codes", "connect_errors", "draining", "ejected_until",
-        "failures", "idle", "key", "latency", "latency_sum", "load", "node_id", "open", "port", "present", "retries",
-        "since", "task_id", "up", "usable", "version", "weight", "zone",
+        "ejections", "errors", "failures", "idle", "key", "latency", "latency_sum", "load", "node_id", "open", "port",
+        "present", "retries", "since", "tag", "task_id", "up", "usable", "version", "weight", "zone",
     )  # fmt: skip
 
     def __init__(self, plan: EndpointPlan, backend: "Backend") -> None:
@@ -55,7 +59,11 @@ class Endpoint:
         self.latency = [0] * (len(LATENCY_BUCKETS) + 1)
         self.latency_sum = 0.0
         self.bytes_in = self.bytes_out = 0
-        self.connect_errors = self.retries = 0
+        self.connect_errors = self.retries = self.ejections = 0
+        # 5xx answers in a row.
+        self.errors = 0
+        # What a sticky cookie calls it.
+        self.tag = b"%016x" % hash_key(plan.task_id.encode())
         self.update(plan)
 
     def update(self, plan: EndpointPlan) -> None:
@@ -65,10 +73,12 @@ class Endpoint:
         self.version = plan.version
 
     def released(self) -> None:
-        """One request or connection less. The last one of a draining endpoint is news for the supervisor."""
+        """One request or connection less: news for the supervisor if it drains, and for who waits for a place."""
         self.open -= 1
         if self.draining:
             self.backend.on_drain()
+        elif self.backend.waiting:
+            self.backend.wake()
 
     def close_idle(self) -> None:
         for connection in self.idle[:]:
@@ -76,8 +86,20 @@ class Endpoint:
 
     def failed(self, reason: str, now: float) -> None:
         """A connection could not be made (or broke before it answered)."""
-        self.failures += 1
         self.connect_errors += 1
+        self._eject(reason, now)
+
+    def server_error(self, now: float) -> None:
+        """A 5xx answer; so many in a row as the service's label says eject the endpoint, if enough others remain."""
+        options = self.backend.options
+        self.errors += 1
+        if options.eject_5xx and self.errors >= options.eject_5xx and self.backend.may_eject(now):
+            self.errors = 0
+            self._eject(f"{options.eject_5xx} server errors in a row", now)
+
+    def _eject(self, reason: str, now: float) -> None:
+        self.failures += 1
+        self.ejections += 1
         self.ejected_until = now + min(EJECT_LONGEST, EJECT_FIRST * 2 ** min(self.failures - 1, 10))
         self.backend.on_trouble(self, reason)
         self.backend.refresh(now)
@@ -111,17 +133,21 @@ class Backend:
         self.options = ServiceOptions()
         self.endpoints: dict[str, Endpoint] = {}
         self.ready: list[Endpoint] = []
-        self.ejecting = False
+        # Whether time alone changes who is ready: ejections end, new endpoints gain weight.
+        self.changing = False
         self.on_trouble = on_trouble
         self.on_drain = on_drain
         self.waiting: deque[Waiter] = deque()
-        self.policy: Policy[Endpoint] = make_policy("round_robin", turns, plan.turn)
         self._turns, self._turn, self._here = turns, plan.turn, here
+        self.policy: Policy[Endpoint] = self._policy("round_robin")
+
+    def _policy(self, name: str) -> Policy[Endpoint]:
+        return make_policy(name, self._turns, self._turn, random)
 
     def update(self, service: ServicePlan, plan: PortPlan, verdicts: dict[str, bool], now: float) -> None:
         """Take a new plan over. Open requests are not touched, whatever it says."""
         if service.options.balance != self.options.balance:
-            self.policy = make_policy(service.options.balance, self._turns, self._turn)
+            self.policy = self._policy(service.options.balance)
         self.service_id, self.service_name, self.options = service.id, service.name, service.options
         self.mode = plan.mode
         before, self.endpoints = self.endpoints, {}
@@ -145,28 +171,70 @@ class Backend:
             endpoint.close_idle()
 
     def refresh(self, now: float) -> None:
-        """Work out who is ready, after anything that it depends on has changed."""
+        """Work out who is ready and how they weigh, after anything that it depends on has changed."""
         candidates = [endpoint for endpoint in self.endpoints.values() if endpoint.usable and endpoint.up]
         ready = [endpoint for endpoint in candidates if endpoint.ejected_until <= now]
-        self.ejecting = len(ready) < len(candidates)
-        self.ready = ready or candidates
-        self.policy.update(self.ready)
-        if self.ready and self.waiting:
-            waiting, self.waiting = self.waiting, deque()
-            for waiter in waiting:
-                waiter.endpoint_ready()
+        self.changing = len(ready) < len(candidates)
+        ready = self._near(ready or candidates)
+        options = self.options
+        if options.version_weights or options.slow_start:
+            weights, ramping = weigh(ready, options.version_weights, options.slow_start, now)
+            self.changing = self.changing or ramping
+            for endpoint, weight in zip(ready, weights, strict=True):
+                endpoint.weight = weight
+            ready = [endpoint for endpoint in ready if endpoint.weight]
+        self.ready = ready
+        self.policy.update(ready)
+        if ready and self.waiting:
+            self.wake()
 
-    def pick(self, tried: set[Endpoint] | None = None) -> Endpoint | None:
-        """The endpoint whose turn it is, none that was tried already."""
+    def _near(self, ready: list[Endpoint]) -> list[Endpoint]:
+        """Those on this node (or in its zone) if the service asks for it and there are any; else all."""
+        near, (node_id, zone) = self.options.near, self._here
+        if not near:
+            return ready
+        if near == "node" and (local := [endpoint for endpoint in ready if endpoint.node_id == node_id]):
+            return local
+        return [endpoint for endpoint in ready if zone is not None and endpoint.zone == zone] or ready
+
+    def may_eject(self, now: float) -> bool:
+        """Whether the share of ejected endpoints allows for one more."""
+        known = [endpoint for endpoint in self.endpoints.values() if endpoint.usable and endpoint.up]
+        out = sum(endpoint.ejected_until > now for endpoint in known)
+        return (out + 1) * 100 <= len(known) * self.options.eject_share
+
+    def pick(self, key: int = 0, tried: set[Endpoint] | None = None) -> Endpoint | None:
+        """The endpoint whose turn it is, none that was tried already or is full. `key`: the request's hash."""
         if not self.ready:
             return None
-        endpoint = self.policy.pick(0)
-        if tried and endpoint in tried:
+        endpoint = self.policy.pick(key)
+        limit = self.options.max_connections
+        if (tried and endpoint in tried) or (limit and endpoint.open >= limit):
             for endpoint in self.ready:
-                if endpoint not in tried:
+                if not (tried and endpoint in tried) and not (limit and endpoint.open >= limit):
                     return endpoint
             return None
         return endpoint
+
+    def tagged(self, tag: bytes) -> Endpoint | None:
+        """The ready endpoint that a sticky cookie names."""
+        for endpoint in self.ready:
+            if endpoint.tag == tag:
+                return endpoint
+        return None
+
+    def wake(self) -> None:
+        """Let who waits try again, in order; who finds no place waits on."""
+        waiting, self.waiting = self.waiting, deque()
+        while waiting:
+            waiter = waiting.popleft()
+            deadline = waiter.deadline
+            waiter.endpoint_ready()
+            if self.waiting and self.waiting[-1] is waiter:
+                # Still no place: the others keep theirs in the queue, and it keeps its time.
+                waiter.deadline = deadline
+                self.waiting.extend(waiting)
+                return
 
     def wait(self, waiter: Waiter, now: float) -> bool:
         """Queue for an endpoint; False when the queue is full or waiting is switched off."""

@@ -18,12 +18,13 @@ class CannotBind(Exception):
     """The port cannot be had; the message says why, fit for a user."""
 
 
-def bind(binding: Binding, count: int) -> list[socket.socket]:
-    """`count` sockets for one port, listening already. Raises CannotBind."""
-    sockets: list[socket.socket] = []
+def bind(binding: Binding, count: int, inherited: list[socket.socket]) -> list[socket.socket]:
+    """At least `count` sockets for one port, listening already, the inherited ones first. Raises CannotBind."""
+    sockets = list(inherited)
     try:
-        # Any second program of the same user could share a port by SO_REUSEPORT, so first see whether it is free.
-        _open(binding, shared=False).close()
+        if not sockets:
+            # A second program of the same user could share a port by SO_REUSEPORT, so first see whether it is free.
+            _open(binding, shared=False).close()
         while len(sockets) < count:
             sockets.append(_open(binding, shared=True))
             if binding.transport == "tcp":

@@ -17,6 +17,7 @@ from bisect import bisect_left
 from time import perf_counter
 from typing import cast
 
+from .affinity import cookie, request_key, set_cookie
 from .backend import LATENCY_BUCKETS, Endpoint
 from .connect import RECONNECT_SECONDS, NoEndpoint, connect_any
 from .http1.chunked import ChunkReader
@@ -48,6 +49,8 @@ STALLED_SECONDS = 60.0
 """A client that takes nothing of a response for so long, or sends a body at less than SLOWEST, is given up."""
 SLOWEST = 64
 """Bytes a second, averaged over STALLED_SECONDS."""
+SMOOTHING = 0.1
+"""How much one response time moves its endpoint's average."""
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 
 CARRIAGE_RETURN = 0x0D
@@ -59,10 +62,10 @@ HEAD, BODY, WAIT, TUNNEL, LINGER, CLOSED = range(6)
 
 class Client(asyncio.Protocol):
     __slots__ = (
-        "address", "attempts", "block", "body_left", "body_seen", "buffer", "chunks", "connecting", "deadline",
-        "endpoint", "half_closed", "is_head", "keep_alive", "listener", "local_port", "minor", "out", "peer",
-        "plain_body", "reading", "replayable", "request", "request_done", "responding", "started", "state", "status",
-        "sweeper", "tail", "transport", "trusted", "upstream", "upstream_keeps_alive", "wants_upgrade",
+        "address", "affine", "attempts", "block", "body_left", "body_seen", "buffer", "chunks", "connecting",
+        "deadline", "endpoint", "half_closed", "is_head", "keep_alive", "listener", "local_port", "minor", "out",
+        "peer", "plain_body", "reading", "replayable", "request", "request_done", "responding", "started", "state",
+        "status", "sweeper", "tail", "transport", "trusted", "upstream", "upstream_keeps_alive", "wants_upgrade",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, peer: tuple[str, int] | None = None) -> None:
@@ -88,7 +91,7 @@ class Client(asyncio.Protocol):
         self.out = b""
         self.body_left = self.body_seen = self.attempts = self.status = 0
         self.started = 0.0
-        self.is_head = self.keep_alive = self.plain_body = self.replayable = False
+        self.affine = self.is_head = self.keep_alive = self.plain_body = self.replayable = False
         self.request_done = self.responding = self.upstream_keeps_alive = self.wants_upgrade = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -186,6 +189,8 @@ class Client(asyncio.Protocol):
         self.wants_upgrade = bool(request.upgrade)
         self.plain_body = False
         self.status = self.attempts = 0
+        options = self.listener.backend.options
+        self.affine = bool(options.hash_key or options.sticky_cookie)
         length = request.length
         self.buffer = b""
         if length == 0:
@@ -265,7 +270,7 @@ class Client(asyncio.Protocol):
         if self.state not in (BODY, WAIT):
             return
         backend = self.listener.backend
-        endpoint = backend.pick()
+        endpoint = self._chosen() if self.affine else backend.pick()
         if endpoint is None:
             if not backend.wait(self, self.sweeper.now):
                 self._answer(503, "no replica of the service can be reached")
@@ -284,6 +289,18 @@ class Client(asyncio.Protocol):
             upstream.begin(self, self.out)
         else:
             self.connecting = asyncio.get_running_loop().create_task(self._connect(endpoint))
+
+    def _chosen(self) -> Endpoint | None:
+        """The endpoint that the request belongs to, by cookie or by hash."""
+        backend, request = self.listener.backend, self.request
+        options = backend.options
+        assert request is not None
+        if options.sticky_cookie:
+            tag = cookie(request.fields, options.sticky_cookie)
+            endpoint = backend.tagged(tag) if tag else None
+            if endpoint is not None and not self.attempts:
+                return endpoint
+        return backend.pick(request_key(options, request, self.address) if options.hash_key else 0)
 
     async def _connect(self, first: Endpoint) -> None:
         backend = self.listener.backend
@@ -368,19 +385,29 @@ class Client(asyncio.Protocol):
                 self.keep_alive = False
         if self.state == BODY:
             self.keep_alive = False
-        if self.keep_alive and request.minor:  # type: ignore[union-attr]
+        if self.keep_alive and request.minor and not self.affine:  # type: ignore[union-attr]
             transport.write(data if response.untouched else response.head + data[end + 2 :])
             return
-        head = response.head
-        if response.length == CHUNKED and request.minor == 0:  # type: ignore[union-attr]
+        transport.write(self._changed_head(response) + data[end + 2 :])
+
+    def _changed_head(self, response: Response) -> bytes:
+        """The head to send where it is not the replica's own: other persistence or version, a cookie to set."""
+        request, head = self.request, response.head
+        assert request is not None
+        if self.affine:
+            options = self.listener.backend.options
+            name, endpoint = options.sticky_cookie, self.endpoint
+            if name and endpoint and cookie(request.fields, name) != endpoint.tag:
+                head += set_cookie(options, endpoint.tag)
+        if response.length == CHUNKED and request.minor == 0:
             self.plain_body = True
             self.keep_alive = False
             for line in head.split(b"\r\n"):
                 if line[:18].lower() == b"transfer-encoding:":
                     head = without_line(head, line)
-        transport.write(
-            b"%bConnection: %b%b" % (head, b"keep-alive\r\n" if self.keep_alive else b"close\r\n", data[end + 2 :])
-        )
+        if not self.keep_alive:
+            return head + b"Connection: close\r\n"
+        return head if request.minor else head + b"Connection: keep-alive\r\n"
 
     def interim(self, response: Response) -> None:
         """A 1xx response other than 101 goes by; HTTP/1.0 clients know none."""
@@ -397,9 +424,7 @@ class Client(asyncio.Protocol):
         self.upstream = self.endpoint = None
         if endpoint is not None:
             self._count(endpoint, self.status)
-            endpoint.open -= 1
-            if endpoint.draining:
-                endpoint.backend.on_drain()
+            endpoint.released()
         self.out = b""
         self._next()
 
@@ -410,6 +435,11 @@ class Client(asyncio.Protocol):
         endpoint.codes[status // 100] += 1
         endpoint.latency[bisect_left(LATENCY_BUCKETS, seconds)] += 1
         endpoint.latency_sum += seconds
+        endpoint.load += (seconds - endpoint.load) * SMOOTHING
+        if status >= 500:
+            endpoint.server_error(self.sweeper.now)
+        elif endpoint.errors:
+            endpoint.errors = 0
 
     def _next(self) -> None:
         """After a complete response: the next request, or the end."""

@@ -50,7 +50,7 @@ async def connect_any(
         except BaseException:
             endpoint.released()
             raise
-        endpoint = backend.pick(tried)
+        endpoint = backend.pick(tried=tried)
     raise NoEndpoint(", ".join(sorted(f"{one.address}:{one.port}" for one in tried)) + " did not answer")
 
 

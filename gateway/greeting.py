@@ -1,7 +1,7 @@
 """Incoming PROXY headers: read before the connection is handed to layer 4 or 7, from trusted sources only.
 
-A source that is not trusted is served as it is: its bytes are its own, whatever they look like. A trusted one must begin
-with a header, or is cut off: otherwise a client could have a proxy in front of us forward a header of its making.
+A source that is not trusted is served as it is: its bytes are its own, whatever they look like. A trusted one must
+begin with a header, or is cut off: otherwise a client could have a proxy in front of us forward a header of its making.
 """
 
 import asyncio

@@ -15,7 +15,9 @@ from collections.abc import Callable
 from typing import cast
 
 from .backend import Backend, Endpoint
+from .balance.ring import hash_key
 from .connect import RECONNECT_SECONDS, NoEndpoint, connect_any
+from .http1.forwarded import plain_address
 from .proxy_protocol import header
 from .sweeper import NEVER, Sweeper
 
@@ -68,12 +70,19 @@ class Front(_Side):
     def endpoint_ready(self) -> None:
         if self.transport is None:
             return
-        endpoint = self.backend.pick()
+        endpoint = self.backend.pick(self._key())
         if endpoint is not None:
             self.deadline = NEVER
             self.connecting = asyncio.get_running_loop().create_task(self._connect(endpoint))
         elif not self.backend.wait(self, self.sweeper.now):
             self.refuse_waiting("no endpoint")
+
+    def _key(self) -> int:
+        """Layer 4 knows of its client nothing but the address."""
+        if not self.backend.options.hash_key or self.transport is None:
+            return 0
+        peer = self.peer or self.transport.get_extra_info("peername")
+        return hash_key(plain_address(peer[0]).encode()) if peer else 0
 
     def refuse_waiting(self, reason: str) -> None:
         if self.transport:

@@ -47,6 +47,7 @@ class Listener:
         self.sweeper = sweeper
         self.ids = ids
         self.closing = False
+        self.socket: socket.socket | None = None
         self.close_socket: Callable[[], None] = lambda: None
         # HTTP connections, to be told when the socket closes.
         self.connections: set[Stoppable] = set()
@@ -58,6 +59,7 @@ class Listener:
 
     def accept(self, sock: socket.socket, make: "Callable[[Listener], asyncio.Protocol]") -> None:
         """Serve the connections of a socket that listens already."""
+        self.socket = sock
         loop = asyncio.get_running_loop()
         starting = loop.create_task(loop.create_server(lambda: make(self), sock=sock, backlog=BACKLOG))
 

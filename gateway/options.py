@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from .balance.choose import NAMES
 from .durations import seconds
 from .http1.forwarded import parse_networks
 
@@ -60,13 +61,9 @@ class ServiceOptions(msgspec.Struct, frozen=True, array_like=True):
     sticky_http_only: bool = False
     sticky_same_site: str = ""
     max_connections: int = 0
-    eject_after: int = 3
     eject_share: int = 50
     eject_5xx: int = 0
     slow_start: float = 0.0
-
-
-BALANCERS = ("round_robin", "least_connections", "least_time", "random", "hash")
 
 
 def _text(value: str) -> str:
@@ -136,6 +133,12 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
     return check
 
 
+def _cookie_name(value: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value):
+        raise ValueError("is not a cookie's name")
+    return value
+
+
 def _hash_key(value: str) -> str:
     if value not in ("source", "path") and not re.fullmatch(r"(header|cookie):[!-~]+", value):
         raise ValueError("must be source, path, header:NAME or cookie:NAME")
@@ -159,7 +162,7 @@ HEALTH_LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 
 LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "balance": ("balance", _one_of(*BALANCERS)),
+    "balance": ("balance", _one_of(*NAMES)),
     "balance.key": ("hash_key", _hash_key),
     "balance.near": ("near", _one_of("node", "zone")),
     "balance.weights": ("version_weights", _weights),
@@ -178,15 +181,14 @@ LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "proxyprotocol": ("proxy_protocol", _one_of("v1", "v2")),
     "proxyprotocol.accept": ("accept_proxy", _flag),
     "trusted": ("trusted", _networks),
-    "sticky.cookie": ("sticky_cookie", _text),
-    "eject.after": ("eject_after", _count),
+    "sticky.cookie": ("sticky_cookie", _cookie_name),
     "eject.share": ("eject_share", _count),
     "eject.5xx": ("eject_5xx", _count),
 }
 OURS = re.compile(r"essaim\.(healthcheck|balance|timeout|queue|retries|limit|proxyprotocol|trusted|sticky|eject)\b")
 
 STICKY_LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "name": ("sticky_cookie", _text),
+    "name": ("sticky_cookie", _cookie_name),
     "secure": ("sticky_secure", _flag),
     "httponly": ("sticky_http_only", _flag),
     "samesite": ("sticky_same_site", _one_of("none", "lax", "strict")),

@@ -1,7 +1,12 @@
-"""The supervisor's view of one worker process: started, fed, watched, ended."""
+"""The supervisor's view of one worker process: started, fed, watched, ended.
+
+`posix_spawn` and a pidfd instead of asyncio's subprocesses: those kill their process when the object goes away, and a
+worker is to outlive its daemon (see `handover.py`).
+"""
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -29,32 +34,30 @@ class WorkerProcess:
         self._on_trouble = on_trouble
         self._on_open = on_open
         self._on_exit = on_exit
-        self._process: asyncio.subprocess.Process | None = None
+        self.pid = 0
+        self._pidfd = -1
         self._channel: Channel | None = None
         self._ready = asyncio.Event()
-        self._watch: asyncio.Task[None] | None = None
-        self.ended = False
+        self._exited = asyncio.Event()
 
     @property
-    def pid(self) -> int:
-        return self._process.pid if self._process else 0
+    def ended(self) -> bool:
+        return self._exited.is_set()
 
     async def start(self) -> None:
         """Start the process and wait until it listens to us. Raises OSError or TimeoutError."""
         ours, theirs = socket.socketpair()
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "essaim.gateway.worker", str(theirs.fileno()),
-                pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
+            self.pid = _spawn(theirs)
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
+        self._pidfd = os.pidfd_open(self.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._exit)
         self._channel = Channel(ours, FromWorker, self._message, self._lost)
         self._channel.start()
-        self._watch = asyncio.get_running_loop().create_task(self._wait())
         async with asyncio.timeout(READY_SECONDS):
             await self._ready.wait()
         if self.ended:
@@ -67,25 +70,22 @@ class WorkerProcess:
     async def stop(self, grace: float) -> None:
         """Let it finish what is open for `grace` seconds; then it is killed."""
         self.send(Stop(grace))
-        if self._watch and not self.ended:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace + 1.0):
-                    await asyncio.shield(self._watch)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace + 1.0):
+                await self._exited.wait()
         self.kill()
-        if self._watch:
-            await self._watch
+        await self._exited.wait()
 
     def leave(self) -> None:
         """Part from the process without ending it."""
         if self._channel:
             self._channel.close()
-        if self._watch:
-            self._watch.cancel()
+        self._close_pidfd()
 
     def kill(self) -> None:
-        if self._process and self._process.returncode is None:
+        if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGKILL)
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def _message(self, message: Message, take_fd: object) -> None:
         match message:
@@ -104,12 +104,28 @@ class WorkerProcess:
         """A worker that cannot be fed is of no use: end it, and another one starts."""
         self.kill()
 
-    async def _wait(self) -> None:
-        assert self._process is not None
-        await self._process.wait()
-        self.ended = True
+    def _exit(self) -> None:
+        self._close_pidfd()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, os.WNOHANG)
+        self._exited.set()
         if self._channel:
             self._channel.close()
         self._ready.set()
         self.progress.set()
         self._on_exit(self)
+
+    def _close_pidfd(self) -> None:
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+
+def _spawn(control: socket.socket) -> int:
+    """Start a worker with its end of the control connection; returns its process id."""
+    control.set_inheritable(True)
+    command = [sys.executable, "-m", "essaim.gateway.worker", str(control.fileno())]
+    no_input = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
+    # A session of its own: a terminal's Ctrl-C is the daemon's to handle.
+    return os.posix_spawn(sys.executable, command, os.environ, setsid=True, file_actions=[no_input])

@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 
 from .binding import CannotBind, bind
+from .handover import Predecessor, take_over
 from .health.monitor import Monitor
 from .options import HealthOptions
 from .plan import TURN_SLOTS, Binding, Planned, Planner
@@ -35,6 +36,8 @@ PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 STEADY_SECONDS = 30.0
 SERVICES_AT_ONCE = 50
 STOP_GRACE = 10.0
+HANDOVER_GRACE = 3600.0
+"""Seconds for which the last daemon's workers may finish what they have open."""
 
 
 class Gateway:
@@ -59,7 +62,6 @@ class Gateway:
         self.on_change = on_change
         self._node_id = node_id
         self._zone = zone
-        self._state_dir = state_dir
         self._count = workers or os.cpu_count() or 1
         self._linger = linger
         self._log = log or structlog.get_logger()
@@ -76,6 +78,10 @@ class Gateway:
         self._turns = -1
         self._rebind: asyncio.Task[None] | None = None
         self._turned: dict[str, bool] = {}
+        self._directory = state_dir / "gateway"
+        # Workers of the daemon before this one, and their listening sockets, until the first table is served.
+        self._predecessors: list[Predecessor] = []
+        self._inherited: dict[str, list[socket.socket]] = {}
         self._stopping = False
 
     # -- life -------------------------------------------------------------------------------------------------------
@@ -84,12 +90,19 @@ class Gateway:
         """Start the workers. Raises OSError when none can be started."""
         self._turns = os.memfd_create("essaim-turns", os.MFD_CLOEXEC)
         os.ftruncate(self._turns, 4 * TURN_SLOTS)
+        self._predecessors = await take_over(self._directory, self._changed)
+        for predecessor in self._predecessors:
+            for key, sock in predecessor.sockets:
+                self._inherited.setdefault(key.rpartition("#")[0], []).append(sock)
         self._monitor.start()
         self._rebind = asyncio.get_running_loop().create_task(self._bind_again())
         await asyncio.gather(*(self._start_worker(index) for index in range(self._count)))
 
-    async def stop(self, grace: float = STOP_GRACE) -> None:
-        """Stop listening, let open requests finish for `grace` seconds, end the workers."""
+    async def stop(self, grace: float = STOP_GRACE, *, leave_workers: bool = False) -> None:
+        """Stop listening, let open requests finish for `grace` seconds, end the workers.
+
+        With `leave_workers` (and a linger time) they go on serving, for the next daemon to take over from.
+        """
         self._stopping = True
         tasks = [*self._starting, *([self._rebind] if self._rebind else [])]
         for task in tasks:
@@ -100,7 +113,13 @@ class Gateway:
             for sock in sockets:
                 sock.close()
         self._sockets.clear()
-        await asyncio.gather(*(worker.stop(grace) for worker in list(self._workers.values())))
+        for predecessor in self._predecessors:
+            predecessor.leave()
+        if leave_workers:
+            for worker in self._workers.values():
+                worker.leave()
+        else:
+            await asyncio.gather(*(worker.stop(grace) for worker in list(self._workers.values())))
         self._workers.clear()
         if self._turns >= 0:
             os.close(self._turns)
@@ -127,7 +146,17 @@ class Gateway:
             self._broadcast(Version(table.version))
             self._monitor.update(self._targets())
         await self._all_applied(table.version)
+        self._retire_predecessors()
         return table.version
+
+    def _retire_predecessors(self) -> None:
+        """What the old workers served is served: they may finish; what is published no more is closed."""
+        for predecessor in self._predecessors:
+            predecessor.retire(HANDOVER_GRACE)
+        for sockets in self._inherited.values():
+            for sock in sockets:
+                sock.close()
+        self._inherited.clear()
 
     async def _all_applied(self, version: int) -> None:
         for worker in list(self._workers.values()):
@@ -149,8 +178,9 @@ class Gateway:
             for endpoint in port.endpoints
             if endpoint.state != "up"
         }
-        for worker in self._workers.values():
-            for task_id, count in worker.open.items():
+        reports = [worker.open for worker in self._workers.values()] + [one.open for one in self._predecessors]
+        for report in reports:
+            for task_id, count in report.items():
                 if count:
                     counts[task_id] = counts.get(task_id, 0) + count
         return counts
@@ -189,11 +219,13 @@ class Gateway:
             if key not in self._sockets:
                 self._bind(key, binding, port_key)
             elif before.bindings.get(key, (binding, ""))[1] != port_key:
-                self._broadcast(Listen(key, port_key, False))
+                for worker in self._workers.values():
+                    for number in range(worker.index, len(self._sockets[key]), self._count):
+                        worker.send(Listen(f"{key}#{number}", port_key, False))
 
     def _bind(self, key: str, binding: Binding, port_key: str) -> None:
         try:
-            self._sockets[key] = bind(binding, self._count)
+            self._sockets[key] = bind(binding, self._count, self._inherited.pop(key, []))
         except CannotBind as error:
             if self._failed.get(key) != str(error):
                 self._log.warning("a published port cannot be served on this node", reason=str(error))
@@ -201,7 +233,12 @@ class Gateway:
             return
         self._failed.pop(key, None)
         for worker in self._workers.values():
-            worker.send(Listen(key, port_key, True), self._sockets[key][worker.index].fileno())
+            self._send_sockets(worker, key, port_key)
+
+    def _send_sockets(self, worker: WorkerProcess, key: str, port_key: str) -> None:
+        """A worker's share of a binding's sockets: one, or more after a handover from more workers than there are."""
+        for number in range(worker.index, len(self._sockets[key]), self._count):
+            worker.send(Listen(f"{key}#{number}", port_key, True), self._sockets[key][number].fileno())
 
     async def _bind_again(self) -> None:
         """Ports that were taken may become free."""
@@ -216,7 +253,7 @@ class Gateway:
 
     # -- workers ----------------------------------------------------------------------------------------------------
 
-    def _broadcast(self, message: PutService | DropService | Unlisten | Listen | Verdicts | Version) -> None:
+    def _broadcast(self, message: PutService | DropService | Unlisten | Verdicts | Version) -> None:
         for worker in self._workers.values():
             worker.send(message)
 
@@ -235,14 +272,14 @@ class Gateway:
             self._restart(index)
 
     async def _send_everything(self, worker: WorkerProcess) -> None:
-        worker.send(Welcome(self._node_id, self._zone, self._linger), self._turns)
+        worker.send(Welcome(self._node_id, self._zone, self._linger, str(self._directory)), self._turns)
         for number, service in enumerate(self._planned.services.values()):
             worker.send(PutService(service))
             if number % SERVICES_AT_ONCE == SERVICES_AT_ONCE - 1:
                 await asyncio.sleep(0)
         worker.send(Verdicts(dict.fromkeys(self._monitor.down(), False)))
-        for key, sockets in self._sockets.items():
-            worker.send(Listen(key, self._planned.bindings[key][1], True), sockets[worker.index].fileno())
+        for key in self._sockets:
+            self._send_sockets(worker, key, self._planned.bindings[key][1])
         worker.send(Version(self._table.version))
 
     def _worker_ended(self, worker: WorkerProcess) -> None:

@@ -56,15 +56,22 @@ class ServicePlan(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome", array_like=True):
-    """First message. Carries one descriptor: the shared memory of the round-robin counters."""
+    """First message. Carries one descriptor: the shared memory of the round-robin counters.
+
+    `linger`: seconds to serve on without a supervisor; meanwhile the worker listens in `directory` for the next one.
+    """
 
     node_id: str
     zone: str | None
     linger: float
+    directory: str
 
 
 class Listen(msgspec.Struct, frozen=True, tag="listen", array_like=True):
-    """Serve the port `port_key` on the bound socket that travels with this message. Same key again: route anew."""
+    """Serve the port `port_key` on the bound socket that travels with this message. Same key again: route anew.
+
+    `key` is the binding's key, `#` and the number of the socket (a binding has one for each worker).
+    """
 
     key: str
     port_key: str
@@ -103,6 +110,12 @@ class Ready(msgspec.Struct, frozen=True, tag="ready", array_like=True):
     pid: int
 
 
+class Handed(msgspec.Struct, frozen=True, tag="handed", array_like=True):
+    """A lingering worker's listening socket, which travels with this message, for the next supervisor."""
+
+    key: str
+
+
 class Applied(msgspec.Struct, frozen=True, tag="applied", array_like=True):
     version: int
 
@@ -129,7 +142,7 @@ class Sample(msgspec.Struct, frozen=True, tag="sample", array_like=True):
 
 
 ToWorker = Welcome | Listen | Unlisten | PutService | DropService | Verdicts | Version | Stop
-FromWorker = Ready | Applied | Open | Trouble | Sample
+FromWorker = Ready | Handed | Applied | Open | Trouble | Sample
 Message = ToWorker | FromWorker
 
 LENGTH = struct.Struct(">I")

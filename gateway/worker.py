@@ -11,12 +11,14 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 
 import uvloop
 
 from .backend import Backend, Endpoint
 from .client import Client
 from .greeting import Greeting, Peer
+from .handover import Lingering, control_channel
 from .l4 import Front
 from .listener import Listener, RequestIds
 from .plan import TURN_SLOTS
@@ -24,15 +26,14 @@ from .sweeper import Sweeper
 from .udp import UdpPort
 from .wire import (
     Applied,
-    Channel,
     DropService,
+    Handed,
     Listen,
     Message,
     Open,
     PutService,
     Ready,
     Stop,
-    ToWorker,
     Trouble,
     Unlisten,
     Verdicts,
@@ -49,12 +50,13 @@ class Worker:
     """The state of one worker process and the messages that change it."""
 
     def __init__(self, control: socket.socket) -> None:
-        self._channel = Channel(control, ToWorker, self._message, self._supervisor_lost)
+        self._channel = control_channel(control, self._message, self._supervisor_lost)
+        self._lingering: Lingering | None = None
         self._sweeper = Sweeper()
         self._sweeper.on_tick = self._tick
         self._ids = RequestIds()
         self._turns = memoryview(bytearray(4 * TURN_SLOTS)).cast("I")
-        self._welcome = Welcome("", None, 0.0)
+        self._welcome = Welcome("", None, 0.0, "")
         self._listeners: dict[str, Listener] = {}
         self._backends: dict[str, Backend] = {}
         self._services: dict[str, list[str]] = {}
@@ -74,10 +76,12 @@ class Worker:
         self._channel.start()
         self._channel.send(Ready(os.getpid()))
         await self._done.wait()
+        if self._lingering:
+            self._lingering.stop()
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
-    def _message(self, message: Message, take_fd: object) -> None:
+    def _message(self, message: Message, take_fd: Callable[[], int]) -> None:
         now = asyncio.get_running_loop().time()
         match message:
             case PutService():
@@ -87,7 +91,7 @@ class Worker:
             case Verdicts():
                 self._judge(message.up, now)
             case Listen():
-                fd = take_fd() if message.has_socket else None  # type: ignore[operator]
+                fd = take_fd() if message.has_socket else None
                 self._listen(message, fd)
             case Unlisten():
                 self._unlisten(message.key)
@@ -97,7 +101,7 @@ class Worker:
                 gc.freeze()
             case Welcome():
                 self._welcome = message
-                self._share_turns(take_fd())  # type: ignore[operator]
+                self._share_turns(take_fd())
             case Stop():
                 self._stop(message.grace)
 
@@ -118,6 +122,8 @@ class Worker:
             old = list(backend.endpoints.values())
             backend.update(service, plan, self._verdicts, now)
             self._index(old, backend)
+            if backend.changing:
+                self._sweeper.wake()
         self._services[service.id] = [plan.key for plan in service.ports]
         for key in before:
             if key not in self._services[service.id]:
@@ -197,6 +203,7 @@ class Worker:
         sock = socket.socket(fileno=fd)
         if sock.type == socket.SOCK_DGRAM:
             self._sweeper.wake()
+            listener.socket = sock
             listener.close_socket = UdpPort(sock, lambda: listener.backend, self._sweeper).close
         else:
             listener.accept(sock, self._new_connection)
@@ -214,7 +221,12 @@ class Worker:
     def _new_front(self, listener: Listener, peer: Peer | None) -> asyncio.Protocol:
         return Front(listener.backend, self._sweeper, peer)
 
-    def _unlisten(self, key: str) -> None:
+    def _unlisten(self, binding: str) -> None:
+        """Close all sockets of a binding."""
+        for key in [key for key in self._listeners if key.rpartition("#")[0] == binding]:
+            self._close_listener(key)
+
+    def _close_listener(self, key: str) -> None:
         listener = self._listeners.pop(key, None)
         if listener:
             listener.close_socket()
@@ -245,25 +257,46 @@ class Worker:
         """Ejections that end are looked for while there are any; says whether to keep looking."""
         busy = False
         for backend in self._backends.values():
-            if backend.ejecting:
+            if backend.changing:
                 backend.refresh(self._sweeper.now)
-                busy = busy or backend.ejecting
+                busy = busy or backend.changing
         return busy
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
     def _supervisor_lost(self) -> None:
-        if self._end is None:
-            linger = self._welcome.linger
-            self._end = asyncio.get_running_loop().call_later(linger, self._done.set)
+        """Serve on for the linger time, and wait for the next supervisor (see `handover.py`)."""
+        if self._stopping or self._lingering:
+            return
+        linger = self._welcome.linger
+        if linger > 0:
+            self._lingering = Lingering(self._welcome.directory, self._successor)
+            try:
+                self._lingering.start()
+            except OSError:
+                self._lingering, linger = None, 0.0
+        self._end = asyncio.get_running_loop().call_later(linger, self._done.set)
+
+    def _successor(self, connection: socket.socket) -> None:
+        """The next supervisor: it is handed the sockets, and is told from now on what the last one was."""
+        self._channel.close()
+        self._channel = control_channel(connection, self._message, lambda: None)
+        self._channel.start()
+        for key, listener in self._listeners.items():
+            if listener.socket is not None:
+                self._channel.send(Handed(key), listener.socket.fileno())
+        self._channel.send(Ready(os.getpid()))
+        self._send_open()
 
     def _stop(self, grace: float) -> None:
         if self._stopping:
             return
         self._stopping = True
         for key in list(self._listeners):
-            self._unlisten(key)
+            self._close_listener(key)
         loop = asyncio.get_running_loop()
+        if self._end:
+            self._end.cancel()
         self._end = loop.call_later(grace, self._done.set)
         self._check_done()
 

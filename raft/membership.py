@@ -7,9 +7,10 @@ time-out; one that makes no sense is refused.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from .core import Core, Dropped
+from .driver import Driver
 from .interface import MemberView, NoQuorum, Refused, Stopped, Uncertain
 from .members import Change, ChangeKind, Configuration, RefusedChange, change
 from .quorum import Vote, joint_tally
@@ -23,23 +24,8 @@ LOSS = "raft: member cannot be removed, because removing it may result in loss o
 LOSS_DEMOTED = "raft: member cannot be demoted, because demoting it may result in loss of quorum"
 
 
-class Node(Protocol):
-    """What the controls need of the node they belong to."""
-
-    @property
-    def member_id(self) -> int: ...
-    @property
-    def core(self) -> Core: ...
-    @property
-    def applied_index(self) -> int: ...
-    def connected(self, member: int) -> bool: ...
-    def send(self, message: Control | ControlReply) -> None: ...
-    def wake(self) -> None: ...
-    def new_key(self) -> int: ...
-
-
 class Controls:
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Driver) -> None:
         self._node = node
         self._asked: dict[int, asyncio.Future[ControlReply]] = {}
         self._until: list[tuple[Callable[[Core], bool], asyncio.Future[None]]] = []
@@ -49,7 +35,7 @@ class Controls:
         members, found = core.members, []
         for member in members.everyone:
             progress = core.progress(member) if core.is_leader else None
-            own = member == self._node.member_id
+            own = member == self._node.id
             found.append(
                 MemberView(
                     id=member,
@@ -57,7 +43,7 @@ class Controls:
                     is_voter=member in members.voters,
                     is_leader=member == core.leader,
                     match=progress.match if progress else 0,
-                    reachable=(own or self._node.connected(member)) if core.is_leader else None,
+                    reachable=(own or self._node.transport.connected(member)) if core.is_leader else None,
                 )
             )
         return found
@@ -103,9 +89,7 @@ class Controls:
         return self._reply(request, index=index)
 
     def _reply(self, request: Control, *, index: int = 0, error: str = "", again: bool = False) -> ControlReply:
-        return ControlReply(
-            request.sender, self._node.member_id, self._node.core.term, request.key, index, error, again
-        )
+        return ControlReply(request.sender, self._node.id, self._node.core.term, request.key, index, error, again)
 
     def _judge(self, core: Core, request: Control) -> None:
         """Refuse what would cost the quorum, and put off the promotion of a learner that lags."""
@@ -124,8 +108,8 @@ class Controls:
             raise RefusedChange(LOSS if ChangeKind.REMOVE in shrinks else LOSS_DEMOTED)
 
     def _has_quorum(self, members: Configuration) -> bool:
-        own = self._node.member_id
-        up = {member: member == own or self._node.connected(member) for member in members.everyone}
+        own = self._node.id
+        up = {member: member == own or self._node.transport.connected(member) for member in members.everyone}
         return joint_tally(members.voters, members.outgoing, up) is Vote.WON
 
     # On whichever member was asked.
@@ -159,7 +143,7 @@ class Controls:
         async with _limit(timeout):
             index = await self._ask(changes, force=force)
             try:
-                await self._when(lambda core: self._node.applied_index >= index and not core.members.joint)
+                await self._when(lambda core: self._node.applied.index >= index and not core.members.joint)
             except TimeoutError:
                 raise Uncertain("no quorum has confirmed the membership change yet; it may still happen") from None
 
@@ -176,12 +160,12 @@ class Controls:
 
     async def _ask_leader(self, leader: int, changes: list[Change], transfer: int, force: bool) -> ControlReply:
         node = self._node
-        request = Control(leader, node.member_id, node.core.term, node.new_key(), changes, transfer, force)
-        if leader == node.member_id:
+        request = Control(leader, node.id, node.core.term, node.proposals.next_key(), changes, transfer, force)
+        if leader == node.id:
             return self.decide(request)
         future: asyncio.Future[ControlReply] = asyncio.get_running_loop().create_future()
         self._asked[request.key] = future
-        node.send(request)
+        node.transport.send([request])
         try:
             async with asyncio.timeout(5.0):
                 return await future

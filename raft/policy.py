@@ -11,8 +11,8 @@ from dataclasses import dataclass
 class SnapshotPolicy:
     """Tell `applied` of every batch; `due` says when the next snapshot is worth its cost."""
 
-    entries: int = 20_000  # fewer are never worth one
-    share: float = 0.5  # of the last snapshot's size, which the log must have reached as well
+    entries: int = 50_000  # fewer are never worth one
+    share: float = 1.0  # of the last snapshot's size, which the log must have reached as well
     most: int = 200_000  # entries after which one is taken in any case: bounds the time of a start
     _count: int = 0
     _bytes: int = 0

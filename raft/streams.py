@@ -73,7 +73,7 @@ class Outbound(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by class
         self._transport.set_write_buffer_limits(high=BUFFER_BYTES)
         _set_timeout(self._transport)
         self._transport.write(self._request)

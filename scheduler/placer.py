@@ -47,6 +47,7 @@ class Placer:
         self.view = ClusterView()
         self._static = StaticChecks()
         self._waiting: dict[Group, dict[str, Task]] = {}
+        self._groups: dict[str, Group] = {}
         self._due: dict[Group, None] = {}
         self._told: dict[Group, datetime] = {}
         self._tell_at: dict[Group, datetime] = {}
@@ -56,6 +57,7 @@ class Placer:
         self.view.reset(store.nodes, store.tasks)
         self._static.clear()
         self._waiting.clear()
+        self._groups.clear()
         self._due.clear()
         self._told.clear()
         self._tell_at.clear()
@@ -87,22 +89,24 @@ class Placer:
             self._no_longer(task)
             return self.view.remove(task.id)
         if is_waiting(task):
-            if event.old is None or task.status.err == event.old.status.err:
-                self._wait(task)
-            else:
-                self._waiting.setdefault(group_of(task), {})[task.id] = task
+            only_told = event.old is not None and task.status.err != event.old.status.err
+            self._wait(task, due=not only_told)
         else:
             self._no_longer(task)
         return self.view.put(task)
 
-    def _wait(self, task: Task) -> None:
+    def _wait(self, task: Task, *, due: bool = True) -> None:
         group = group_of(task)
+        if self._groups.get(task.id, group) != group:
+            self._no_longer(task)
+        self._groups[task.id] = group
         self._waiting.setdefault(group, {})[task.id] = task
-        self._due[group] = None
+        if due:
+            self._due[group] = None
 
     def _no_longer(self, task: Task) -> None:
-        group = group_of(task)
-        if (waiting := self._waiting.get(group)) is not None:
+        group = self._groups.pop(task.id, None)
+        if group is not None and (waiting := self._waiting.get(group)) is not None:
             waiting.pop(task.id, None)
             if not waiting:
                 del self._waiting[group]
@@ -159,6 +163,7 @@ class Placer:
             touched[state.node.id] = state
             found.append(changes.put("tasks", assigned))
             del waiting[task.id]
+            self._groups.pop(task.id, None)
             room -= 1
         self.view.rerank(touched.values())
         if stuck:

@@ -19,6 +19,7 @@ from .forms import (
     each,
     integer,
     mapping,
+    microseconds,
     number,
     octal,
     one_of,
@@ -117,7 +118,10 @@ def hosts(node: Node, path: Path, problems: Problems) -> Node:
     if isinstance(node.value, dict):
         for key, child in node.value.items():
             addresses = child.value if isinstance(child.value, list) else [child]
-            found += [child.like(f"{key}:{address.value}") for address in addresses]
+            if not key.strip() or not all(address.value for address in addresses):
+                problems.add(child.place, (path, key), "must be an address")
+            lines = dict.fromkeys(f"{key}:{address.value}" for address in addresses)
+            found += [child.like(line) for line in lines]
         return node.like(found)
     for index, item in enumerate(node.value):
         line = str(item.value)
@@ -211,7 +215,9 @@ SERVICE: dict[str, Transform] = {
     "cap_add": texts, "cap_drop": texts,
     "command": words, "entrypoint": words,
     "configs": references, "secrets": references,
-    "cpu_count": integer, "cpu_percent": number, "cpu_shares": integer, "cpu_quota": integer, "cpu_period": integer,
+    "cpu_count": integer, "cpu_percent": integer, "cpu_shares": integer, "cpu_quota": integer, "cpu_period": integer,
+    "cpu_rt_period": microseconds,
+    "cpu_rt_runtime": microseconds,
     "cpus": cpus,
     "depends_on": depends_on,
     "deploy": DEPLOY,

@@ -3,12 +3,10 @@
 Pure: no I/O.
 """
 
-import re
 from typing import Any
 
 from essaim.cluster.engine_options import DeviceMapping, DeviceRequest, EngineOptions, ThrottleDevice, WeightDevice
 
-from .units import parse_duration
 from .values import texts, value
 
 PULL_POLICIES = {
@@ -36,8 +34,8 @@ def engine_options(service: dict[str, Any]) -> EngineOptions | None:
         cpu_shares=service.get("cpu_shares"),
         cpu_period=service.get("cpu_period"),
         cpu_quota=service.get("cpu_quota"),
-        cpu_realtime_period=_microseconds(service.get("cpu_rt_period")),
-        cpu_realtime_runtime=_microseconds(service.get("cpu_rt_runtime")),
+        cpu_realtime_period=service.get("cpu_rt_period"),
+        cpu_realtime_runtime=service.get("cpu_rt_runtime"),
         cpuset_cpus=service.get("cpuset"),
         oom_kill_disable=service.get("oom_kill_disable"),
         shm_size=service.get("shm_size"),
@@ -61,15 +59,6 @@ def engine_options(service: dict[str, Any]) -> EngineOptions | None:
 def _pull_policy(text: str | None) -> str | None:
     """Time-based policies pull at every start: a registry answers a known digest with no data."""
     return None if text is None else PULL_POLICIES.get(text, "always")
-
-
-def _microseconds(given: str | float | None) -> int | None:
-    if given is None:
-        return None
-    text = str(given)
-    if re.fullmatch(r"[0-9]+(\.0)?", text):
-        return int(float(text))
-    return parse_duration(text) // 1000
 
 
 def _devices(entries: list[dict[str, Any]] | None) -> list[DeviceMapping] | None:

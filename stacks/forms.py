@@ -76,6 +76,15 @@ def duration(node: Node, path: Path, problems: Problems) -> Node:
         return node.like(Duration(0))
 
 
+def microseconds(node: Node, path: Path, problems: Problems) -> Node:
+    """A number of microseconds, or a duration."""
+    found = text_of(node.value)
+    if node.value is None or re.fullmatch(r"[0-9]{1,15}", found):
+        return node if node.value is None else node.like(int(found))
+    exact = duration(node, path, problems).value
+    return node.like(int(exact) // 1000)
+
+
 def size(node: Node, path: Path, problems: Problems) -> Node:
     if node.value is None or isinstance(node.value, Size):
         return node
@@ -116,6 +125,8 @@ def mapping(node: Node, path: Path, problems: Problems) -> Node:
     found: dict[str, Node] = {}
     for item in node.value or ():
         key, equals, value = text_of(item.value).partition("=")
+        if not key:
+            problems.add(item.place, path, f'must be KEY=VALUE, found "{item.value}"')
         found[key] = Node(value if equals else None, item.place, item.place)
     return node.like(found)
 

@@ -26,6 +26,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "null": (type(None),),
 }
+DIGITS = re.compile(r"-?[0-9]{1,18}")
 ANYTHING = tuple(KINDS)
 
 TEXT_OR_NUMBER = {"type": ["string", "number"]}
@@ -33,8 +34,6 @@ ADDITIONS: dict[str, dict[str, Any]] = {
     # Stack file 3.x, and what essaim allows beyond both schemas.
     "service": {
         "cgroupns_mode": {"type": "string"},
-        "isolation": {"type": "string"},
-        "credential_spec": {"type": "object"},
         "stop_grace_period": TEXT_OR_NUMBER,
         "dns_opt": {"$ref": "#/definitions/string_or_list"},
         "pids_limit": {"type": ["integer", "string"]},
@@ -125,6 +124,9 @@ def compose_rule() -> Rule:
         definition = schema["definitions"][name]
         definition.setdefault("patternProperties", {})["^x-"] = {}
         definition["additionalProperties"] = False
+    schema["definitions"]["ulimits"]["additionalProperties"] = False
+    schema["definitions"]["blkio_limit"]["required"] = ["path", "rate"]
+    schema["definitions"]["blkio_weight"]["required"] = ["path", "weight"]
     schema["properties"]["version"] = TEXT_OR_NUMBER
     schema["properties"]["networks"]["additionalProperties"] = False
     for part in ("services", "networks", "volumes", "secrets", "configs"):
@@ -155,13 +157,15 @@ def check(node: Node, rule: Rule, problems: Problems, path: Path = None) -> None
         _check_list(node, variant, problems, path)
     elif value is not None:
         _check_scalar(node, variant, problems, path)
+        if kind is str and int in rule.variants and DIGITS.fullmatch(value):
+            _check_scalar(node.like(int(value)), rule.variants[int], problems, path)
 
 
 def _reads_as(text: str, rule: Rule) -> bool:
     """A string where only a number or a boolean may stand: a variable's value, which is always a string."""
     if bool in rule.variants and text in ("true", "false"):
         return True
-    return int in rule.variants and re.fullmatch(r"-?[0-9]{1,18}", text) is not None
+    return int in rule.variants and DIGITS.fullmatch(text) is not None
 
 
 def _found(value: Any) -> str:

@@ -54,8 +54,8 @@ def familiar_image(image: str) -> str:
         if domain != domain.lower():
             raise ValueError(image)
         domain, path = None, f"{domain}/{path}"
-    if domain in ("docker.io", "index.docker.io"):
-        domain, path = None, path.removeprefix("library/")
+    if domain in (None, "docker.io", "index.docker.io"):
+        domain, path = None, path.removeprefix("library/") if path.count("/") == 1 else path
     name = f"{domain}/{path}" if domain else path
     tag = f":{match['tag']}" if match["tag"] else "" if match["digest"] else ":latest"
     return name + tag + (f"@{match['digest']}" if match["digest"] else "")

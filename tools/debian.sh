@@ -2,7 +2,8 @@
 # Installs the Debian packages that the tests use; does nothing when they are there. Needs root to install.
 set -eu
 packages="python3-venv docker.io containerd runc iptables nftables haproxy nginx-light libnginx-mod-stream
-          busybox-static iproute2 procps util-linux curl wrk etcd-server etcd-client docker-registry pebble"
+          busybox-static iproute2 procps util-linux curl wrk etcd-server etcd-client docker-registry pebble
+          docker-compose"
 
 # The packages that are not installed. The docker command is a package of its own since Debian 13.
 missing() {

@@ -11,7 +11,6 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from .health import check_forever
 from .logs import read_logs
 from .plan import DEFAULT_PORT, Place, ProcessPlan, User, make_plan, wanted_ports
 from .ports import PortPool
-from .supervision import Ids, ended, is_alive, kill_all_of, read_exit, read_ids, spawn_shim
+from .supervision import Ids, ended, is_alive, kill_all_of, read_exit, read_ids, reap, spawn_shim
 from .task_dirs import TaskDirs
 from .users import resolve_user
 
@@ -44,11 +43,12 @@ LOST = "its supervisor was killed"
 
 @dataclass(slots=True)
 class _Held:
-    """A task in hand. `follower` waits for the supervisor's end and runs the health check."""
+    """A task in hand. `child` is its supervisor when this process started it; `follower` waits for the supervisor's
+    end and runs the health check."""
 
     plan: ProcessPlan
     ids: Ids | None = None
-    shim: subprocess.Popen[bytes] | None = None
+    child: int | None = None
     follower: asyncio.Task[None] | None = None
 
 
@@ -136,8 +136,7 @@ class ProcessRuntime:
         one.ids = one.ids or await asyncio.to_thread(read_ids, self._dirs.of(task_id))
         if one.ids is not None:
             await self._kill(one)
-        if one.shim is not None:
-            await asyncio.to_thread(one.shim.wait)
+        await self._reap(one)
         await asyncio.to_thread(self._dirs.erase, one.plan.node_id, task_id)
         self._ports.release(task_id)
         self._held.pop(task_id, None)
@@ -180,10 +179,9 @@ class ProcessRuntime:
 
     async def _spawn(self, one: _Held) -> None:
         task_id = one.plan.task_id
-        shim, answer = await asyncio.to_thread(spawn_shim, self._dirs.of(task_id))
-        one.shim = shim
+        one.child, answer = await asyncio.to_thread(spawn_shim, self._dirs.of(task_id))
         if answer != "ok":
-            await asyncio.to_thread(shim.wait)
+            await self._reap(one)
             self._views.put(task_id, View(Phase.EXITED, exit_code=127, error=answer))
             raise StartFailed(answer)
         await self._take_up(one)
@@ -262,8 +260,7 @@ class ProcessRuntime:
         finally:
             checks.cancel()
             await asyncio.gather(checks, return_exceptions=True)
-        if one.shim is not None:
-            await asyncio.to_thread(one.shim.wait)
+        await self._reap(one)
         exited = await asyncio.to_thread(read_exit, self._dirs.of(task_id))
         if exited is None:
             await asyncio.to_thread(kill_all_of, task_id, ids)
@@ -279,6 +276,13 @@ class ProcessRuntime:
                 monotonic=self._monotonic,
                 sleep=self._sleep,
             )
+
+    @staticmethod
+    async def _reap(one: _Held) -> None:
+        """Once only: the id may be another child's afterwards."""
+        child, one.child = one.child, None
+        if child is not None:
+            await asyncio.to_thread(reap, child)
 
     async def _signal_shim(self, one: _Held, number: int) -> None:
         assert one.ids is not None

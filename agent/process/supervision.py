@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,21 +50,22 @@ def is_alive(pid: int, start: int) -> bool:
     return int(fields[19]) == start and fields[0] != b"Z"
 
 
-def spawn_shim(directory: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """Start the supervisor of the task in `directory`; why the task could not be started, or "ok"."""
+def spawn_shim(directory: Path) -> tuple[int, str]:
+    """Start the supervisor of the task in `directory`: its process id, and why the task could not be started, or "ok".
+
+    Rejected: subprocess.Popen, which warns about a child that outlives it; this one is meant to.
+    """
     ready, theirs = os.pipe()
+    argv = [sys.executable, "-I", "-S", shim.__file__, str(directory), "3"]
+    log = str(directory / "shim.log")
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+        (os.POSIX_SPAWN_DUP2, theirs, 3),
+    ]
     try:
-        with (directory / "shim.log").open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", shim.__file__, str(directory), str(theirs)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=[theirs],
-                start_new_session=True,
-                cwd="/",
-                env={"LC_ALL": "C.UTF-8"},
-            )
+        pid = os.posix_spawn(sys.executable, argv, {"LC_ALL": "C.UTF-8"}, file_actions=actions, setsid=True)
         os.close(theirs)
         theirs = -1
         answer = _first_line(ready)
@@ -74,9 +74,15 @@ def spawn_shim(directory: Path) -> tuple[subprocess.Popen[bytes], str]:
         if theirs >= 0:
             os.close(theirs)
     if not answer:
-        error = (directory / "shim.log").read_text(errors="replace").strip().rpartition("\n")[2]
-        return process, f"the task's supervisor ended before it could start the task: {error or 'no reason given'}"
-    return process, answer
+        error = Path(log).read_text(errors="replace").strip().rpartition("\n")[2]
+        return pid, f"the task's supervisor ended before it could start the task: {error or 'no reason given'}"
+    return pid, answer
+
+
+def reap(pid: int) -> None:
+    """Take the exit status of a supervisor that is a child of this process, waiting for its end."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
 
 
 def _first_line(fd: int) -> str:

@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from essaim.api import present, query
-from essaim.api.context import api_of, json_reply, read_json, version_of
+from essaim.api.context import api_of, json_reply, list_reply, read_json, version_of
 from essaim.api.control import configs, listing, lookup
 from essaim.api.routing import Route
 from essaim.cluster.objects import ConfigSpec
@@ -13,7 +13,7 @@ from essaim.cluster.shape import to_json
 async def list_configs(request: web.Request) -> web.Response:
     store = api_of(request).store
     found = listing.secrets_or_configs(store.configs, query.filters(request.query, listing.OBJECT_FILTERS))
-    return json_reply(present.encode("config", [present.config(s) for s in found], version_of(request)))
+    return await list_reply(request, "config", found, present.config)
 
 
 async def inspect_config(request: web.Request) -> web.Response:

@@ -21,7 +21,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     since, until = query.timestamp(request.query, "since"), query.timestamp(request.query, "until")
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     response.enable_chunked_encoding()
-    follower = api.hub.subscribe()
+    follower = api.hub.subscribe(filters)
     try:
         past = [m for m in api.hub.since(since) if not until or m.time <= until] if since else []
         await response.prepare(request)
@@ -29,7 +29,7 @@ async def events(request: web.Request) -> web.StreamResponse:
         limit = until - api.now().timestamp() if until else None
         async with asyncio.TaskGroup() as group:
             local = group.create_task(_pass_local(api, request, response, filters))
-            await _follow(api, response, follower, filters, limit)
+            await _follow(api, response, follower, limit)
             local.cancel()
     finally:
         api.hub.unsubscribe(follower)
@@ -37,14 +37,12 @@ async def events(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _follow(
-    api: Api, response: web.StreamResponse, follower: Follower, filters: query.Filters, limit: float | None
-) -> None:
+async def _follow(api: Api, response: web.StreamResponse, follower: Follower, limit: float | None) -> None:
     try:
         async with asyncio.timeout(limit if limit is None else max(limit, 0)):
             while (batch := await _next(api, follower)) or not follower.lost:
-                if data := b"".join(m.data for m in batch if matches(m, filters)):
-                    await response.write(data)
+                if batch:
+                    await response.write(b"".join(m.data for m in batch))
     except TimeoutError:
         return
 

@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from essaim.api import bodies, present, query
-from essaim.api.context import api_of, json_reply, read_body, version_of
+from essaim.api.context import api_of, json_reply, list_reply, read_body, version_of
 from essaim.api.control import listing, lookup, nodes
 from essaim.api.routing import Route
 from essaim.cluster.changes import Change
@@ -15,7 +15,7 @@ from essaim.cluster.store import Store
 async def list_nodes(request: web.Request) -> web.Response:
     manager = api_of(request).manager
     found = listing.nodes(manager.store, query.filters(request.query, listing.NODE_FILTERS))
-    return json_reply(present.encode("node", [present.node(n, manager) for n in found], version_of(request)))
+    return await list_reply(request, "node", found, lambda n: present.node(n, manager))
 
 
 async def inspect_node(request: web.Request) -> web.Response:

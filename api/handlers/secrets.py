@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from essaim.api import present, query
-from essaim.api.context import api_of, json_reply, read_json, version_of
+from essaim.api.context import api_of, json_reply, list_reply, read_json, version_of
 from essaim.api.control import listing, lookup, secrets
 from essaim.api.routing import Route
 from essaim.cluster.objects import SecretSpec
@@ -13,7 +13,7 @@ from essaim.cluster.shape import to_json
 async def list_secrets(request: web.Request) -> web.Response:
     store = api_of(request).store
     found = listing.secrets_or_configs(store.secrets, query.filters(request.query, listing.OBJECT_FILTERS))
-    return json_reply(present.encode("secret", [present.secret(s) for s in found], version_of(request)))
+    return await list_reply(request, "secret", found, present.secret)
 
 
 async def inspect_secret(request: web.Request) -> web.Response:

@@ -3,11 +3,11 @@
 from aiohttp import web
 
 from essaim.api import present, query
-from essaim.api.context import api_of, json_reply, read_json, version_of
+from essaim.api.context import api_of, json_reply, list_reply, read_json, version_of
 from essaim.api.control import listing, lookup, services, tasks
 from essaim.api.routing import Route
 from essaim.cluster.errors import InvalidArgument
-from essaim.cluster.service import ServiceSpec
+from essaim.cluster.service import Service, ServiceSpec
 from essaim.cluster.shape import to_json
 
 MAX_AUTH = 16 << 10
@@ -19,8 +19,12 @@ async def list_services(request: web.Request) -> web.Response:
     found = listing.services(store, query.filters(request.query, listing.SERVICE_FILTERS))
     counted = query.flag(request.query, "status")
     defaults = query.flag(request.query, "insertDefaults")
-    shown = [present.service(s, status=tasks.status(store, s) if counted else None, defaults=defaults) for s in found]
-    return json_reply(present.encode("service", shown, version_of(request)))
+
+    def show(service: Service) -> Service:
+        status = tasks.status(store, service) if counted else None
+        return present.service(service, status=status, defaults=defaults)
+
+    return await list_reply(request, "service", found, show)
 
 
 async def inspect_service(request: web.Request) -> web.Response:

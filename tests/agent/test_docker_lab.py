@@ -153,3 +153,45 @@ async def test_task_whose_image_is_missing_is_rejected_with_the_reason(
     await manager.assign(make_task(image="127.0.0.1:1/nothing:1"))
     await until(lambda: manager.state("t1") == "rejected")
     assert "No such image: 127.0.0.1:1/nothing:1" in str(manager.reports["t1"].status.err)
+
+
+async def test_engine_killed_and_back_fails_what_it_ran_and_runs_what_waited(
+    make_agent: MakeAgent, make_docker: MakeDocker, manager: FakeManager, host: Host
+) -> None:
+    agent = make_agent(make_docker())
+    await agent.start()
+    await until(lambda: manager.hellos)
+    await manager.assign(make_task("t1", image="box:1"))
+    await until(lambda: manager.state("t1") == "running")
+    await asyncio.to_thread(host.kill_engine)
+    await manager.assign(make_task("t2", image="box:1"))
+    await until(lambda: manager.state("t2") == "preparing")
+    assert manager.state("t1") == "running"
+    await asyncio.to_thread(host.restart_engine)
+    await until(lambda: manager.state("t1") == "failed" and manager.state("t2") == "running", seconds=60)
+
+
+async def test_task_logs_come_with_stream_and_time_and_can_be_followed(
+    make_agent: MakeAgent, make_docker: MakeDocker, manager: FakeManager
+) -> None:
+    agent = make_agent(make_docker())
+    await agent.start()
+    await until(lambda: manager.hellos)
+    script = "echo out; echo err >&2; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo last"
+    await manager.assign(make_task(image="box:1", command=["sh", "-c", script]))
+    await until(lambda: manager.state("t1") == "running")
+
+    def lines(request: int) -> list[tuple[int, bytes]]:
+        chunks = manager.of_type(wire.LogChunk)
+        return sorted((c.stream, c.line) for c in chunks if c.request == request and not c.end)
+
+    await manager.send(wire.LogRequest(request=1, task_id="t1", follow=True))
+    await until(lambda: len(lines(1)) == 2)
+    assert lines(1) == [(1, b"out"), (2, b"err")]
+    await manager.send(wire.LogRequest(request=2, task_id="t1", tail=1, stderr=True))
+    await until(lambda: any(c.request == 2 and c.end for c in manager.of_type(wire.LogChunk)))
+    assert len(lines(2)) == 1
+    stamp = manager.of_type(wire.LogChunk)[0].timestamp
+    assert stamp.endswith("Z")
+    await manager.send(wire.LogRequest(request=3, task_id="nothing"))
+    await until(lambda: any(c.request == 3 and c.error for c in manager.of_type(wire.LogChunk)))

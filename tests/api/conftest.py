@@ -3,13 +3,13 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
-from aiohttp import ClientSession, UnixConnector
+from aiohttp import ClientSession, UnixConnector, web
 
 from essaim.api.app import create_app
 from essaim.api.server import ApiServer
@@ -21,6 +21,18 @@ from tests.lab.fixtures import lab, pytest_runtest_makereport, shared_lab
 __all__ = ["lab", "outside", "pytest_runtest_makereport", "scheduled", "served", "shared_lab"]
 
 
+class Tunnels:
+    """Node ID -> URL of its Engine, for nodes that can be reached from this one."""
+
+    def __init__(self) -> None:
+        self.engines: dict[str, str] = {}
+
+    async def dial(self, node_id: str) -> Streams:
+        if node_id not in self.engines:
+            raise Unavailable(f"node {node_id} is down")
+        return await connect(self.engines[node_id])
+
+
 @dataclass
 class Served:
     """A node's API on a socket, with a client."""
@@ -28,13 +40,8 @@ class Served:
     node: FakeNode
     socket: Path
     client: ClientSession
-    tunnels: dict[str, str] = field(default_factory=dict)
-    """Node ID -> URL of its Engine, for nodes that can be reached from this one."""
-
-    async def dial(self, node_id: str) -> Streams:
-        if node_id not in self.tunnels:
-            raise Unavailable(f"node {node_id} is down")
-        return await connect(self.tunnels[node_id])
+    app: web.Application
+    tunnels: dict[str, str]
 
     async def call(self, method: str, path: str, body: Any = None, status: int = 200) -> Any:
         """The decoded answer; fails on another status."""
@@ -61,18 +68,18 @@ async def outside() -> AsyncIterator[Served]:
     with tempfile.TemporaryDirectory(prefix="api-") as folder:
         socket = Path(folder) / "api.sock"
         async with ClientSession(connector=UnixConnector(str(socket))) as client:
-            served = Served(node, socket, client)
+            tunnels = Tunnels()
             app = create_app(
                 node,
                 chance=node.chance,
                 now=utc_now,
                 log=structlog.get_logger(),
                 renderers={"haproxy": lambda _: "global\n"},
-                dial_engine=served.dial,
+                dial_engine=tunnels.dial,
             )
             async with ApiServer(app) as server:
                 await server.listen_unix(socket)
-                yield served
+                yield Served(node, socket, client, app, tunnels.engines)
 
 
 @pytest.fixture

@@ -133,3 +133,38 @@ async def test_gateway_stop_ends_its_workers(tmp_path: Path) -> None:
     (pid,) = [worker["pid"] for worker in (await running.status())["workers"]]
     await running.stop(grace=0.5)
     assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_gateway_restart_of_the_daemon_leaves_workers_serving_and_hands_the_sockets_on(
+    tmp_path: Path, backends: Backends
+) -> None:
+    port, routes = free_port(), await backends.echo("t")
+    first = Gateway(mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=2, linger=30.0)
+    await first.start()
+    await first.apply(table(1, service("web", port, [endpoint("t", routes)])))
+    pids = [worker["pid"] for worker in (await first.status())["workers"]]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    assert await reader.readline() == b"t\n"
+    await first.stop(leave_workers=True)
+    answered = [await tcp_line(port) for _ in range(5)]
+    second = Gateway(mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1)
+    await second.start()
+    answered += [await tcp_line(port) for _ in range(5)]
+    await second.apply(table(2, service("web", port, [endpoint("t", routes)])))
+    answered += [await tcp_line(port) for _ in range(20)]
+    assert answered == ["t"] * 30
+    assert (await second.status())["listeners"][0]["bound"]
+    # The old worker ends with its last connection, not before.
+    writer.write(b"still here\n")
+    assert await reader.readline() == b"still here\n"
+    writer.close()
+    await until(lambda: not any(running(pid) for pid in pids))
+    await second.stop(grace=0.5)
+
+
+def running(pid: int) -> bool:
+    """Whether the process lives (a zombie does not: this process is its parent and may not have looked yet)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -29,7 +29,7 @@ CONVERGE = 60.0
 class Cluster:
     """One essaimd on each host of the lab; the first `managers` of them are managers."""
 
-    def __init__(self, lab: Lab, *, managers: int = 1, flags: tuple[str, ...] = ()) -> None:
+    def __init__(self, lab: Lab, *, managers: int = 3, flags: tuple[str, ...] = ()) -> None:
         self.lab = lab
         self._managers = managers
         self._flags = flags

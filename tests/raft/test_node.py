@@ -82,7 +82,7 @@ async def test_node_joins_catches_up_by_snapshot_and_is_promoted(tmp_path: Path)
         first = cluster.logs[1]
         for start in range(0, 600, 100):
             await asyncio.gather(*(first.propose(b"%d" % i) for i in range(start, start + 100)))
-        await eventually(lambda: first.core.state.log.base > 100, "the log is compacted")
+        await eventually(lambda: first._driver.core.state.log.base > 100, "the log is compacted")
         for member, port in enumerate(free_ports(2), 2):
             host = cluster.hosts[member] = Host(tmp_path / str(member), member, port, SNAPSHOTS)
             membership: Membership = await host.start()
@@ -91,7 +91,7 @@ async def test_node_joins_catches_up_by_snapshot_and_is_promoted(tmp_path: Path)
             await membership.promote(member)  # asked of the new one, decided by the leader
         assert [view.is_voter for view in first.members()] == [True] * 3
         assert len(await cluster.same()) == 600
-        assert cluster.logs[3].core.state.log.base > 100
+        assert cluster.logs[3]._driver.core.state.log.base > 100
         await cluster.hosts[1].stop()
         await cluster.logs[3].propose(b"without the first", timeout=20)
 
@@ -119,7 +119,7 @@ async def test_node_change_that_costs_the_quorum_is_refused_unless_forced(three:
     down, other = (i for i in three.hosts if i != leader)
     await three.hosts[down].stop()
     log = three.logs[leader]
-    await eventually(lambda: not log.connected(down), "the leader noticed")
+    await eventually(lambda: not log._driver.transport.connected(down), "the leader noticed")
     with pytest.raises(Refused, match="may result in loss of quorum"):
         await log.remove(other)
     with pytest.raises(Refused, match="may result in loss of quorum"):
@@ -156,15 +156,15 @@ async def test_node_full_disk_stops_it_and_space_brings_it_back(
     async with local_cluster(tmp_path, 3, options) as cluster:
         leader = await cluster.leader()
         victim = cluster.logs[leader]
-        real = victim._storage.save
+        real = victim._driver.storage.save
 
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        victim._storage.save = full  # type: ignore[method-assign]
+        victim._driver.storage.save = full
         with pytest.raises(Uncertain):
             await victim.propose(b"perhaps")
-        victim._storage.save = real  # type: ignore[method-assign]
+        victim._driver.storage.save = real
         other = next(i for i in cluster.logs if i != leader)
         await cluster.logs[other].propose(b"others go on", timeout=20)
         await eventually(lambda: victim.leadership.leader_id not in (0, leader), "it takes part again")

@@ -123,7 +123,9 @@ class Cluster(RuleBasedStateMachine):
                 "node.hostname!=n1": node.hostname != "n1",
             }[constraint]
             assert verdict, f"{constraint} does not hold on {node.id}"
-        same = [t for t in here if t.service_id == task.service_id and t.desired <= TaskState.RUNNING]
+        # Tasks of another version may have been placed after it in the same write, under another limit.
+        kin = (task.service_id, task.spec_version)
+        same = [t for t in here if (t.service_id, t.spec_version) == kin and t.desired <= TaskState.RUNNING]
         assert not placement.max_replicas or len(same) <= placement.max_replicas
         assert node.is_ready
         assert node.spec.availability == "active"
@@ -178,8 +180,10 @@ class Cluster(RuleBasedStateMachine):
         """A new service, or another declaration of one that is there (its mode stays what it is)."""
         spec = msgspec.structs.replace(spec, name=name)
         old = self.world.store.services.get(f"svc-{name}")
-        if old is None:
+        if old is None and not self.world.tasks(f"svc-{name}"):
             self.world.add_service(spec)
+        elif old is None:
+            return  # the tasks of its namesake are still going; in a real cluster it would have another id
         elif (old.spec.mode and old.spec.mode.global_ is None) == (spec.mode and spec.mode.global_ is None):
             self.world.update_service(old.id, spec)
 
@@ -204,6 +208,14 @@ class Cluster(RuleBasedStateMachine):
     def return_node(self, number: int) -> None:
         if (node := self.world.store.nodes.get(f"n{number}")) is not None and not node.is_ready:
             self.world.node_back(f"n{number}")
+
+    @rule(number=st.integers(1, 5))
+    def remove_node(self, number: int) -> None:
+        node = self.world.store.nodes.get(f"n{number}")
+        if node is not None and len(self.world.store.nodes) > 1:
+            self.lossy = True
+            self.world.agents[node.id].connected = False
+            self.world.write([changes.Delete("nodes", node.id)])
 
     @rule(number=st.integers(1, 5), what=st.sampled_from(["active", "pause", "drain"]))
     def change_availability(self, number: int, what: str) -> None:

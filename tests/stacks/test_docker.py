@@ -167,7 +167,7 @@ def test_stack_deploy_sends_what_docker_sends(path: Path, engine: Engine) -> Non
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_stack_config_prints_what_docker_prints(path: Path) -> None:
     done = docker("stack", "config", "-c", path.name)
-    if "is not a docker command" in done.stderr or "Usage:" in done.stdout:
+    if done.returncode == 125:
         pytest.skip("this Docker client is older than `docker stack config`")
     assert done.returncode == 0, done.stderr
     theirs = cleaned(yaml.safe_load(done.stdout))

@@ -1,0 +1,30 @@
+"""What a member may be told beside its identity."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .policy import SnapshotPolicy
+from .streams import Access
+from .wal import SEGMENT_BYTES
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds; docs/raft.md has the measurements behind the defaults."""
+
+    tick: float = 0.05
+    election_ticks: int = 10  # 0.5 s, plus up to as much again by chance
+    heartbeat_ticks: int = 2
+    leaderless: float = 3.0  # without a leader for so long, reads and writes fail at once
+    read_retry: float = 0.5
+    commit_saved: float = 2.0  # at the latest so long after the last write the commit index is written, too
+    disk_retry: float = 2.0  # between looks at a disk that was full
+
+
+@dataclass(frozen=True)
+class Options:
+    timing: Timing = field(default_factory=Timing)
+    policy: Callable[[], SnapshotPolicy] = SnapshotPolicy
+    access: Access = field(default_factory=Access)
+    keep_entries: int = 5_000  # behind a snapshot, for followers that are a little late
+    segment_bytes: int = SEGMENT_BYTES
