@@ -44,7 +44,7 @@ class Driver:
         self.disk = DiskThread("raft-disk")
         self.watchers = LeadershipWatchers()
         self.proposals = Proposals(random.getrandbits(KEY_BITS))
-        self.reads = Reads()
+        self.reads = Reads(random.getrandbits(KEY_BITS))
         self.running: Core | None = None
         self.reason = "the log has not been started"  # why nothing is running
         self.applied = SnapshotMeta()  # index and term of the newest applied entry

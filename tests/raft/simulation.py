@@ -110,7 +110,12 @@ class Member:
         hard, meta, data, entries = self.disk.recover()
         faults = world.faults
         settings = Settings(
-            self.id, world.random.randrange, max_append_bytes=faults.append_bytes, max_inflight=faults.inflight
+            self.id,
+            world.random.randrange,
+            max_append_bytes=faults.append_bytes,
+            max_inflight=faults.inflight,
+            max_write_bytes=world.random.choice((100, 10_000)),
+            max_apply_bytes=world.random.choice((100, 10_000)),
         )
         self.core = Core(settings, hard, meta, entries)
         self.life += 1
