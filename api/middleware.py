@@ -21,7 +21,7 @@ SERVER = f"essaim ({platform.system().lower()})"
 
 STATE = {"services", "tasks", "nodes", "secrets", "configs", "networks", "swarm", "essaim"}
 """First segments of the paths that read the cluster's state."""
-STALE = "essaim_stale"
+STALE = web.RequestKey("stale", bool)
 STALE_TEXT = (
     "the swarm has no leader: most managers are down or cannot be reached. What is shown is the last known state, and "
     "nothing can be changed until more than half of the managers are back"

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from essaim.gateway.backend import EJECT_FIRST, EJECT_LONGEST, MAX_GONE, Backend
 from essaim.gateway.options import ServiceOptions
 from essaim.gateway.wire import EndpointPlan, PortPlan, ServicePlan
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def plan(name: str, **more: Any) -> EndpointPlan:

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from essaim.gateway.health.check import check
 from essaim.gateway.health.monitor import Monitor
 from essaim.gateway.health.verdict import Verdict

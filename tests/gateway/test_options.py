@@ -1,10 +1,11 @@
 """Labels: what they ask for, and what is said about those that cannot be honoured."""
 
 import pytest
-from essaim.gateway.durations import seconds
-from essaim.gateway.options import HealthOptions, ServiceOptions, read_options
 from hypothesis import given
 from hypothesis import strategies as st
+
+from essaim.gateway.durations import seconds
+from essaim.gateway.options import HealthOptions, ServiceOptions, read_options
 
 
 def test_options_without_labels_are_the_defaults() -> None:

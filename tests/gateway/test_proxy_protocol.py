@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 
 import pytest
-from essaim.gateway.proxy_protocol import BadHeader, header, read_header
-from essaim.gateway.supervisor import Gateway
 from hypothesis import given
 from hypothesis import strategies as st
+
+from essaim.gateway.proxy_protocol import BadHeader, header, read_header
+from essaim.gateway.supervisor import Gateway
 
 from .conftest import Backends, endpoint, free_port, service, table
 
