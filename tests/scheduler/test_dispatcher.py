@@ -176,6 +176,17 @@ async def test_only_a_tasks_own_node_gets_it_and_its_secrets(bench: Bench) -> No
     assert not two.secrets
 
 
+async def test_registry_credentials_go_to_the_nodes_of_the_services_tasks(bench: Bench) -> None:
+    for name, auth in (("web", "token"), ("other", None)):
+        await bench.put("services", Service(id=name, spec=replicated(name, 0), registry_auth=auth))
+    agent = await bench.agent("n1")
+    await bench.put("tasks", make_task("t1", "n1"))
+    await bench.put("tasks", msgspec.structs.replace(make_task("t2", "n1"), service_id="other"))
+    await until(lambda: {"t1", "t2"} <= set(agent.tasks))
+    sent = [m.registry_auth for m in messages(agent, Assignments) if isinstance(m, Assignments)]
+    assert {service: auth for known in sent for service, auth in known.items()} == {"web": "token"}
+
+
 async def test_task_is_not_sent_again_for_its_own_reports(bench: Bench) -> None:
     agent = await bench.agent("n1")
     await bench.put("tasks", make_task("t1", "n1"))
