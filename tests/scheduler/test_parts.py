@@ -157,11 +157,11 @@ def test_drain_limit_is_read_from_the_label(text: str | None, seconds: float) ->
 # -- liveness ------------------------------------------------------------------------------------------------------
 
 
-def ticks(liveness: Liveness, start: float, end: float) -> float | None:
+def ticks(liveness: Liveness, start: float, end: float, *, unreachable: bool = False) -> float | None:
     """When node n is called down, looking every half second."""
     at = start
     while at <= end:
-        if liveness.silent(["n"], at):
+        if liveness.silent(["n"], at, {"n"} if unreachable else ()):
             return at
         at += 0.5
     return None
@@ -177,13 +177,21 @@ def test_new_leader_grants_more_time_to_nodes_it_never_heard() -> None:
     assert ticks(Liveness(1.0), 100, 130) == 103 + GRACE
 
 
+def test_new_leader_soon_gives_up_a_manager_that_the_log_cannot_reach_either() -> None:
+    assert ticks(Liveness(1.0), 100, 130, unreachable=True) == 102
+    liveness = Liveness(1.0)
+    liveness.heard("n", 100)
+    assert ticks(liveness, 100, 130, unreachable=True) == 103, "an agent that was heard is believed"
+
+
 def test_leader_that_was_held_up_itself_calls_nobody_down_for_it() -> None:
     liveness = Liveness(1.0)
     liveness.heard("n", 10)
     assert liveness.silent(["n"], 10.5) == []
     assert liveness.silent(["n"], 25) == []
-    liveness.heard("n", 25.1)
-    assert ticks(liveness, 25.5, 28) is None
+    assert ticks(liveness, 25.5, 60) == 25 + 3 + GRACE
+    liveness.heard("n", 38.5)
+    assert ticks(liveness, 38.5, 60) == 41.5
 
 
 # -- ports ---------------------------------------------------------------------------------------------------------
