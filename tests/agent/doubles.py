@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -53,6 +54,14 @@ async def until(condition: Callable[[], Any], *, seconds: float = 20.0) -> Any:
         while not (value := condition()):
             await asyncio.sleep(0.01)
         return value
+
+
+def is_running(pid: int) -> bool:
+    """It exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
+    except OSError:
+        return False
 
 
 class PipeChannel:

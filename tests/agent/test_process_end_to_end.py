@@ -4,13 +4,12 @@ import asyncio
 import json
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 from essaim.cluster import wire
 
 from .conftest import MakeAgent, MakeRuntime
-from .doubles import FakeManager, ingress, make_task, until, with_desired
+from .doubles import FakeManager, ingress, is_running, make_task, until, with_desired
 
 
 async def http(address: str, port: int, target: str) -> str:
@@ -29,13 +28,6 @@ async def answers(address: str, port: int, target: str) -> str:
                 return await http(address, port, target)
             except ConnectionRefusedError:
                 await asyncio.sleep(0.01)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
-    except OSError:
-        return False
 
 
 async def test_agent_given_whoami_reports_its_life_and_its_endpoint_answers(

@@ -1,6 +1,7 @@
 """No orphans: what happens to process tasks when the agent or a supervisor is killed with -9."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from essaim.agent.process.supervision import Ids, carrying, is_alive, read_ids
+from essaim.agent.process.supervision import Ids, read_ids
 from essaim.agent.runtime import Phase, UnknownTask, View, Work
 
 from .conftest import MakeRuntime
-from .doubles import NODE, make_task, until
+from .doubles import NODE, is_running, make_task, until
 
 STARTER = """
 import asyncio, os, random, sys, time
@@ -59,7 +60,7 @@ class Starter:
             stdout=subprocess.PIPE,
             text=True,
             cwd=root,
-            env={**os.environ, "PYTHONPATH": str(root)},
+            env={**os.environ, "PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}"},
         )
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "started\n"
@@ -75,7 +76,13 @@ class Starter:
 
 
 def family() -> list[int]:
-    return sorted(carrying("t1"))
+    """All processes of the task, by the environment that they inherited."""
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if b"ESSAIM_TASK_ID=t1" in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
+                found.append(int(name))
+    return sorted(found)
 
 
 async def view_of(views: AsyncGenerator[View, None], phase: Phase) -> View:
@@ -127,7 +134,7 @@ async def test_supervisor_killed_while_no_agent_lives_leaves_nothing_after_the_n
     ids = await started(starter, FAMILY)
     await asyncio.to_thread(starter.kill)
     os.kill(ids.shim_pid, signal.SIGKILL)
-    await until(lambda: not is_alive(ids.shim_pid, ids.shim_start))
+    await until(lambda: not is_running(ids.shim_pid))
     found = await make_runtime().recover(NODE.id)
     assert found["t1"].phase is Phase.EXITED
     await until(lambda: family() == [])
