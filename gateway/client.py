@@ -17,6 +17,7 @@ from .downstream import BODY, CLOSED, HEAD, STALLED_SECONDS, TUNNEL, WAIT
 from .http1.head import CHUNKED, UNTIL_CLOSE, Response, without_line
 from .http1.reply import reply
 from .intake import Intake
+from .reset import reset
 from .sweeper import NEVER
 from .upstream import Upstream
 
@@ -107,7 +108,7 @@ class Client(Intake):
             self._count(endpoint, self.status)
             if self.transport:
                 if self.plain_body:
-                    self.transport.abort()
+                    reset(self.transport)
                 else:
                     self.state = CLOSED
                     self.transport.close()
@@ -139,6 +140,7 @@ class Client(Intake):
             self.deadline = NEVER
             if response.length == UNTIL_CLOSE:
                 self.keep_alive = False
+                self.plain_body = True
         if self.state == BODY:
             self.keep_alive = False
         if self.keep_alive and request.minor and not self.affine and self.call is None:  # type: ignore[union-attr]
