@@ -99,6 +99,31 @@ async def test_events_follow_what_happens(served: Served) -> None:
     assert events[0]["scope"] == "swarm"
 
 
+@pytest.mark.parametrize(
+    ("filters", "count"),
+    [
+        ({}, 2),
+        ({"scope": ["swarm"]}, 2),
+        ({"scope": ["local"]}, 0),
+        ({"type": ["secret"]}, 1),
+        ({"event": ["create"]}, 2),
+        ({"event": ["remove"]}, 0),
+        ({"service": ["web"]}, 1),
+        ({"service": ["other"]}, 0),
+        ({"secret": ["s"]}, 1),
+        ({"container": ["web"]}, 0),
+        ({"label": ["name=s"]}, 1),
+    ],
+)
+async def test_events_are_filtered(served: Served, filters: dict[str, list[str]], count: int) -> None:
+    before = time.time()
+    await served.create("web")
+    await served.call("POST", "/secrets/create", {"Name": "s", "Data": "aGk="}, 201)
+    query = {"filters": json.dumps(filters), "since": str(before), "until": str(time.time() + 0.05)}
+    async with served.client.get("http://essaim/events", params=query) as reply:
+        assert len((await reply.read()).splitlines()) == count
+
+
 async def test_events_of_the_past_are_told_until_a_time(scheduled: Served) -> None:
     before = time.time() - 1
     await running(scheduled, "web")
