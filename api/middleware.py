@@ -20,6 +20,15 @@ BEGUN = web.RequestKey("begun", bool)
 SERVER = f"essaim ({platform.system().lower()})"
 
 
+STATE = {"services", "tasks", "nodes", "secrets", "configs", "networks", "swarm", "essaim"}
+"""First segments of the paths that read the cluster's state."""
+STALE = web.RequestKey("stale", bool)
+STALE_TEXT = (
+    "the swarm has no leader: most managers are down or cannot be reached. What is shown is the last known state, and "
+    "nothing can be changed until more than half of the managers are back"
+)
+
+
 def error_reply(status: int, message: str) -> web.Response:
     return json_reply(to_json({"message": message}) + b"\n", status)
 
@@ -49,6 +58,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     try:
         version_of(request)
         api_of(request).follow_store()
+        await _see_acknowledged_writes(request)
         response = await handler(request)
         api_of(request).follow_store()
         return response
@@ -68,6 +78,15 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         api_of(request).log.error("request failed", method=request.method, path=request.path, trace=trace)
         _refuse_begun(request, error)
         return error_reply(500, f"internal error on {request.method} {request.path}; the daemon's log has the details")
+
+
+async def _see_acknowledged_writes(request: web.Request) -> None:
+    """Reads are linearizable on every manager; without a leader they show the last known state, and say so."""
+    node = api_of(request).node
+    segments = request.path.lstrip("/").split("/")
+    first = segments[1] if "version" in request.match_info and len(segments) > 1 else segments[0]
+    if request.method == "GET" and first in STATE and node.manager is not None:
+        request[STALE] = not await node.fresh()
 
 
 def _refuse_begun(request: web.Request, error: Exception) -> None:
@@ -90,3 +109,5 @@ async def headers(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Docker-Experimental"] = "false"
     response.headers["Ostype"] = "linux"
     response.headers["Server"] = SERVER
+    if request.get(STALE):
+        response.headers["Essaim-Warning"] = STALE_TEXT
