@@ -11,7 +11,9 @@ from aiohttp import web
 
 from essaim.cluster.errors import InvalidArgument
 
-from .tls import TlsListener
+from .tls import TlsListener, server_context
+
+__all__ = ["ApiServer", "server_context"]
 
 KEEP_ALIVE_SECONDS = 75.0
 SHUTDOWN_SECONDS = 1.0
