@@ -76,6 +76,8 @@ class Client:
 
     def __init__(self, host: str, *, tls: ssl.SSLContext | None = None) -> None:
         self.host = host
+        self.warning = ""
+        """What the daemon last warned of beside an answer (reads without a leader)."""
         self._tls = tls
         self._address = parse_host(host, tls=tls is not None)
         self._session: aiohttp.ClientSession | None = None
@@ -163,6 +165,7 @@ class Client:
         limit = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
         try:
             async with self._session.request(method, url, data=data, headers=sent, timeout=limit) as response:
+                self.warning = response.headers.get("Essaim-Warning", self.warning)
                 if response.status >= 400:
                     raise ApiError(response.status, error_message(await response.read(), response.status))
                 if whole:

@@ -80,6 +80,8 @@ class App:
 
     async def close(self) -> None:
         if self._client is not None:
+            if self._client.warning:
+                self.warn(f"WARNING: {self._client.warning}")
             await self._client.close()
 
     def print(self, *lines: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import click
 from click.shell_completion import CompletionItem
+
 from essaim.api.client import ClientError
 
 from .app import App, CliError

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
+
 from essaim.api.client import ClientError
 from essaim.cluster.node import Node
 from essaim.cluster.objects import Config, Network, Secret

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import click
+
 from essaim.api.client import ClientError, Unreachable
 
 from .app import App, CliError, TlsFiles, default_host, explain
@@ -109,7 +110,7 @@ async def execute(argv: Sequence[str], app: App) -> int:
     try:
         run = await asyncio.to_thread(prepare, argv, app)
         return await run() or 0
-    except Exception as error:  # noqa: BLE001 - turned into an exit code, or raised again
+    except Exception as error:
         return ending(error, app)
 
 
@@ -157,7 +158,7 @@ def run(argv: Sequence[str]) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:  # noqa: BLE001 - turned into an exit code, or raised again
+    except Exception as error:
         return ending(error)
 
 

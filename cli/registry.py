@@ -10,9 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from essaim.api.client import ClientError, path_of
 from essaim.cluster.service import Placement, Platform, ServiceSpec, TaskSpec
-from msgspec.structs import replace
 
 from .app import App
 from .values.images import NAME, is_pinned, registry

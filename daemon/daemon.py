@@ -45,6 +45,10 @@ IN_SWARM = 'This node is already part of a swarm. Use "docker swarm leave" to le
 NOT_IN_SWARM = "This node is not part of a swarm"
 STOCK_LISTEN = "0.0.0.0:2377"
 """What clients send when their user said nothing; the daemon's own --listen-addr goes before it."""
+LINGER_SECONDS = 60.0
+"""How long the gateway's workers go on serving when the daemon is gone, for the next one to take over."""
+FORCED_SECONDS = 3.0
+"""Patience with the others when this node leaves whatever they say."""
 JOIN_ATTEMPTS = 30
 JOIN_PAUSE = 0.5
 
@@ -301,28 +305,26 @@ class Daemon:
                 raise Unavailable(NOT_IN_SWARM)
             managers = [a for a in self.remote_managers.values() if a != identity.advertise]
             if self._manager is not None and managers:
-                await self._give_up_vote(self._manager, force=force)
+                await self._resign(self._manager, identity.node_id, force=force)
             await self._lay_down(keep_tasks=False)
             for address in managers:
                 try:
-                    await self._peers.call(
-                        address, "/cluster/leave", LeaveMessage(identity.node_id, identity.credential)
-                    )
+                    message = LeaveMessage(identity.node_id, identity.credential)
+                    await self._peers.call(address, "/cluster/leave", message, timeout=FORCED_SECONDS)
                     break
                 except ClusterError as error:
                     self._log.warning("a manager was not told of the leave", manager=address, reason=str(error))
             await self._abandon()
 
-    async def _give_up_vote(self, manager: ManagerRole, *, force: bool) -> None:
+    async def _resign(self, manager: ManagerRole, node_id: str, *, force: bool) -> None:
         """Leave the others a quorum where that is possible. Raises ClusterError unless forced."""
-        if manager.identity.raft_id == 0:
-            return
         try:
-            await manager.give_up_vote(manager.identity.raft_id)
-        except ClusterError as error:
+            async with asyncio.timeout(FORCED_SECONDS if force else None):
+                await manager.demote(node_id)
+        except (ClusterError, TimeoutError) as error:
             if not force:
                 raise
-            self._log.warning("this manager leaves without the others' consent", reason=str(error))
+            self._log.warning("this manager leaves without the others' consent", reason=str(error) or "no answer")
 
     # -- roles ------------------------------------------------------------------------------------------------------
 
@@ -330,12 +332,7 @@ class Daemon:
         await self._as_manager().promote(node_id)
 
     async def demote(self, node_id: str) -> None:
-        try:
-            await self._as_manager().demote(node_id)
-        except Unavailable:
-            # A manager that demotes itself may be out of the log before it hears that the change took effect.
-            if node_id != self.node_id or (self._identity and self._identity.role == "manager"):
-                raise
+        await self._as_manager().demote(node_id)
 
     async def remove(self, node_id: str, *, force: bool) -> None:
         """The API has checked that it may go."""
@@ -377,9 +374,10 @@ class Daemon:
     async def _start_worker(self, identity: Identity) -> None:
         gateway = Gateway(
             mesh_addr=self._settings.mesh_addr,
-            state_dir=self._settings.state_dir / "gateway",
+            state_dir=self._settings.state_dir,
             node_id=identity.node_id,
             workers=self._settings.gateway_workers,
+            linger=LINGER_SECONDS,
             log=self._log,
         )
         self._runtime = self._runtimes.make(identity.data_ip)
@@ -406,12 +404,18 @@ class Daemon:
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
             await runtime.close()
+        await self._lay_down_manager()
+
+    async def _lay_down_manager(self) -> None:
+        """The log's own connections end before the server that carries them: it would wait for them."""
         server, self._server = self._server, None
-        if server is not None:
-            await server.stop()
         manager, self._manager = self._manager, None
+        if server is not None:
+            await server.close_sessions()
         if manager is not None:
             await manager.stop()
+        if server is not None:
+            await server.stop()
 
     async def _abandon(self) -> None:
         """Back to outside any swarm, with nothing left on disk."""
@@ -424,8 +428,9 @@ class Daemon:
     # -- what the cluster tells this node ---------------------------------------------------------------------------
 
     def _on_node(self, node: Node) -> None:
-        """The node's own object changed: its role may have."""
-        if self._identity is not None and node.spec.role != self._identity.role:
+        """The node's own object changed: its role may have. A demoted manager stays one until it is out of the log."""
+        under_way = node.spec.role == "worker" and node.manager_status is not None
+        if self._identity is not None and node.spec.role != self._identity.role and not under_way:
             self._spawn(self._change_role(node.spec.role))
 
     async def _change_role(self, role: str) -> None:
@@ -455,17 +460,12 @@ class Daemon:
         await asyncio.to_thread(self._file.save, promoted)
 
     async def _become_worker(self, identity: Identity) -> None:
-        server, self._server = self._server, None
-        manager, self._manager = self._manager, None
         others = [a for a in identity.managers if a != identity.advertise]
-        if manager is not None:
-            others = [a for a in manager.manager_addresses() if a != identity.advertise] or others
+        if self._manager is not None:
+            others = [a for a in self._manager.manager_addresses() if a != identity.advertise] or others
         demoted = msgspec.structs.replace(identity, role="worker", raft_id=0, peer_key="", managers=others)
         self._identity = demoted
-        if server is not None:
-            await server.stop()
-        if manager is not None:
-            await manager.stop()
+        await self._lay_down_manager()
         if self._worker is not None:
             self._worker.book.learn(others)
         await asyncio.to_thread(self._file.save, demoted)

@@ -14,17 +14,21 @@ import click
 import uvloop
 
 from essaim.api.app import create_app
-from essaim.cluster.errors import ClusterError
+from essaim.api.server import ApiServer, server_context
+from essaim.cluster.errors import ClusterError, InvalidArgument
 from essaim.configs.haproxy import render_haproxy
 
-from .apiserver import ApiServer, SocketTaken
+from .addresses import split_host_port
 from .daemon import Daemon
 from .identity import BrokenIdentity
 from .logs import LEVELS, configure
 from .runtimes import NoRuntime, choose
-from .settings import Settings
+from .settings import DEFAULT_API_PORT, Settings
 
-START_ERRORS = (ClusterError, SocketTaken, BrokenIdentity, NoRuntime, OSError)
+START_ERRORS = (ClusterError, BrokenIdentity, NoRuntime, OSError)
+
+
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 def _default_socket() -> Path:
@@ -47,6 +51,9 @@ def _default_state() -> Path:
 @click.option("--advertise-addr", default="", help="Address that other nodes reach this one at (IP or interface).")
 @click.option("--listen-addr", default="", help="Address for managers and agents (IP:2377).")
 @click.option("--api-addr", default="", help="Serve the API over TCP too (IP:2376); off by default.")
+@click.option("--tlscacert", "tls_ca", type=FILE, default=None, help="CA whose client certificates --api-addr trusts.")
+@click.option("--tlscert", "tls_cert", type=FILE, default=None, help="Certificate of the API over TLS.")
+@click.option("--tlskey", "tls_key", type=FILE, default=None, help="Its key.")
 @click.option("--mesh-addr", default="", help="Address on which published ports listen; all by default.")
 @click.option("--runtime", type=click.Choice(["auto", "docker", "process"]), default="auto", help="What runs tasks.")
 @click.option("--engine", default="", help="Docker Engine to drive (unix:///... or http://...).")
@@ -67,6 +74,20 @@ def main(log_level: str, log_format: str, **flags: Any) -> None:
     settings = Settings(**flags)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         sys.exit(runner.run(_run(settings, log)))
+
+
+async def _listen_tcp(server: ApiServer, settings: Settings) -> None:
+    """TLS with client certificates where they were given; in plain on loopback only. Raises InvalidArgument."""
+    if not settings.api_addr:
+        return
+    host, port = split_host_port(settings.api_addr, DEFAULT_API_PORT)
+    if settings.tls_ca and settings.tls_cert and settings.tls_key:
+        context = await asyncio.to_thread(server_context, settings.tls_cert, settings.tls_key, settings.tls_ca)
+        await server.listen_tls(host, port, context)
+    elif settings.tls_ca or settings.tls_cert or settings.tls_key:
+        raise InvalidArgument("--tlscacert, --tlscert and --tlskey belong together: give all three, or none")
+    else:
+        await server.listen_plain(host, port)
 
 
 async def _run(settings: Settings, log: Any) -> int:
@@ -96,7 +117,9 @@ async def _run(settings: Settings, log: Any) -> int:
         )
         server = ApiServer(app)
         await daemon.start()
-        await server.start(settings.socket, settings.api_addr)
+        await server.start()
+        await server.listen_unix(settings.socket)
+        await _listen_tcp(server, settings)
     except START_ERRORS as error:
         log.error("essaimd cannot start", reason=str(error))
         stopping.set()

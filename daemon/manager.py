@@ -79,7 +79,7 @@ class ManagerRole:
             manager_addresses=self.manager_addresses,
         )
         self._leader: Leader | None = None
-        self._keeper = MemberKeeper(self.store, self.log, log)
+        self._keeper = MemberKeeper(self.store, self.writer, self.log, log)
         self._leadership_changed = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -238,33 +238,41 @@ class ManagerRole:
         """The node asks for its member number when it hears of it, and is kept a learner until it has caught up."""
         await self.writer.update(lambda store: membership.set_role(store, node_id, "manager"))
 
-    async def demote(self, node_id: str) -> None:
-        """Its vote goes first, so that a demotion that would cost the quorum changes nothing. Raises ClusterError."""
+    async def demote(self, node_id: str, timeout: float = CHANGE_SECONDS) -> None:
+        """Take the node out of the log; one whose loss would cost the quorum stays what it is. Raises ClusterError.
+
+        When this very member goes, the keeper of the next leader finishes.
+        """
         node = self.store.nodes.get(node_id)
         raft_id = node.manager_status.raft_id if node and node.manager_status else None
-        if raft_id and any(view.id == raft_id for view in self._members()):
-            await self.give_up_vote(raft_id)
         await self.writer.update(lambda store: membership.set_role(store, node_id, "worker"))
-
-    async def give_up_vote(self, raft_id: int) -> None:
-        """Make a voter a learner, after another leads if it did. Raises ClusterError."""
+        if not raft_id or all(view.id != raft_id for view in self._members()):
+            return
         try:
-            if self.leadership.leader_id == raft_id:
-                await self._hand_over(raft_id)
-            await self.log.demote(raft_id, timeout=CHANGE_SECONDS)
+            await self._take_out(raft_id, timeout)
         except Refused as error:
+            await self.fresh()
+            if all(view.id != raft_id for view in self._members()):
+                return  # the keeper was faster
+            await self.writer.update(lambda store: membership.set_role(store, node_id, "manager"))
             raise FailedPrecondition(f"{LOSES_QUORUM} ({error})") from error
         except NoQuorum as error:
             raise Unavailable(NO_QUORUM) from error
         except LogError as error:
-            raise Unavailable(f"the membership change was not confirmed: {error}") from error
+            if raft_id != self.identity.raft_id:
+                raise Unavailable(f"the demotion is under way, but not yet confirmed: {error}") from error
+        else:
+            if raft_id != self.identity.raft_id:
+                await self.writer.update(lambda store: membership.discharge(store, node_id))
 
-    async def _hand_over(self, raft_id: int) -> None:
-        others = [v for v in self._members() if v.is_voter and v.id != raft_id]
-        others.sort(key=lambda view: (view.reachable is not True, -view.match))
-        if not others:
-            raise Refused("it is the only voter")
-        await self.log.transfer(others[0].id, timeout=CHANGE_SECONDS)
+    async def _take_out(self, raft_id: int, timeout: float) -> None:
+        if self.leadership.leader_id == raft_id:
+            others = [v for v in self._members() if v.is_voter and v.id != raft_id]
+            others.sort(key=lambda view: (view.reachable is not True, -view.match))
+            if not others:
+                raise Refused("it is the only voter")
+            await self.log.transfer(others[0].id, timeout=timeout)
+        await self.log.remove(raft_id, timeout=timeout)
 
 
 def _access(peer_key: str) -> Access:

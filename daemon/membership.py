@@ -104,14 +104,21 @@ def enlist(store: Store, node_id: str, address: str, raft_id: int) -> Sequence[C
 
 
 def set_role(store: Store, node_id: str, role: str) -> Sequence[Change]:
-    """A worker has no part in the log."""
+    """What the node shall be. A demoted one keeps its member number until it is out of the log (`discharge`)."""
     node = store.nodes.get(node_id)
     if node is None:
         raise NotFound(f"node {node_id} not found")
-    status = node.manager_status if role == "manager" else None
-    if node.spec.role == role and node.manager_status == status:
+    if node.spec.role == role:
         return []
-    return [put("nodes", replace(node, spec=replace(node.spec, role=role), manager_status=status))]
+    return [put("nodes", replace(node, spec=replace(node.spec, role=role)))]
+
+
+def discharge(store: Store, node_id: str) -> Sequence[Change]:
+    """A demoted node is out of the log."""
+    node = store.nodes.get(node_id)
+    if node is None or node.manager_status is None or node.spec.role != "worker":
+        return []
+    return [put("nodes", replace(node, manager_status=None))]
 
 
 def departed(store: Store, node_id: str) -> Sequence[Change]:

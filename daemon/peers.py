@@ -51,13 +51,14 @@ class PeerClient:
         assert self._http is not None, "the client has not been started"
         return self._http
 
-    async def call(self, address: str, path: str, body: Any, *, key: str = "", kind: type[Any] | None = None) -> Any:
+    async def call(
+        self, address: str, path: str, body: Any, *, kind: type[Any] | None = None, timeout: float = REQUEST_TIMEOUT
+    ) -> Any:
         """POST a MessagePack body. Raises ClusterError; Unavailable when the manager cannot be reached."""
-        timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT, connect=CONNECT_TIMEOUT)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        limit = aiohttp.ClientTimeout(total=timeout, connect=CONNECT_TIMEOUT)
         try:
             async with self.http.post(
-                f"http://{address}{path}", data=msgspec.msgpack.encode(body), headers=headers, timeout=timeout
+                f"http://{address}{path}", data=msgspec.msgpack.encode(body), timeout=limit
             ) as response:
                 data = await response.read()
                 if response.status != 200:

@@ -53,9 +53,11 @@ class PeerServer:
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port, reuse_address=True).start()
 
+    async def close_sessions(self) -> None:
+        await asyncio.gather(*(socket.close() for socket in list(self._sessions)), return_exceptions=True)
+
     async def stop(self) -> None:
-        for socket in list(self._sessions):
-            await socket.close()
+        await self.close_sessions()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

@@ -16,6 +16,9 @@ class Settings:
     advertise_addr: str = ""
     listen_addr: str = ""
     api_addr: str = ""
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     mesh_addr: str = ""
     runtime: str = "auto"
     engine: str = ""

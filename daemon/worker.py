@@ -95,9 +95,9 @@ class WorkerRole:
         await self.agent.start()
 
     async def stop(self, *, keep_tasks: bool) -> None:
-        """`keep_tasks`: leave them running for the next start (a restart of the daemon)."""
+        """`keep_tasks`: leave them, and the gateway's workers, running for the next start (a restart of the daemon)."""
         await self.agent.stop(keep_tasks=keep_tasks)
-        await self.gateway.stop()
+        await self.gateway.stop(leave_workers=keep_tasks)
 
     async def _dial(self) -> SocketChannel:
         address = self.book.pick()

@@ -1,6 +1,7 @@
 """`essaim completion SHELL`: the script that makes a shell complete commands, flags and names."""
 
 from click.shell_completion import get_completion_class
+
 from essaim.cli.app import App, CliError
 from essaim.cli.command import NONE, PROGRAM, Command, Group, Run
 from essaim.cli.flags import Flags

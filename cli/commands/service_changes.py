@@ -3,6 +3,8 @@
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
+
 from essaim.api.client import ApiError, Client, encode_filters, path_of
 from essaim.cli.app import App, CliError
 from essaim.cli.flags import Flags
@@ -15,7 +17,6 @@ from essaim.cli.spec.service import new_service, updated_service
 from essaim.cli.values.pairs import last_wins, parse_env_file, resolve_env
 from essaim.cli.values.sizes import parse_uint
 from essaim.cluster.service import ServiceSpec
-from msgspec.structs import replace
 
 
 async def create(app: App, args: list[str], flags: Flags) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
 from essaim.api.client import ApiError, Client, encode_filters, path_of
 from essaim.cli.app import App, CliError, explain
 from essaim.cli.flags import Flags
@@ -18,9 +19,8 @@ from essaim.cluster.service import Service, ServiceSpec
 from essaim.stacks.convert import Stack, convert, resolve_service
 from essaim.stacks.errors import StackError
 from essaim.stacks.load import Document, Source, load, read_environment
-from essaim.stacks.plan import Existing, Operation, PlanError, plan, removal
+from essaim.stacks.plan import Existing, Operation, PlanError, carried_over, plan, removal
 from essaim.stacks.render import render
-from msgspec.structs import replace as replace_fields
 
 from .stack_views import check
 
@@ -100,16 +100,6 @@ async def deploy(app: App, args: list[str], flags: Flags) -> None:
     await deployer.carry_out(todo.operations)
 
 
-def with_image_of(spec: ServiceSpec, old: ServiceSpec) -> ServiceSpec:
-    """The specification with the image of another one, digest and all."""
-    if not (spec.task_template and spec.task_template.container_spec):
-        return spec
-    if not (old.task_template and old.task_template.container_spec):
-        return spec
-    container = replace_fields(spec.task_template.container_spec, image=old.task_template.container_spec.image)
-    return replace_fields(spec, task_template=replace_fields(spec.task_template, container_spec=container))
-
-
 async def require_manager(client: Client) -> None:
     swarm = (await client.get("/info")).get("Swarm") or {}
     if not swarm.get("ControlAvailable"):
@@ -161,7 +151,7 @@ class Deployer:
             quiet = self._flags.on("quiet") or old is None
             found = await resolve_image(self._app, spec, await self._headers(spec), quiet=quiet)
             if old is not None and found == spec and (old.labels or {}).get(IMAGE) == (spec.labels or {}).get(IMAGE):
-                found = with_image_of(spec, old)
+                found = carried_over(old, spec, keep_images=True)
             pinned.append(found)
         return replace(stack, services=pinned)
 

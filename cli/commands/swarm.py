@@ -24,7 +24,7 @@ will not be able to restart the manager.
 """
 ADDRESSES = [
     Flag("advertise-addr", STRING, "Address that other nodes reach this one at (ip|interface[:port])"),
-    Flag("listen-addr", STRING, "Address to listen on", default="0.0.0.0:2377", shown_default="0.0.0.0:2377"),
+    Flag("listen-addr", STRING, "Address to listen on (ip|interface[:port]); the daemon's by default"),
     Flag("data-path-addr", STRING, "Address for the traffic between replicas (ip|interface)"),
     Flag(
         "availability",
@@ -61,7 +61,8 @@ def availability(flags: Flags) -> str:
 async def init(app: App, args: list[str], flags: Flags) -> None:
     client = await app.client()
     body: dict[str, Any] = {
-        "ListenAddr": flags.text("listen-addr"),
+        # Empty, the daemon listens where its own flags say.
+        "ListenAddr": flags.text("listen-addr") if flags.given("listen-addr") else "",
         "AdvertiseAddr": flags.text("advertise-addr"),
         "DataPathAddr": flags.text("data-path-addr"),
         "DataPathPort": flags.number("data-path-port"),
@@ -96,7 +97,8 @@ async def print_unlock_key(app: App) -> None:
 async def join(app: App, args: list[str], flags: Flags) -> None:
     client = await app.client()
     body = {
-        "ListenAddr": flags.text("listen-addr"),
+        # Empty, the daemon listens where its own flags say.
+        "ListenAddr": flags.text("listen-addr") if flags.given("listen-addr") else "",
         "AdvertiseAddr": flags.text("advertise-addr"),
         "DataPathAddr": flags.text("data-path-addr"),
         "RemoteAddrs": [args[0]],

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from essaim.cli.flags import Flags
 from essaim.cli.values.mounts import merge_mounts
 from essaim.cli.values.references import FileReference
 from essaim.cluster.container import ConfigReference, ContainerSpec, SecretReference
 from essaim.cluster.service import EndpointSpec, NetworkAttachmentConfig, PortConfig
-from msgspec.structs import replace
 
 from .lists import added, removed, touched
 

@@ -7,12 +7,13 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from essaim.cli.flags import Flags
 from essaim.cli.values.images import with_tag
 from essaim.cli.values.pairs import host_entry
 from essaim.cli.values.references import capabilities, capability
 from essaim.cluster.container import ContainerSpec, CredentialSpec, DNSConfig, Privileges, Ulimit
-from msgspec.structs import replace
 
 from .lists import added, env_key, keyed, mapped, plain, removed, touched
 

@@ -5,9 +5,10 @@ Pure: a HealthConfig and flags to a HealthConfig. What does not fit raises Value
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from essaim.cli.flags import Flags
 from essaim.cluster.container import HealthConfig
-from msgspec.structs import replace
 
 NUMBERS = {
     "health-interval": "interval",

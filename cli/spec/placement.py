@@ -5,6 +5,8 @@ Pure: parts of a specification and flags to new parts. What does not fit raises 
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from essaim.cli.flags import Flags
 from essaim.cluster.service import (
     Empty,
@@ -14,7 +16,6 @@ from essaim.cluster.service import (
     ReplicatedJob,
     ServiceMode,
 )
-from msgspec.structs import replace
 
 from .flagset import MODES
 from .lists import added, plain, removed, touched

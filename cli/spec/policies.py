@@ -7,10 +7,11 @@ Pure: a policy and flags to a policy. What does not fit raises ValueError.
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from essaim.cli.flags import Flags
 from essaim.cli.values.durations import SECOND
 from essaim.cluster.service import RestartPolicy, UpdateConfig
-from msgspec.structs import replace
 
 from .flagset import CONDITIONS, FAILURE, ORDERS
 

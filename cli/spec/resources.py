@@ -5,10 +5,11 @@ Pure: ResourceRequirements and flags to ResourceRequirements.
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from essaim.cli.flags import Flags
 from essaim.cli.values.references import resource_kind
 from essaim.cluster.service import GenericResource, ResourceRequirements, Resources
-from msgspec.structs import replace
 
 from .lists import added, keyed, removed, touched
 

@@ -5,12 +5,13 @@ Creating is changing an empty specification; the differences are the base that d
 Pure: a specification and flags to a specification. What does not fit raises ValueError.
 """
 
+from msgspec.structs import replace
+
 from essaim.cli.flags import Flags
 from essaim.cli.values.images import with_tag
 from essaim.cli.values.pairs import to_map
 from essaim.cluster.container import ContainerSpec, DNSConfig, DriverSpec
 from essaim.cluster.service import EndpointSpec, Placement, ResourceRequirements, Resources, ServiceSpec, TaskSpec
-from msgspec.structs import replace
 
 from .attachments import Ids, change_endpoint, change_files, change_mounts, change_networks
 from .container import change_container

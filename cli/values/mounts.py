@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+
 from essaim.cluster.container import BindOptions, DriverSpec, ImageOptions, Mount, TmpfsOptions, VolumeOptions
 
 from .pairs import fields

@@ -78,6 +78,7 @@ class FakeNode:
     """A `LocalNode` that becomes the only manager of a swarm by `init`."""
 
     def __init__(self, seed: int = 1) -> None:
+        self.has_leader = True
         self.chance = random.Random(seed)
         self.swarm_state: Literal["inactive", "pending", "active", "error", "locked"] = "inactive"
         self.node_id = ""
@@ -126,6 +127,9 @@ class FakeNode:
     async def join(self, request: JoinRequest) -> None:
         self.joined = request
         self.become_worker()
+
+    async def fresh(self) -> bool:
+        return self.has_leader
 
     def become_worker(self) -> None:
         self.swarm_state, self.manager, self.node_id = "active", None, new_id(self.chance)

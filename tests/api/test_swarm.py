@@ -135,3 +135,14 @@ async def test_engine_command_without_an_engine_says_what_is_missing(served: Ser
 async def test_answers_end_with_a_newline(served: Served) -> None:
     async with served.client.get("http://essaim/nodes") as reply:
         assert (await reply.read()).endswith(b"\n")
+
+
+async def test_reads_without_a_leader_work_and_say_so(served: Served) -> None:
+    for leader, warned in ((True, False), (False, True)):
+        served.node.has_leader = leader
+        for path in ("/nodes", "/v1.41/services", "/essaim/v1/routes"):
+            async with served.client.get("http://essaim" + path) as reply:
+                assert reply.status == 200
+                assert ("last known state" in reply.headers.get("Essaim-Warning", "")) == warned
+        async with served.client.get("http://essaim/_ping") as reply:
+            assert "Essaim-Warning" not in reply.headers

@@ -1,36 +1,22 @@
 """Runs `essaim` (in process) and the real `docker` against one fake Engine."""
 
 import asyncio
-import importlib.util
 import io
 import os
 import shutil
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+
 from essaim.cli.app import App
 from essaim.cli.main import execute
+from tests.cli.engine import FakeEngine
 
 NOW = datetime(2024, 1, 31, 12, 5, 0, tzinfo=UTC)
-
-
-def sibling(name: str) -> ModuleType:
-    """A module of this folder (tests are no package)."""
-    full = f"essaim_tests_cli_{name}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, Path(__file__).with_name(f"{name}.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[full] = module
-        spec.loader.exec_module(module)
-    return sys.modules[full]
 
 
 @dataclass
@@ -60,7 +46,7 @@ Essaim = Callable[..., Awaitable[Result]]
 
 @pytest.fixture
 async def engine() -> AsyncIterator[Any]:
-    fake = sibling("engine").FakeEngine()
+    fake = FakeEngine()
     await fake.start()
     yield fake
     await fake.stop()
@@ -69,7 +55,7 @@ async def engine() -> AsyncIterator[Any]:
 @pytest.fixture
 async def other_engine() -> AsyncIterator[Any]:
     """A second one in the same state."""
-    fake = sibling("engine").FakeEngine()
+    fake = FakeEngine()
     await fake.start()
     yield fake
     await fake.stop()

@@ -48,6 +48,13 @@ class Daemon:
         assert done.returncode == 1, done.stderr.decode()
         return done.stderr.decode()
 
+    def essaim(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command against this daemon."""
+        command = [BIN / "essaim", "--host", self.host, *arguments]
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=UP, check=False
+        )
+
     def _command(self) -> list[str | Path]:
         return [
             BIN / "essaimd", "--state-dir", self.state, "--socket", self.socket, "--runtime", "process",

@@ -161,7 +161,7 @@ async def test_join_with_a_wrong_token_or_to_nobody_is_explained(tmp_path: Path)
 async def test_second_daemon_on_the_same_socket_refuses_to_start(one: Daemon) -> None:
     second = Daemon(one.state.parent, 1)
     second.state = one.state.parent / "other"
-    assert "another daemon already answers on" in second.refuse()
+    assert "another daemon answers at" in second.refuse()
 
 
 async def test_daemon_with_a_broken_identity_names_the_file(one: Daemon) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from essaim.cluster.node import ManagerStatus, Node, NodeSpec
-from essaim.daemon.keeper import Step, next_steps
+from essaim.daemon.keeper import Step, discharged, next_steps
 from essaim.raft.interface import MemberView
 
 
@@ -36,9 +36,24 @@ def test_keeper_waits_for_a_promoted_node_to_ask() -> None:
     assert next_steps([manager(1), manager(2, enlisted=False)], [member(1, leader=True)]) == []
 
 
-def test_keeper_does_nothing_while_the_leader_is_no_managers_node() -> None:
+def test_keeper_does_nothing_while_the_store_is_empty() -> None:
     assert next_steps([], [member(1, leader=True)]) == []
-    assert next_steps([manager(1, role="worker"), manager(2)], [member(1, leader=True), member(2)]) == []
+
+
+def test_keeper_of_a_demoted_leader_hands_over() -> None:
+    nodes = [manager(1, role="worker"), manager(2), manager(3)]
+    members = [member(1, leader=True), member(2, voter=False), member(3)]
+    assert next_steps(nodes, members) == [Step("transfer", 3)]
+
+
+def test_discharged_are_demoted_nodes_that_are_out_of_the_log() -> None:
+    nodes = [
+        manager(1),
+        manager(2, role="worker"),
+        manager(3, role="worker"),
+        manager(4, role="worker", enlisted=False),
+    ]
+    assert discharged(nodes, [member(1, leader=True), member(2)]) == ["n3"]
 
 
 def take(step: Step, members: Sequence[MemberView]) -> list[MemberView]:
