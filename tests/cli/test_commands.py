@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from essaim.cli import main
 from essaim.cli.app import App, default_host
 from essaim.cli.main import execute, root
+from essaim.cli.output.lbtop import top_rows
 from tests.cli.engine import NODE_ID, frame
 
 STACK = """
@@ -242,6 +244,26 @@ async def test_lb_status_shows_endpoints_with_verdict_and_reason(essaim: Any) ->
     assert (await essaim("lb", "status", "other")).out.splitlines()[1:] == []
 
 
+async def test_lb_top_prints_one_look_when_there_is_no_terminal(essaim: Any) -> None:
+    lines = (await essaim("lb", "top")).out.splitlines()
+    assert lines[0].split() == ["SERVICE", "PORT", "TASK", "ADDRESS", "VERDICT", "OPEN", "REQ/S", "FAIL/S", "REASON"]
+    assert "127.0.0.1:40001" in lines[1]
+
+
+def test_lb_top_rates_come_from_two_looks_busiest_first() -> None:
+    def status(*requests: int) -> dict[str, Any]:
+        endpoints = [
+            {"task_id": str(number), "address": "h", "port": number, "verdict": "up", "requests": total, "open": 1}
+            for number, total in enumerate(requests)
+        ]
+        port = {"published": 80, "target": 80, "protocol": "tcp", "endpoints": endpoints}
+        return {"services": [{"name": "web", "ports": [port]}]}
+
+    rows = top_rows(status(10, 100, 5), status(20, 160, 0), 2.0)
+    assert [(row[3], row[6]) for row in rows] == [("h:1", "30.0"), ("h:0", "5.0"), ("h:2", "0.0")]
+    assert top_rows(status(1), status(2), 1.0, only="other") == []
+
+
 async def test_events_print_lines_json_and_templates(essaim: Any, engine: Any, docker: Any) -> None:
     event = {
         "Type": "service",
@@ -348,6 +370,23 @@ async def test_template_that_does_not_fit_exits_1(essaim: Any) -> None:
 )
 def test_default_host_follows_environment_and_user(environment: dict[str, str], is_root: bool, host: str) -> None:
     assert default_host(environment, is_root=is_root) == host
+
+
+def test_run_with_a_full_disk_or_a_bug_prints_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(error: Exception) -> Any:
+        def prepare(argv: Any) -> Any:
+            raise error
+
+        return prepare
+
+    monkeypatch.setattr(main, "prepare", fail(OSError(28, "No space left on device")))
+    assert main.run([]) == 1
+    assert capsys.readouterr().err == "essaim: [Errno 28] No space left on device\n"
+    monkeypatch.setattr(main, "prepare", fail(KeyError("x")))
+    assert main.run([]) == 1
+    assert "failed unexpectedly (KeyError: 'x')" in capsys.readouterr().err
 
 
 # -- help and completion --------------------------------------------------------------------------------------------
