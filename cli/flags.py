@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .values import durations, mounts, pairs, ports, references, sizes
+from .values import devices, durations, mounts, pairs, ports, references, sizes
 
 
 class FlagError(Exception):
@@ -57,6 +57,8 @@ REFERENCES = Kind("reference", references.parse_reference, repeats=True)
 NETWORKS = Kind("network", references.parse_network, repeats=True)
 RESOURCES = Kind("list", references.parse_generic_resource, repeats=True)
 ULIMITS = Kind("ulimit", references.parse_ulimit, repeats=True)
+DEVICES = Kind("device", devices.parse_device, repeats=True)
+GPUS = Kind("gpu-request", devices.parse_gpus, repeats=True)
 CREDENTIALS = Kind("credential-spec", references.parse_credentials, repeats=True)
 TARGETS = Kind("port", ports.parse_target, repeats=True)
 PREFERENCES = Kind("pref", references.parse_preference, repeats=True)

@@ -103,6 +103,23 @@ async def test_service_create_own_flags_become_labels_and_port_fields(essaim: An
     assert spec["EndpointSpec"]["Ports"][0]["HostIP"] == "127.0.0.1"
 
 
+async def test_service_options_of_the_engine_are_set_and_taken_back(essaim: Any, engine: Any) -> None:
+    line = "--privileged --device /dev/fuse:rw --gpus all --security-opt seccomp=unconfined --shm-size 64m --pid host"
+    await essaim("service", "create", "-d", "--no-resolve-image", "--name", "web", *line.split(), "nginx")
+    service = next(iter(engine.services.values()))
+    assert service["Spec"]["TaskTemplate"]["ContainerSpec"]["EngineOptions"] == {
+        "Privileged": True,
+        "SecurityOpt": ["seccomp=unconfined"],
+        "PidMode": "host",
+        "Devices": [{"PathOnHost": "/dev/fuse", "PathInContainer": "/dev/fuse", "CgroupPermissions": "rw"}],
+        "DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}],
+        "ShmSize": 2**26,
+    }
+    await essaim("service", "update", "-d", "--privileged=false", "--pid", "", "--shm-size", "0", "web")
+    options = service["Spec"]["TaskTemplate"]["ContainerSpec"]["EngineOptions"]
+    assert sorted(options) == ["DeviceRequests", "Devices", "SecurityOpt"]
+
+
 # -- secrets --------------------------------------------------------------------------------------------------------
 
 
