@@ -14,7 +14,8 @@ from essaim.cli import main
 from essaim.cli.app import App, default_host
 from essaim.cli.main import execute, root
 from essaim.cli.output.lbtop import top_rows
-from tests.cli.engine import NODE_ID, frame
+from tests.cli.engine import frame
+from tests.cli.samples import NODE_ID
 
 STACK = """
 services:
@@ -118,6 +119,15 @@ async def test_service_options_of_the_engine_are_set_and_taken_back(essaim: Any,
     await essaim("service", "update", "-d", "--privileged=false", "--pid", "", "--shm-size", "0", "web")
     options = service["Spec"]["TaskTemplate"]["ContainerSpec"]["EngineOptions"]
     assert sorted(options) == ["DeviceRequests", "Devices", "SecurityOpt"]
+
+
+async def test_service_seccomp_profile_is_sent_as_text(essaim: Any, engine: Any, tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('{"a": 1}')
+    option = f"seccomp={tmp_path}/p.json"
+    await essaim("service", "create", "-d", "--no-resolve-image", "--security-opt", option, "nginx")
+    service = next(iter(engine.services.values()))
+    options = service["Spec"]["TaskTemplate"]["ContainerSpec"]["EngineOptions"]
+    assert options == {"SecurityOpt": ['seccomp={"a": 1}']}
 
 
 # -- secrets --------------------------------------------------------------------------------------------------------
