@@ -478,3 +478,21 @@ async def test_completion_script_is_printed_for(shell: str, essaim: Any) -> None
     done = await essaim("completion", shell)
     assert done.code == 0
     assert f"_ESSAIM_COMPLETE={shell}_complete" in done.out
+
+
+@pytest.mark.parametrize(
+    ("argv", "error"),
+    [
+        (("--mount", "target=/a", "--mount", "target=/a"), "Duplicate mount point: /a"),
+        (("-p", "80:90", "-p", "80:91"), "conflicting port mapping between 80:91/tcp and 80:90/tcp"),
+        (("--update-order", "x"), 'invalid --update-order "x": must be one of start-first, stop-first'),
+        (("--restart-condition", "x"), 'invalid --restart-condition "x": must be one of none, on-failure, any'),
+        (("--entrypoint", "'"), 'cannot split "\'": No closing quotation'),
+    ],
+)
+async def test_service_create_refuses_what_the_daemon_would(
+    argv: tuple[str, ...], error: str, essaim: Any, engine: Any
+) -> None:
+    done = await essaim("service", "create", "-d", *argv, "nginx")
+    assert (done.code, done.err) == (1, error + "\n")
+    assert sent(engine, "POST") == []
