@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 import structlog
+
 from essaim.cluster import wire
 from essaim.cluster.node import Node, NodeDescription, NodeSpec
 from essaim.cluster.routes import RouteTable

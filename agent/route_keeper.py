@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import structlog
+
 from essaim.cluster.routes import RouteTable
 from essaim.cluster.wire import FromAgent, RoutesApplied
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 import structlog
+
 from essaim.cluster import wire
 from essaim.cluster.wire import Channel, FromAgent, Hello, ToAgent
 
@@ -105,6 +106,8 @@ class Session:
                 self._say(str(reason))
             except SessionEnded as reason:
                 self._say(str(reason))
+            except Exception:
+                self._log.exception("the session with the manager failed")
 
     async def send(self, message: FromAgent) -> None:
         """Raises SessionEnded without a session, or when it breaks."""

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 import structlog
+
 from essaim.cluster.task import ContainerStatus, PortStatus, TaskState, TaskStatus
 from essaim.cluster.wire import TaskReport
 
@@ -63,6 +64,7 @@ class TaskManager:
 
     def start(self) -> None:
         self._running = asyncio.create_task(self._run(), name=f"task {self.task_id}")
+        self._running.add_done_callback(self._broke)
 
     def update(self, work: Work) -> None:
         """The manager's newer version of the task; its intent never goes back."""
@@ -85,6 +87,14 @@ class TaskManager:
         """Wait until a forgotten task is gone."""
         if self._running is not None:
             await asyncio.wait([self._running])
+
+    def _broke(self, done: asyncio.Task[None]) -> None:
+        """A mistake of ours ends one task's manager, not the agent; its user learns of it."""
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
+            self._log.error("the task's manager broke", exc_info=error)
+            self._state = max(self._state, TaskState.FAILED)
+            self._report("", f"task: internal error of the agent: {error!r}")
 
     def _set_intent(self, intent: Intent) -> None:
         if intent > self._intent:

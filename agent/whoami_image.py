@@ -19,8 +19,9 @@ from pathlib import Path
 
 from . import whoami
 from .docker.engine import Engine, EngineError, json_lines
-from .runtime import Rejected
+from .runtime import Rejected, RuntimeUnavailable
 
+DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 TAG = "latest"
 REPOSITORY = "essaim/whoami"
 PROGRAM = "/whoami.py"
@@ -67,7 +68,19 @@ def root_file_system() -> bytes:
     return buffer.getvalue()
 
 
-async def build(engine: Engine) -> None:
+class NotBuilt(Exception):
+    """The message says why, and is fit for a user."""
+
+
+def build(url: str = "") -> None:
+    """Make the image on the Engine at `url` (default: DOCKER_HOST, or the usual socket). Raises NotBuilt. Blocks."""
+    try:
+        asyncio.run(_build_at(url or os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE))
+    except (Rejected, EngineError, RuntimeUnavailable) as error:
+        raise NotBuilt(f"the image {REPOSITORY}:{TAG} could not be built: {error}") from error
+
+
+async def build_image(engine: Engine) -> None:
     """Make the image on the Engine. Raises Rejected, EngineError, RuntimeUnavailable."""
     archive = await asyncio.to_thread(root_file_system)
     command = json.dumps([_python(), "-I", "-S", PROGRAM])
@@ -83,7 +96,7 @@ async def build(engine: Engine) -> None:
     ) as response:
         async for line in json_lines(response):
             if "error" in line:
-                raise Rejected(f"the image {REPOSITORY}:{TAG} could not be built: {line['error']}")
+                raise Rejected(str(line["error"]))
 
 
 def _python() -> str:
@@ -114,18 +127,17 @@ def _file(archive: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) -
     archive.addfile(info, io.BytesIO(data))
 
 
-async def _main(url: str) -> None:
+async def _build_at(url: str) -> None:
     async with Engine(url) as engine:
-        await build(engine)
+        await build_image(engine)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Build essaim/whoami:latest on a Docker Engine")
-    parser.add_argument("--engine", default="unix:///var/run/docker.sock", help="URL of the Engine")
-    arguments = parser.parse_args()
+    parser.add_argument("--engine", default="", help=f"URL of the Engine (default: DOCKER_HOST, or {DEFAULT_ENGINE})")
     try:
-        asyncio.run(_main(arguments.engine))
-    except (Rejected, EngineError) as error:
+        build(parser.parse_args().engine)
+    except NotBuilt as error:
         sys.exit(str(error))
 
 

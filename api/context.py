@@ -41,6 +41,7 @@ class Api:
     hub: EventHub
     renderers: dict[str, Callable[[RouteTable], str]] = field(default_factory=dict)
     dial_engine: DialEngine | None = None
+    engine_versions: dict[str, tuple[versions.Version, float]] = field(default_factory=dict)
     execs: Execs = field(default_factory=Execs)
     exclusive: asyncio.Lock = field(default_factory=asyncio.Lock)
 

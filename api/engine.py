@@ -14,7 +14,7 @@ from aiohttp import web
 from essaim.cluster.errors import NotYet
 
 from . import hijack, versions
-from .context import api_of, version_of
+from .context import Api, api_of, version_of
 from .node import LocalNode
 from .upstream import CHUNK, EngineUnavailable, Exchange, Head, Streams, connect
 
@@ -24,6 +24,8 @@ HOP_BY_HOP = {
     "connection", "content-length", "expect", "host", "keep-alive", "proxy-authenticate", "proxy-authorization", "te",
     "trailer", "transfer-encoding", "upgrade",
 }  # fmt: skip
+VERSION_SECONDS = 30.0
+"""How long an Engine's version is believed: it may be upgraded while this daemon runs."""
 OURS = {"api-version", "docker-experimental", "ostype", "server"}
 
 NO_ENGINE = (
@@ -41,11 +43,17 @@ def local(node: LocalNode, request: web.Request | None = None) -> Dial:
     return lambda: connect(url)
 
 
-async def engine_version(dial: Dial) -> versions.Version:
-    """The newest API version that the Engine speaks."""
+async def engine_version(api: Api, dial: Dial, node_id: str) -> versions.Version:
+    """The newest API version that the Engine of a node ("" for this one) speaks, asked from time to time."""
+    now = asyncio.get_running_loop().time()
+    known = api.engine_versions.get(node_id)
+    if known is not None and now < known[1]:
+        return known[0]
     head, _ = await call(dial, "GET", "/_ping")
     major, _, minor = head.get("api-version").partition(".")
-    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else versions.OLDEST
+    version = (int(major), int(minor)) if major.isdigit() and minor.isdigit() else versions.OLDEST
+    api.engine_versions[node_id] = (version, now + VERSION_SECONDS)
+    return version
 
 
 async def call(dial: Dial, method: str, target: str) -> tuple[Head, bytes]:
@@ -59,9 +67,10 @@ async def call(dial: Dial, method: str, target: str) -> tuple[Head, bytes]:
         exchange.close()
 
 
-async def exchange(request: web.Request, dial: Dial, body: bytes) -> tuple[Head, bytes]:
+async def exchange(request: web.Request, body: bytes, node_id: str) -> tuple[Head, bytes]:
     """Pass a small request on; the whole answer, for those who must read it. Raises EngineUnavailable."""
-    target = await _target(request, dial, "")
+    dial = _dial(request, node_id)
+    target = await _target(request, dial, node_id)
     upstream = Exchange(await dial())
     try:
         await upstream.send_head(request.method, target, _request_headers(request, body, upgrade=False, chunked=False))
@@ -91,15 +100,13 @@ async def _json(node: LocalNode, method: str, path: str, query: Mapping[str, str
         return None
 
 
-async def forward(
-    request: web.Request, body: bytes | None = None, dial: Dial | None = None, path: str = ""
-) -> web.StreamResponse:
-    """Pass a request on and its answer back. `body` is given when it was read already; `path` replaces the client's.
+async def forward(request: web.Request, body: bytes | None = None, node_id: str = "") -> web.StreamResponse:
+    """Pass a request on and its answer back. `body` is given when it was read already; `node_id` names another node.
 
     Raises NotYet without an Engine and EngineUnavailable when it does not answer.
     """
-    dial = dial or local(api_of(request).node, request)
-    target = await _target(request, dial, path)
+    dial = _dial(request, node_id)
+    target = await _target(request, dial, node_id)
     exchange = Exchange(await dial())
     upgrade = hijack.wants_upgrade(request)
     sending: asyncio.Task[None] | None = None
@@ -134,18 +141,23 @@ async def _first(exchange: Exchange, sending: asyncio.Task[None]) -> Head:
         await asyncio.gather(waiting, return_exceptions=True)
 
 
-async def _target(request: web.Request, dial: Dial, path: str) -> str:
+def _dial(request: web.Request, node_id: str) -> Dial:
+    api = api_of(request)
+    return api.dial_to(node_id) if node_id else local(api.node, request)
+
+
+async def _target(request: web.Request, dial: Dial, node_id: str) -> str:
     """Path and query with the API version that both sides speak."""
     wanted = request.match_info.get("version")
     raw = request.rel_url.raw_path
     if wanted:
         raw = raw.removeprefix(f"/v{wanted}")
-        version = min(version_of(request), await engine_version(dial))
+        version = min(version_of(request), await engine_version(api_of(request), dial, node_id))
         prefix = f"/v{versions.text(version)}"
     else:
         prefix = ""
     query = f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
-    return prefix + (path or raw) + query
+    return prefix + raw + query
 
 
 def _request_headers(

@@ -10,15 +10,18 @@ from essaim.cluster.shape import to_json
 
 from . import versions
 from .context import api_of, json_reply, version_of
+from .hijack import Hijacked
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+BEGUN = web.RequestKey("begun", bool)
+"""Set on a request whose answer has begun."""
 SERVER = f"essaim ({platform.system().lower()})"
 
 
 STATE = {"services", "tasks", "nodes", "secrets", "configs", "networks", "swarm", "essaim"}
 """First segments of the paths that read the cluster's state."""
-STALE = "essaim_stale"
+STALE = web.RequestKey("stale", bool)
 STALE_TEXT = (
     "the swarm has no leader: most managers are down or cannot be reached. What is shown is the last known state, and "
     "nothing can be changed until more than half of the managers are back"
@@ -31,7 +34,26 @@ def error_reply(status: int, message: str) -> web.Response:
 
 @web.middleware
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """No traceback reaches a client: what is not an error in known words is logged and answered with 500."""
+    """No traceback reaches a client: what is not an error in known words is logged and answered with 500.
+
+    An answer that fails half-way is cut off: nothing behind it would be understood, and its end would make it look
+    whole.
+    """
+    try:
+        return await _answered(request, handler)
+    except BrokenOff as broken:
+        if broken.__cause__ is not None and not isinstance(broken.__cause__, ConnectionError):
+            api_of(request).log.warning("an answer broke off", path=request.path, error=str(broken.__cause__))
+        if request.transport is not None:
+            request.transport.abort()
+        return Hijacked(500)
+
+
+class BrokenOff(Exception):
+    """The answer had begun when it failed; the cause is what happened."""
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         version_of(request)
         api_of(request).follow_store()
@@ -40,15 +62,18 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         api_of(request).follow_store()
         return response
     except ClusterError as error:
+        _refuse_begun(request, error)
         return error_reply(error.status, str(error))
     except web.HTTPException as error:
         if error.status < 400:
             raise
         return error_reply(error.status, _http_message(error))
     except (ConnectionResetError, web.RequestPayloadError) as error:
+        _refuse_begun(request, error)
         return error_reply(400, f"the request broke off: {error}")
-    except Exception:
+    except Exception as error:
         api_of(request).log.exception("request failed", method=request.method, path=request.path)
+        _refuse_begun(request, error)
         return error_reply(500, f"internal error on {request.method} {request.path}; the daemon's log has the details")
 
 
@@ -61,6 +86,11 @@ async def _see_acknowledged_writes(request: web.Request) -> None:
         request[STALE] = not await node.fresh()
 
 
+def _refuse_begun(request: web.Request, error: Exception) -> None:
+    if BEGUN in request:
+        raise BrokenOff from error
+
+
 def _http_message(error: web.HTTPException) -> str:
     if error.status == 404:
         return "page not found"
@@ -71,6 +101,7 @@ def _http_message(error: web.HTTPException) -> str:
 
 async def headers(request: web.Request, response: web.StreamResponse) -> None:
     """What an Engine puts on every answer; clients negotiate the version by it."""
+    request[BEGUN] = True
     response.headers["Api-Version"] = versions.text(versions.NEWEST)
     response.headers["Docker-Experimental"] = "false"
     response.headers["Ostype"] = "linux"

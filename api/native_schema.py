@@ -13,16 +13,27 @@ from essaim.cluster.shape import Shape
 from .routing import NATIVE
 
 
-class ErrorBody(Shape):
+class ErrorBody(msgspec.Struct):
     """What every error looks like."""
 
     message: str
 
 
+class Health(Shape):
+    """`status` is ok or failing, `state` the node's part in a swarm (inactive, pending, active, error or locked)."""
+
+    status: str
+    reason: str
+    state: str
+    node_id: str
+    manager: bool
+    leader: bool
+
+
 def document() -> dict[str, Any]:
     """OpenAPI 3.1."""
-    (table, error), parts = msgspec.json.schema_components(
-        [RouteTable, ErrorBody], ref_template="#/components/schemas/{name}"
+    (table, error, health), parts = msgspec.json.schema_components(
+        [RouteTable, ErrorBody, Health], ref_template="#/components/schemas/{name}"
     )
     anything = {"type": "object", "additionalProperties": True}
     target = {
@@ -45,15 +56,26 @@ def document() -> dict[str, Any]:
                     "summary": "The configuration of an external load balancer in front of the gateways.",
                     "parameters": [target],
                     "responses": {
-                        "200": {
-                            "description": "The configuration's text.",
-                            "content": {"text/plain": {"schema": {"type": "string"}}},
-                        },
+                        "200": _text("The configuration's text."),
                         **unknown,
                     },
                 }
             },
             f"{NATIVE}/lb/status": _get("lbStatus", "This node's listeners and end-points with verdicts.", anything),
+            f"{NATIVE}/health": {
+                "get": {
+                    "operationId": "health",
+                    "summary": "Whether this node can do its part.",
+                    "responses": {"200": _answer("It can.", health), "503": _answer("It cannot; see Reason.", health)},
+                }
+            },
+            f"{NATIVE}/metrics": {
+                "get": {
+                    "operationId": "metrics",
+                    "summary": "The cluster's numbers for Prometheus.",
+                    "responses": {"200": _text("Prometheus' text format.")},
+                }
+            },
             f"{NATIVE}/openapi.json": _get("openapi", "This document.", anything, [pretty]),
         },
         "components": {"schemas": parts},
@@ -69,6 +91,10 @@ def _get(name: str, summary: str, schema: Any, parameters: list[Any] | None = No
     if parameters:
         described["parameters"] = parameters
     return {"get": described}
+
+
+def _text(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {"text/plain": {"schema": {"type": "string"}}}}
 
 
 def _answer(description: str, schema: Any) -> dict[str, Any]:

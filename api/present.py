@@ -34,14 +34,11 @@ SLICE = 100
 
 
 def service(value: Service, *, status: ServiceStatus | None = None, defaults: bool = False) -> Service:
-    spec, previous = value.spec, value.previous_spec
-    if defaults:
-        spec, previous = with_defaults(spec), with_defaults(previous) if previous else None
-    endpoint = value.endpoint or Endpoint()
+    """With `defaults`, what applies where nothing was said is put in (but not into the previous specification)."""
+    endpoint = value.endpoint if value.endpoint is not None and _is_reachable(value) else Endpoint()
     return replace(
         value,
-        spec=spec,
-        previous_spec=previous,
+        spec=with_defaults(value.spec) if defaults else value.spec,
         endpoint=endpoint if endpoint.spec else replace(endpoint, spec=EndpointSpec()),
         service_status=status,
         spec_version=None,
@@ -50,6 +47,13 @@ def service(value: Service, *, status: ServiceStatus | None = None, defaults: bo
         registry_auth=None,
         previous_registry_auth=None,
     )
+
+
+def _is_reachable(value: Service) -> bool:
+    """An end-point is shown for services that publish ports or are on a network."""
+    spec = value.spec
+    attached = spec.networks or (spec.task_template and spec.task_template.networks)
+    return bool(attached or (value.endpoint and value.endpoint.ports))
 
 
 def task(value: Task) -> Task:

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import msgspec
 
-from essaim.cluster import changes
+from essaim.cluster import changes, wire
 from essaim.cluster.changes import ChangeSet
 from essaim.cluster.container import ContainerSpec
 from essaim.cluster.node import Node, NodeDescription, NodeSpec, NodeStatus
@@ -276,6 +276,17 @@ async def dispatch(scale: float) -> list[Figure]:
     await asyncio.sleep(seconds)
     idle = (cpu() - before) / seconds
 
+    before, began = cpu(), time.monotonic()
+    reports = 0
+    while time.monotonic() - began < seconds:
+        for agent in running[:: max(1, agents // 100)]:
+            task_id = next(iter(agent.tasks))
+            status = TaskStatus(state="running", message=str(reports))
+            await agent.send(wire.Reports([wire.TaskReport(task_id, status)]))
+            reports += 1
+        await asyncio.sleep(0.1)
+    busy = (cpu() - before) / seconds
+
     began = time.monotonic()
     await scale_to("small", half, new=False)
     await until(lambda: up() >= 2 * half, within=60)
@@ -286,6 +297,7 @@ async def dispatch(scale: float) -> list[Figure]:
     return [
         Figure(f"{tasks} tasks on {agents} agents, from nothing to all reported running", started, None, "s"),
         Figure("heartbeats of all agents, both sides, in cores", idle, 0.5, "cores"),
+        Figure(f"the same with {reports / seconds:.0f} status updates a second", busy, 0.5, "cores"),
         Figure("a service scale of 100 until every agent has its task", dispatched, 1.0, "s"),
     ]
 

@@ -53,6 +53,14 @@ class Report(msgspec.Struct, tag="report", frozen=True):
     endpoints: list[TaskEndpoint] | None = None
 
 
+class Verdict(msgspec.Struct, tag="verdict", frozen=True):
+    """What the gateway of a running task's node says of it; nothing else of the task is touched."""
+
+    task_id: str
+    node_id: str
+    reachable: bool | None
+
+
 class NodeReport(msgspec.Struct, tag="node", frozen=True):
     """A node's status and, if it said so, its description. Merged without a version check; the spec is not touched."""
 
@@ -61,7 +69,7 @@ class NodeReport(msgspec.Struct, tag="node", frozen=True):
     description: NodeDescription | None = None
 
 
-Change = Put | Delete | Expect | Report | NodeReport
+Change = Put | Delete | Expect | Report | Verdict | NodeReport
 
 
 class ChangeSet(msgspec.Struct, frozen=True):

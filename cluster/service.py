@@ -177,8 +177,11 @@ class ServiceStatus(Shape):
 
 
 class JobStatus(Shape):
+    """`scheduled` is the last iteration that the job's schedule began; of a job with one, no other iteration runs."""
+
     job_iteration: Version
     last_execution: datetime | None = None
+    scheduled: Version | None = None
 
 
 class Service(StoredObject, kw_only=True):
@@ -187,6 +190,8 @@ class Service(StoredObject, kw_only=True):
     Whoever changes the spec sets it, to one more than the store's version that the decision was made from.
     `previous_spec_version` is that of `previous_spec`, and a rollback exchanges both pairs. A task is up to date when
     its own spec version equals the service's; where either has none, when its spec equals `spec.task_template`.
+
+    `rebalance` is set by whoever wants the replicas spread anew, and cleared by the scheduler when that is done.
 
     `registry_auth` is the X-Registry-Auth header that came with `spec` (base64 of what a registry wants to know), with
     which nodes pull its image; `previous_registry_auth` that of `previous_spec`. Never shown to anybody."""
@@ -200,5 +205,6 @@ class Service(StoredObject, kw_only=True):
     spec_version: Version | None = None
     previous_spec_version: Version | None = None
     pending_delete: bool | None = None
+    rebalance: bool | None = None
     registry_auth: str | None = None
     previous_registry_auth: str | None = None

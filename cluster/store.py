@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from . import changes
-from .changes import ChangeSet, Delete, Expect, NodeReport, Put, Report
+from .changes import ChangeSet, Delete, Expect, NodeReport, Put, Report, Verdict
 from .node import Node
 from .objects import Config, Network, Secret
 from .service import Service
@@ -218,9 +218,7 @@ class Store:
     # -- one change ---------------------------------------------------------------------------------------------
 
     def _check(self, change: changes.Change) -> Rejected | None:
-        if isinstance(change, Report):
-            return None
-        if isinstance(change, NodeReport):
+        if isinstance(change, Report | Verdict | NodeReport):
             return None
         table = self.tables.get(change.table)
         if table is None:
@@ -271,8 +269,19 @@ class Store:
             since = task.running_since
             if since is None and change.status.progress == TaskState.RUNNING:
                 since = change_set.at
-            reported = msgspec.structs.replace(task, status=change.status, endpoints=endpoints, running_since=since)
+            status = change.status
+            if task.state == status.progress == TaskState.RUNNING:
+                status = msgspec.structs.replace(status, reachable=task.status.reachable)
+            reported = msgspec.structs.replace(task, status=status, endpoints=endpoints, running_since=since)
             return None if reported == task else self._replace(self.tasks, reported, index, change_set)
+        if isinstance(change, Verdict):
+            task = self.tasks.get(change.task_id)
+            if task is None or task.node_id != change.node_id or task.state != TaskState.RUNNING:
+                return None
+            if task.status.reachable == change.reachable:
+                return None
+            status = msgspec.structs.replace(task.status, reachable=change.reachable)
+            return self._replace(self.tasks, msgspec.structs.replace(task, status=status), index, change_set)
         if isinstance(change, NodeReport):
             node = self.nodes.get(change.node_id)
             if node is None:

@@ -56,7 +56,8 @@ class PortStatus(Shape):
 
 
 class TaskStatus(Shape):
-    """`err` is what went wrong, fit for a user; `healthy` is the container's own HEALTHCHECK (None: it has none)."""
+    """`err` is what went wrong, fit for a user; `healthy` is the container's own HEALTHCHECK (None: it has none).
+    `reachable` is what the checks of its node's gateway say (None: they say nothing of it); the dispatcher sets it."""
 
     timestamp: datetime | None = None
     state: str = always("new")
@@ -65,6 +66,7 @@ class TaskStatus(Shape):
     container_status: ContainerStatus | None = None
     port_status: PortStatus | None = None
     healthy: bool | None = None
+    reachable: bool | None = None
 
     @property
     def progress(self) -> TaskState:
@@ -103,6 +105,7 @@ class Task(StoredObject, kw_only=True):
     restarts), running, complete (jobs), shutdown, or remove. `start_after` delays the start of a restarted task.
     `running_since` is when it was first reported running; the store sets it.
     `generation` counts the tasks of a slot, so that their order needs no clock.
+    `replaces` is the task, right as it is, that this one takes over from elsewhere (rebalancing).
     """
 
     name: str | None = None
@@ -125,6 +128,7 @@ class Task(StoredObject, kw_only=True):
     running_since: datetime | None = None
     restarts: RestartRecord | None = None
     generation: int | None = None
+    replaces: str | None = None
 
     @property
     def state(self) -> TaskState:

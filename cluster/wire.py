@@ -56,10 +56,15 @@ class Describe(msgspec.Struct, tag="describe", frozen=True):
 
 
 class RoutesApplied(msgspec.Struct, tag="routed", frozen=True):
-    """This node's gateway serves by table `version`. `open_requests`: per draining task, what is still open here."""
+    """This node's gateway serves by table `version`. `open_requests`: per draining task, what is still open here.
+
+    `unfit`: the table's tasks on this node that the gateway's own checks do not find fit for traffic (or not yet);
+    None: this gateway does not say. Sent again whenever one of them changes.
+    """
 
     version: int
     open_requests: dict[str, int] = {}
+    unfit: list[str] | None = None
 
 
 class LogChunk(msgspec.Struct, tag="log", frozen=True):

@@ -217,10 +217,13 @@ def interrupted(*_: object) -> None:
 
 
 def build_image() -> None:
-    from essaim.agent.whoami_image import build
+    from essaim.agent.whoami_image import NotBuilt, build
 
     say("Building the image essaim/whoami on the local Docker Engine ...")
-    build()
+    try:
+        build()
+    except NotBuilt as error:
+        raise Failed(str(error)) from error
 
 
 def main() -> int:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 EJECT_FIRST = 1.0
 EJECT_LONGEST = 30.0
+MAX_GONE = 16
+"""Endpoints that left are kept apart so long (they may still finish requests), then only as a sum."""
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -138,6 +140,9 @@ class Backend:
         self.on_trouble = on_trouble
         self.on_drain = on_drain
         self.waiting: deque[Waiter] = deque()
+        # Requests that found no place in the queue; endpoints that left, for the sum of their counters.
+        self.refused = 0
+        self.gone: list[Endpoint] = []
         self._turns, self._turn, self._here = turns, plan.turn, here
         self.policy: Policy[Endpoint] = self._policy("round_robin")
 
@@ -169,6 +174,17 @@ class Backend:
         for endpoint in endpoints:
             endpoint.usable, endpoint.draining, endpoint.present = False, True, False
             endpoint.close_idle()
+            self.gone.append(endpoint)
+        while len(self.gone) > MAX_GONE:
+            self._absorb(self.gone.pop(1))
+
+    def _absorb(self, old: Endpoint) -> None:
+        """Add an old endpoint's counters to the oldest one's, so that their number is bounded."""
+        total = self.gone[0]
+        total.codes = [a + b for a, b in zip(total.codes, old.codes, strict=True)]
+        total.latency = [a + b for a, b in zip(total.latency, old.latency, strict=True)]
+        for name in ("latency_sum", "bytes_in", "bytes_out", "connect_errors", "retries", "ejections"):
+            setattr(total, name, getattr(total, name) + getattr(old, name))
 
     def refresh(self, now: float) -> None:
         """Work out who is ready and how they weigh, after anything that it depends on has changed."""
@@ -240,6 +256,7 @@ class Backend:
         """Queue for an endpoint; False when the queue is full or waiting is switched off."""
         options = self.options
         if len(self.waiting) >= options.queue_limit or options.queue_timeout <= 0:
+            self.refused += 1
             return False
         waiter.deadline = now + options.queue_timeout
         self.waiting.append(waiter)

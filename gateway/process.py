@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Callable
 
-from .wire import Applied, Channel, FromWorker, Message, Open, Ready, Stop, Trouble
+from .wire import Applied, Channel, Counts, FromWorker, Message, Open, PortCounts, Ready, Stop, Trouble
 
 READY_SECONDS = 20.0
 
@@ -30,6 +30,8 @@ class WorkerProcess:
         self.index = index
         self.applied = -1
         self.open: dict[str, int] = {}
+        self.counts: list[PortCounts] = []
+        self.collected = 0
         self.progress = asyncio.Event()
         self._on_trouble = on_trouble
         self._on_open = on_open
@@ -67,6 +69,13 @@ class WorkerProcess:
         if self._channel and not self.ended:
             self._channel.send(message, fd)
 
+    async def reached(self, condition: Callable[["WorkerProcess"], bool], seconds: float) -> None:
+        """Wait until its reports satisfy the condition, or it has ended. Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while not condition(self) and not self.ended:
+                self.progress.clear()
+                await self.progress.wait()
+
     async def stop(self, grace: float) -> None:
         """Let it finish what is open for `grace` seconds; then it is killed."""
         self.send(Stop(grace))
@@ -93,6 +102,9 @@ class WorkerProcess:
                 self._ready.set()
             case Applied():
                 self.applied = message.version
+                self.progress.set()
+            case Counts():
+                self.counts, self.collected = message.ports, message.number
                 self.progress.set()
             case Open():
                 self.open = message.counts

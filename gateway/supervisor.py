@@ -10,6 +10,7 @@ Rules:
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Callable
@@ -19,17 +20,20 @@ from typing import Any
 import structlog
 
 from .binding import CannotBind, bind
+from .counting import NOTHING, merge, settled
 from .handover import Predecessor, take_over
 from .health.monitor import Monitor
+from .metrics import Measured, exposition
 from .options import HealthOptions
 from .plan import TURN_SLOTS, Binding, Planned, Planner
 from .process import WorkerProcess
 from .routes import RouteTable
 from .status import describe
-from .wire import DropService, Listen, PutService, Unlisten, Verdicts, Version, Welcome
+from .wire import Collect, DropService, Listen, PortCounts, PutService, Unlisten, Verdicts, Version, Welcome
 
 APPLY_SECONDS = 10.0
 """A worker that does not take a change in for so long is replaced."""
+COLLECT_SECONDS = 2.0
 REBIND_SECONDS = 2.0
 PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a worker is started again, by how often it died lately."""
@@ -79,6 +83,9 @@ class Gateway:
         self._rebind: asyncio.Task[None] | None = None
         self._turned: dict[str, bool] = {}
         self._directory = state_dir / "gateway"
+        # Counters of workers that have died.
+        self._past: dict[str, PortCounts] = {}
+        self._collects = 0
         # Workers of the daemon before this one, and their listening sockets, until the first table is served.
         self._predecessors: list[Predecessor] = []
         self._inherited: dict[str, list[socket.socket]] = {}
@@ -161,10 +168,7 @@ class Gateway:
     async def _all_applied(self, version: int) -> None:
         for worker in list(self._workers.values()):
             try:
-                async with asyncio.timeout(APPLY_SECONDS):
-                    while worker.applied < version and not worker.ended:
-                        worker.progress.clear()
-                        await worker.progress.wait()
+                await worker.reached(lambda one: one.applied >= version, APPLY_SECONDS)
             except TimeoutError:
                 self._log.error("a gateway worker does not answer and is replaced", pid=worker.pid)
                 worker.kill()
@@ -193,6 +197,28 @@ class Gateway:
             "workers": workers,
             **describe(self._table, self._planned, self._failed, self._monitor.verdicts()),
         }
+
+    async def counts(self) -> dict[str, PortCounts]:
+        """Every port's counters by its key, summed over the workers, the dead ones included."""
+        self._collects += 1
+        number = self._collects
+        for worker in list(self._workers.values()):
+            worker.send(Collect(number))
+        for worker in list(self._workers.values()):
+            with contextlib.suppress(TimeoutError):
+                await worker.reached(lambda one: one.collected >= number, COLLECT_SECONDS)
+        return merge([*self._past.values(), *(port for one in self._workers.values() for port in one.counts)])
+
+    async def metrics(self) -> str:
+        """The counters and verdicts in Prometheus' text format."""
+        counts, verdicts = await self.counts(), self._monitor.verdicts()
+        measured = []
+        for service in self._planned.services.values():
+            for port in service.ports:
+                up = {one.task_id: verdicts[one.key][0] for one in port.endpoints if one.key in verdicts}
+                found = counts.get(port.key) or PortCounts(port.key, 0, 0, [], NOTHING)
+                measured.append(Measured(service.name, str(port.published_port), found, up))
+        return exposition(measured)
 
     def _targets(self) -> list[tuple[str, str, int, HealthOptions]]:
         """What the active checks look at: endpoints that may get traffic, of ports that can be checked."""
@@ -286,6 +312,7 @@ class Gateway:
         if self._stopping or self._workers.get(worker.index) is not worker:
             return
         del self._workers[worker.index]
+        self._past = merge([*self._past.values(), *(settled(port) for port in worker.counts)])
         self._log.warning("a gateway worker ended and is replaced", pid=worker.pid)
         self._restart(worker.index)
 

@@ -73,10 +73,12 @@ class Upstream(asyncio.Protocol):
         self.client = client
         self.state = HEAD
         self.deadline = NEVER
+        self.endpoint.bytes_in += len(data)
         self.transport.write(data)  # type: ignore[union-attr]
 
     def data_received(self, data: bytes) -> None:
         client = self.client
+        self.endpoint.bytes_out += len(data)
         if client is None:
             self.close()
         elif self.state == HEAD:

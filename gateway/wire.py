@@ -133,16 +133,49 @@ class Trouble(msgspec.Struct, frozen=True, tag="trouble", array_like=True):
     reason: str
 
 
-class Sample(msgspec.Struct, frozen=True, tag="sample", array_like=True):
-    """What was counted since the last sample, by series name and labels; see `metrics.py`."""
+class EndpointCounts(msgspec.Struct, frozen=True, array_like=True):
+    """What one worker counted at one endpoint since it knows it.
 
-    counters: list[tuple[str, tuple[str, ...], float]]
-    gauges: list[tuple[str, tuple[str, ...], float]]
-    histograms: list[tuple[str, tuple[str, ...], list[int], float]]
+    `codes`: requests by first digit of the status (0: connections of layer 4); `latency`: requests by bucket of
+    `backend.LATENCY_BUCKETS`, not cumulated, and `seconds` their sum.
+    """
+
+    task_id: str
+    codes: list[int]
+    latency: list[int]
+    seconds: float
+    bytes_in: int
+    bytes_out: int
+    connect_errors: int
+    retries: int
+    ejections: int
+    open: int
+    ejected: bool
 
 
-ToWorker = Welcome | Listen | Unlisten | PutService | DropService | Verdicts | Version | Stop
-FromWorker = Ready | Handed | Applied | Open | Trouble | Sample
+class PortCounts(msgspec.Struct, frozen=True, array_like=True):
+    """`gone`: the sum over endpoints that are no more (so that a service's counters never fall)."""
+
+    port_key: str
+    waiting: int
+    refused: int
+    endpoints: list[EndpointCounts]
+    gone: EndpointCounts
+
+
+class Collect(msgspec.Struct, frozen=True, tag="collect", array_like=True):
+    """Ask for all counters; `Counts` with the same number answers."""
+
+    number: int
+
+
+class Counts(msgspec.Struct, frozen=True, tag="counts", array_like=True):
+    number: int
+    ports: list[PortCounts]
+
+
+ToWorker = Welcome | Listen | Unlisten | PutService | DropService | Verdicts | Version | Collect | Stop
+FromWorker = Ready | Handed | Applied | Open | Trouble | Counts
 Message = ToWorker | FromWorker
 
 LENGTH = struct.Struct(">I")

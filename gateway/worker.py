@@ -17,6 +17,7 @@ import uvloop
 
 from .backend import Backend, Endpoint
 from .client import Client
+from .counting import of_port
 from .greeting import Greeting, Peer
 from .handover import Lingering, control_channel
 from .l4 import Front
@@ -26,6 +27,8 @@ from .sweeper import Sweeper
 from .udp import UdpPort
 from .wire import (
     Applied,
+    Collect,
+    Counts,
     DropService,
     Handed,
     Listen,
@@ -58,11 +61,15 @@ class Worker:
         self._turns = memoryview(bytearray(4 * TURN_SLOTS)).cast("I")
         self._welcome = Welcome("", None, 0.0, "")
         self._listeners: dict[str, Listener] = {}
+        # Listeners whose sockets are closed, while they have connections.
+        self._closed: list[Listener] = []
         self._backends: dict[str, Backend] = {}
         self._services: dict[str, list[str]] = {}
         self._places: dict[str, list[Endpoint]] = {}
         self._verdicts: dict[str, bool] = {}
         self._leaving: set[Endpoint] = set()
+        # Backends of which time alone changes who is ready.
+        self._changing: set[Backend] = set()
         self._report: asyncio.TimerHandle | None = None
         self._end: asyncio.TimerHandle | None = None
         self._stopping = False
@@ -99,6 +106,9 @@ class Worker:
                 self._send_open()
                 self._channel.send(Applied(message.version))
                 gc.freeze()
+            case Collect():
+                ports = [of_port(backend, now) for backend in self._backends.values()]
+                self._channel.send(Counts(message.number, ports))
             case Welcome():
                 self._welcome = message
                 self._share_turns(take_fd())
@@ -123,6 +133,7 @@ class Worker:
             backend.update(service, plan, self._verdicts, now)
             self._index(old, backend)
             if backend.changing:
+                self._changing.add(backend)
                 self._sweeper.wake()
         self._services[service.id] = [plan.key for plan in service.ports]
         for key in before:
@@ -231,10 +242,12 @@ class Worker:
         if listener:
             listener.close_socket()
             listener.stop()
+            self._closed = [one for one in (*self._closed, listener) if one.connections]
 
     # -- what the supervisor is told --------------------------------------------------------------------------------
 
     def _trouble(self, endpoint: Endpoint, reason: str) -> None:
+        self._changing.add(endpoint.backend)
         self._sweeper.wake()
         self._channel.send(Trouble(endpoint.key, reason))
 
@@ -254,13 +267,12 @@ class Worker:
         self._channel.send(Open(counts))
 
     def _tick(self) -> bool:
-        """Ejections that end are looked for while there are any; says whether to keep looking."""
-        busy = False
-        for backend in self._backends.values():
-            if backend.changing:
-                backend.refresh(self._sweeper.now)
-                busy = busy or backend.changing
-        return busy
+        """Ejections that end and weights that grow are followed while there are any; says whether to keep on."""
+        for backend in list(self._changing):
+            backend.refresh(self._sweeper.now)
+            if not backend.changing:
+                self._changing.discard(backend)
+        return bool(self._changing)
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
@@ -302,7 +314,8 @@ class Worker:
 
     def _check_done(self) -> None:
         known = [endpoint for places in self._places.values() for endpoint in places]
-        if any(endpoint.open for endpoint in (*known, *self._leaving)):
+        open_ = any(endpoint.open for endpoint in (*known, *self._leaving))
+        if open_ or any(listener.connections for listener in self._closed):
             asyncio.get_running_loop().call_later(0.05, self._check_done)
         else:
             asyncio.get_running_loop().call_later(0.05, self._done.set)

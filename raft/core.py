@@ -216,7 +216,7 @@ class Core:
         ready.reads, state.read_done = state.read_done, []
         log = state.log
         if log.applied < log.committed and state.restore is None:
-            ready.committed = log.slice(log.applied + 1, log.committed, APPLY_BYTES)
+            ready.committed = log.slice(log.applied + 1, log.committed, state.settings.max_apply_bytes)
             log.applied = ready.committed[-1].index
         return ready
 
@@ -260,17 +260,17 @@ class Core:
         return self.state.progress.get(member)
 
 
-APPLY_BYTES = 4 << 20  # about as much is handed out for applying at once: the node stays responsive
-
-
 def _take_write(state: State) -> Write | None:
     if state.write is not None or not state.unsaved:
         return None
     log = state.log
-    entries = log.slice(log.taken + 1, log.last) if log.last > log.taken else []
-    state.write = Write(state.hard_state, entries, state.restore)
-    state.saved, state.restore, log.taken = state.hard_state, None, log.last
-    state.after_write, state.after_next = state.after_next, []
+    entries = log.slice(log.taken + 1, log.last, state.settings.max_write_bytes) if log.last > log.taken else []
+    log.taken += len(entries)
+    hard = HardState(state.term, state.vote, min(log.committed, log.taken))
+    state.write = Write(hard, entries, state.restore)
+    state.saved, state.restore = hard, None
+    if log.taken == log.last:  # else what waits may depend on the rest
+        state.after_write, state.after_next = state.after_next, []
     return state.write
 
 

@@ -44,7 +44,7 @@ class Driver:
         self.disk = DiskThread("raft-disk")
         self.watchers = LeadershipWatchers()
         self.proposals = Proposals(random.getrandbits(KEY_BITS))
-        self.reads = Reads()
+        self.reads = Reads(random.getrandbits(KEY_BITS))
         self.running: Core | None = None
         self.reason = "the log has not been started"  # why nothing is running
         self.applied = SnapshotMeta()  # index and term of the newest applied entry
@@ -166,7 +166,7 @@ class Driver:
         try:
             self._feed(core)
             self._carry_out(core)
-        except Exception as error:  # noqa: BLE001 - whatever it was, this member must not go on
+        except Exception as error:
             _log.exception("this member stops: its state machine or a rule of Raft failed")
             self.halt(f"this member stopped after an internal error: {error}")
             return

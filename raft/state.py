@@ -34,6 +34,8 @@ class Settings:
     election_ticks: int = 10  # a follower waits this long, and up to as much again by chance
     heartbeat_ticks: int = 2
     max_append_bytes: int = 512 << 10  # of entries in one message
+    max_write_bytes: int = 2 << 20  # of entries in one write: a record stays far below its limit
+    max_apply_bytes: int = 1 << 20  # handed out for applying at once: the node stays responsive
     max_inflight: int = 64  # unanswered messages to one peer
     max_uncommitted_bytes: int = 64 << 20  # beyond, a leader refuses proposals
     pre_vote: bool = True
@@ -104,10 +106,6 @@ class State:
             or self.restore is not None
             or (self.term, self.vote) != (self.saved.term, self.saved.vote)
         )
-
-    @property
-    def hard_state(self) -> HardState:
-        return HardState(self.term, self.vote, self.log.committed)
 
     @property
     def promotable(self) -> bool:

@@ -71,6 +71,7 @@ class Storage:
         except BlockingIOError:
             self.close()
             raise InUse(f"{self.directory} is in use by another process. Stop it, or use another directory.") from None
+        self._last_index, self._mark = {}, None
         self.wal.open()
         replay = Replay()
         for record in self.wal.records():

@@ -104,13 +104,16 @@ class Read:
 
 
 class Reads:
-    """Reads first wait for an index (all that came together ask once), then for it to be applied."""
+    """Reads first wait for an index (all that came together ask once), then for it to be applied.
 
-    def __init__(self) -> None:
+    `first_context` is drawn by chance: an answer to a question of a former life must not pass for a new one's.
+    """
+
+    def __init__(self, first_context: int) -> None:
         self.new: list[Read] = []
         self._asked: dict[int, tuple[float, list[Read]]] = {}  # context -> (asked at, who)
         self._indexed: list[tuple[int, list[Read]]] = []
-        self._context = 0
+        self._context = first_context
 
     def add(self, answer: asyncio.Future[None], deadline: float) -> None:
         self.new.append(Read(answer, deadline))
@@ -119,7 +122,7 @@ class Reads:
         """The context to ask with, for all new reads; 0 if there is none."""
         if not self.new:
             return 0
-        self._context += 1
+        self._context = (self._context + 1) % (1 << KEY_BITS) or 1
         self._asked[self._context] = (now, self.new)
         self.new = []
         return self._context

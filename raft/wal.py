@@ -79,7 +79,8 @@ class Wal:
         self._failed: OSError | None = None
 
     def open(self) -> None:
-        """Find the segments; nothing is read yet beyond their headers."""
+        """Find the segments; nothing is read yet beyond their headers. May be called again after `close`."""
+        self._failed = None
         for stray in self.directory.glob("*.wal.tmp"):
             stray.unlink()
         paths = sorted(self.directory.glob("*.wal"))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from essaim.cluster.objects import Config, Secret
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState
 from essaim.cluster.wire import Assignments
@@ -44,18 +43,32 @@ def used(task: Task) -> tuple[set[str], set[str]]:
     return secrets, configs
 
 
-def dependencies(tasks: Iterable[Task], store: Store) -> tuple[list[Secret], list[Config]]:
-    """What these tasks use. It is sent with every task anew: the node drops it with the last task that used it."""
+def with_dependencies(message: Assignments, store: Store) -> Assignments:
+    """The message with what its tasks use. It is sent with every task anew: nodes drop it with the last user."""
     secret_ids: set[str] = set()
     config_ids: set[str] = set()
-    for task in tasks:
+    credentials: dict[str, str] = {}
+    for task in message.tasks:
         secrets, configs = used(task)
         secret_ids |= secrets
         config_ids |= configs
-    return (
-        [secret for i in sorted(secret_ids) if (secret := store.secrets.get(i)) is not None],
-        [config for i in sorted(config_ids) if (config := store.configs.get(i)) is not None],
+        if auth := registry_auth(task, store):
+            credentials[task.service_id or ""] = auth
+    return msgspec.structs.replace(
+        message,
+        secrets=[secret for i in sorted(secret_ids) if (secret := store.secrets.get(i)) is not None],
+        configs=[config for i in sorted(config_ids) if (config := store.configs.get(i)) is not None],
+        registry_auth=credentials,
     )
+
+
+def registry_auth(task: Task, store: Store) -> str | None:
+    """With what the node may pull the task's image, if it has yet to."""
+    service = store.services.get(task.service_id or "")
+    if service is None or task.state >= TaskState.RUNNING:
+        return None
+    of_previous = task.spec_version is not None and task.spec_version == service.previous_spec_version
+    return service.previous_registry_auth if of_previous else service.registry_auth
 
 
 @dataclass
@@ -69,8 +82,7 @@ class Told:
         """Everything, as the first message of a session."""
         tasks = [as_told(t, is_held) for t in store.tasks.by("node", self.node_id) if belongs(t, self.node_id)]
         self.tasks = {task.id: mark_of(task) for task in tasks}
-        secrets, configs = dependencies(tasks, store)
-        return Assignments(full=True, tasks=tasks, secrets=secrets, configs=configs)
+        return with_dependencies(Assignments(full=True, tasks=tasks), store)
 
     def changes(self, store: Store, task_ids: Iterable[str], is_held: IsHeld) -> Assignments | None:
         """What these tasks' changes mean for the node, or None for nothing."""
@@ -89,5 +101,4 @@ class Told:
                 tasks.append(task)
         if not (tasks or removed):
             return None
-        secrets, configs = dependencies(tasks, store)
-        return Assignments(full=False, tasks=tasks, removed=removed, secrets=secrets, configs=configs)
+        return with_dependencies(Assignments(full=False, tasks=tasks, removed=removed), store)

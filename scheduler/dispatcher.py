@@ -17,17 +17,16 @@ from essaim.cluster.changes import NodeReport, Report
 from essaim.cluster.node import Node, NodeDescription, NodeStatus
 from essaim.cluster.store import Store
 from essaim.cluster.swarm import SECOND
-from essaim.cluster.task import Task, TaskState
+from essaim.cluster.task import Task
 from essaim.cluster.watch import Event, Lagged
-from essaim.cluster.wire import Channel, FromAgent, Hello, LogCancel, LogChunk, LogRequest, Redirect, Refused, Routes
+from essaim.cluster.wire import Channel, FromAgent, Hello, LogCancel, LogChunk, LogRequest, Redirect, Refused
 from essaim.cluster.writer import Writer
 
-from .drain import DrainGate, limit_of
 from .liveness import Liveness
 from .loop import Logger
 from .reports import ReportWriter
-from .routes import RouteCache, has_routes, serves
 from .session import Session
+from .traffic import Traffic
 
 DEFAULT_HEARTBEAT = 1.0
 TABLES = ("nodes", "tasks", "services", "clusters")
@@ -62,11 +61,9 @@ class Dispatcher:
         self._manager_addresses = manager_addresses
         self._reports = ReportWriter(writer, log)
         self._sessions: dict[str, Session] = {}
-        self._gate = DrainGate()
+        self._traffic = Traffic(store)
         self._liveness = Liveness(DEFAULT_HEARTBEAT)
-        self._routes = RouteCache()
         self._routes_stale = asyncio.Event()
-        self._encoded: tuple[int, bytes] | None = None
         self._managers: list[str] = []
         self._running: list[asyncio.Task[None]] = []
 
@@ -75,14 +72,11 @@ class Dispatcher:
     async def start(self) -> None:
         if self._running:
             return
-        self._gate = DrainGate()
+        self._traffic = Traffic(self._store)
         self._liveness = Liveness(self._heartbeat())
-        self._routes = RouteCache()
-        self._encoded = None
         self._managers = list(self._manager_addresses())
         self._routes_stale.set()
-        for task in self._store.tasks:
-            self._consider_drain(task)
+        self._traffic.look_at_everything(self._monotonic())
         self._running = [
             asyncio.create_task(work, name=f"dispatcher {name}")
             for name, work in (
@@ -147,16 +141,16 @@ class Dispatcher:
 
     async def _hold(self, node: Node, hello: Hello, channel: Channel) -> None:
         older = self._sessions.get(node.id)
-        session = Session(node, channel, self._store, self._gate.is_held)
+        session = Session(node, channel, self._store, self._traffic.is_held)
         self._sessions[node.id] = session
         if older is not None:
             await older.close()
         now = self._monotonic()
         self._liveness.heard(node.id, now)
-        self._gate.connect(node.id, now)
+        self._traffic.connect(node.id, now)
         self._report_node(node, hello.description)
-        if self._encoded is not None:
-            session.set_routes(*self._encoded)
+        if self._traffic.encoded is not None:
+            session.set_routes(*self._traffic.encoded)
         self._log.info("agent connected", node=node.id, hostname=hello.description.hostname)
         writer = asyncio.create_task(session.run_writer(self._liveness.period, self._managers))
         reader = asyncio.create_task(self._read(session, channel))
@@ -172,7 +166,7 @@ class Dispatcher:
             session.close_logs()
             if self._sessions.get(node.id) is session:
                 del self._sessions[node.id]
-                self._gate.disconnect(node.id)
+                self._traffic.disconnect(node.id)
 
     async def _read(self, session: Session, channel: Channel) -> None:
         while (data := await channel.receive()) is not None:
@@ -193,7 +187,8 @@ class Dispatcher:
             for report in message.reports:
                 self._take_report(session.node_id, report)
         elif isinstance(message, wire.RoutesApplied):
-            self._gate.applied(session.node_id, message.version, message.open_requests)
+            for verdict in self._traffic.applied(session.node_id, message):
+                self._reports.add(verdict)
             self._release()
         elif isinstance(message, wire.LogChunk):
             await session.deliver(message)
@@ -205,7 +200,8 @@ class Dispatcher:
     def _take_report(self, node_id: str, report: wire.TaskReport) -> None:
         task = self._store.tasks.get(report.task_id)
         if task is not None and task.node_id == node_id and not task.is_terminal:
-            self._reports.add(Report(report.task_id, node_id, report.status, report.endpoints))
+            status = self._traffic.as_reported(task, report)
+            self._reports.add(Report(report.task_id, node_id, status, report.endpoints))
 
     def _report_node(self, node: Node, description: NodeDescription | None, state: str = "ready") -> None:
         address = node.status.addr or (description.data_addr if description else None)
@@ -224,24 +220,22 @@ class Dispatcher:
                 except Lagged:
                     self._look_at_everything()
                     continue
-                self._routes.observe(e for e in events if e.table != "clusters")
+                self._traffic.observe(events, self._monotonic())
                 for event in events:
                     self._observe(event)
-                if self._routes.is_stale:
+                if self._traffic.is_stale:
                     self._routes_stale.set()
 
     def _look_at_everything(self) -> None:
-        self._routes.reset()
+        self._traffic.look_at_everything(self._monotonic())
         self._routes_stale.set()
         for task in self._store.tasks:
-            self._consider_drain(task)
             if (session := self._sessions.get(task.node_id or "")) is not None:
                 session.task_changed(task.id)
 
     def _observe(self, event: Event) -> None:
         if event.table == "tasks":
             task: Task = event.object
-            self._consider_drain(task if event.kind != "delete" else None, gone=task.id)
             for node_id in {task.node_id, event.old.node_id if event.old else None}:
                 if node_id and (session := self._sessions.get(node_id)) is not None:
                     session.task_changed(task.id)
@@ -256,37 +250,25 @@ class Dispatcher:
         elif event.table == "clusters":
             self._liveness.period = self._heartbeat()
 
-    # -- drain --------------------------------------------------------------------------------------------------
-
-    def _consider_drain(self, task: Task | None, gone: str = "") -> None:
-        if task is None or task.is_terminal:
-            self._gate.forget(task.id if task else gone)
-        elif task.desired > TaskState.COMPLETE and serves(task):
-            service = self._store.services.get(task.service_id or "")
-            if has_routes(service) or (service is None and task.ports):
-                self._gate.begin(task.id, limit_of(task.service_labels), self._monotonic())
+    # -- traffic ------------------------------------------------------------------------------------------------
 
     def _release(self) -> None:
         """Pass on the orders to stop that nothing holds back any more."""
-        for task_id in self._gate.release(self._monotonic()):
+        for task_id in self._traffic.release(self._monotonic()):
             task = self._store.tasks.get(task_id)
             session = self._sessions.get(task.node_id or "") if task else None
             if session is not None:
                 session.task_changed(task_id)
-
-    # -- routes -------------------------------------------------------------------------------------------------
 
     async def _publish_routes(self) -> None:
         while True:
             await self._routes_stale.wait()
             self._routes_stale.clear()
             began = self._monotonic()
-            table = self._routes.table(self._store)
-            if self._encoded is None or self._encoded[0] != table.version:
-                self._encoded = (table.version, wire.encode(Routes(table)))
+            table = self._traffic.publish()
+            if table is not None:
                 for session in self._sessions.values():
-                    session.set_routes(*self._encoded)
-            self._gate.published(table)
+                    session.set_routes(*table)
             self._release()
             await asyncio.sleep((self._monotonic() - began) * ROUTES_REST)
 
@@ -309,7 +291,7 @@ class Dispatcher:
                 self._report_node(node, None, "down")
             self._liveness.forget(node_id)
             if (session := self._sessions.pop(node_id, None)) is not None:
-                self._gate.disconnect(node_id)
+                self._traffic.disconnect(node_id)
                 session.end()
         managers = list(self._manager_addresses())
         if managers != self._managers:

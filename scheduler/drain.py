@@ -23,10 +23,16 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
 
+def seconds_of(text: str) -> float | None:
+    """A duration as in labels: 500ms, 30s, 2m, 1h, or a number of seconds; None for anything else."""
+    found = _DURATION.fullmatch(text.strip())
+    return float(found[1]) * _UNITS[found[2]] if found else None
+
+
 def limit_of(labels: dict[str, str] | None) -> float:
     """Seconds; what cannot be read counts as not given."""
-    found = _DURATION.fullmatch((labels or {}).get(LABEL, "").strip())
-    return float(found[1]) * _UNITS[found[2]] if found else DEFAULT_LIMIT
+    limit = seconds_of((labels or {}).get(LABEL, ""))
+    return DEFAULT_LIMIT if limit is None else limit
 
 
 @dataclass(slots=True)

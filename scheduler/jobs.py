@@ -12,6 +12,7 @@ from essaim.cluster.node import Node
 from essaim.cluster.shape import NO_VERSION, Version
 from essaim.cluster.task import Task, TaskState
 
+from .cron import REPLACE, concurrency_of, has_schedule
 from .global_service import by_node, is_wanted_on, may_start
 from .plan import Plan
 from .restart import next_restart
@@ -27,13 +28,26 @@ def iteration_of(plan: Plan) -> Version:
 def current_tasks(plan: Plan, tasks: list[Task]) -> list[Task]:
     """The tasks of the present iteration; those of older ones are told to go."""
     iteration = iteration_of(plan)
-    current: list[Task] = []
+    current = [task for task in tasks if (task.job_iteration or NO_VERSION) == iteration]
     for task in tasks:
-        if (task.job_iteration or NO_VERSION) == iteration:
-            current.append(task)
-        elif task.desired != TaskState.REMOVE:
-            plan.retire(task, TaskState.REMOVE)
+        if (task.job_iteration or NO_VERSION) != iteration:
+            pass_over(plan, task)
     return current
+
+
+def pass_over(plan: Plan, task: Task) -> None:
+    """A task of an older iteration goes; one that its schedule began stays as history, and runs on if it may."""
+    if not has_schedule(plan.service):
+        if task.desired != TaskState.REMOVE:
+            plan.retire(task, TaskState.REMOVE)
+    elif not task.is_terminal and concurrency_of(plan.service) == REPLACE:
+        plan.retire(task)
+
+
+def awaits_its_time(plan: Plan) -> bool:
+    """A scheduled job runs only the iterations that its schedule has begun."""
+    status = plan.service.job_status
+    return has_schedule(plan.service) and (status is None or status.scheduled != status.job_iteration)
 
 
 def is_under_way(plan: Plan, task: Task) -> bool:
@@ -112,7 +126,10 @@ def plan_replicated_job(plan: Plan, tasks: list[Task]) -> None:
     job = mode.replicated_job if mode else None
     at_once = job.max_concurrent if job and job.max_concurrent is not None else 1
     total = job.total_completions if job and job.total_completions is not None else at_once
-    slots = numbered(current_tasks(plan, tasks))
+    current = current_tasks(plan, tasks)
+    if awaits_its_time(plan):
+        return
+    slots = numbered(current)
     for number in [n for n in slots if n >= total]:
         for task in slots.pop(number).tasks:
             plan.retire(task, TaskState.REMOVE)
@@ -127,7 +144,10 @@ def plan_replicated_job(plan: Plan, tasks: list[Task]) -> None:
 
 
 def plan_global_job(plan: Plan, tasks: list[Task], nodes: list[Node]) -> None:
-    slots = by_node(current_tasks(plan, tasks))
+    current = current_tasks(plan, tasks)
+    if awaits_its_time(plan):
+        return
+    slots = by_node(current)
     for node in nodes:
         slot = slots.pop(node.id, None) or Slot([], node_id=node.id)
         if is_done(slot) or is_gone(node):

@@ -9,16 +9,19 @@ from essaim.cluster.store import Store
 from essaim.cluster.writer import Writer
 
 from .allocation import Allocation
+from .cron import Cron
 from .dispatcher import Dispatcher
 from .loop import Driver, Logger, Loop
 from .orchestrator import Orchestrator
 from .placer import Placer
 from .reaper import Reaper
+from .rebalance import Rebalancer
 
 
 def all_loops(chance: Chance) -> list[Loop]:
     """Every control loop, in the order in which a change usually passes through them."""
-    return [Allocation(), Orchestrator(chance), Placer(), Reaper()]
+    placer = Placer()
+    return [Allocation(), Cron(), Orchestrator(chance), placer, Rebalancer(placer.view, chance), Reaper()]
 
 
 class Leader:

@@ -25,7 +25,7 @@ from .jobs import plan_global_job, plan_replicated_job
 from .loop import Decision
 from .plan import Plan
 from .replicated import plan_replicated
-from .tasks import is_gone
+from .tasks import is_gone, is_up
 
 SLICE = 100
 """Services a round."""
@@ -89,13 +89,18 @@ class Orchestrator:
 
 
 def matters(event: Event) -> bool:
-    """Steps on the way to running change nothing that an orchestrator decides by."""
-    old, new = event.old, event.object
-    if event.kind != "update" or old is None:
+    """Steps on the way to running, and news of a task that goes on running, change nothing that is decided by."""
+    if event.kind != "update" or event.old is None:
         return True
-    early = old.state < TaskState.RUNNING and new.state < TaskState.RUNNING
-    placed = old.node_id == new.node_id and (old.state < TaskState.ASSIGNED) == (new.state < TaskState.ASSIGNED)
-    return not (early and placed and old.desired_state == new.desired_state and old.status.err == new.status.err)
+    return decided_by(event.old) != decided_by(event.object)
+
+
+def decided_by(task: Task) -> tuple[object, ...]:
+    state = task.state
+    if TaskState.ASSIGNED <= state < TaskState.RUNNING:
+        state = TaskState.ASSIGNED
+    why = task.status.err if state < TaskState.ASSIGNED else None
+    return (state, task.desired_state, task.node_id, task.spec_version, is_up(task), why)
 
 
 def plan_service(service: Service, tasks: list[Task], store: Store, now: datetime, chance: Chance) -> Plan:

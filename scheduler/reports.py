@@ -5,7 +5,7 @@ So a lone report is written at once, and a flood of them at the pace of the log,
 
 import asyncio
 
-from essaim.cluster.changes import NodeReport, Report
+from essaim.cluster.changes import NodeReport, Report, Verdict
 from essaim.cluster.errors import Unavailable
 from essaim.cluster.writer import Writer
 
@@ -23,10 +23,10 @@ class ReportWriter:
     def __init__(self, writer: Writer, log: Logger) -> None:
         self._writer = writer
         self._log = log
-        self._pending: list[Report | NodeReport] = []
+        self._pending: list[Report | Verdict | NodeReport] = []
         self._wake = asyncio.Event()
 
-    def add(self, report: Report | NodeReport) -> None:
+    def add(self, report: Report | Verdict | NodeReport) -> None:
         self._pending.append(report)
         self._wake.set()
 

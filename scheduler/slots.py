@@ -29,7 +29,8 @@ LOST = "the node is down"
 
 
 def by_age(task: Task) -> tuple[object, ...]:
-    return (task.generation or 0, task.created_at, task.id)
+    iteration = task.job_iteration.index if task.job_iteration else 0
+    return (iteration, task.generation or 0, task.created_at, task.id)
 
 
 @dataclass
@@ -239,12 +240,17 @@ class SlotKeeper:
         plan = self.plan
         successor = sound[-1]
         incumbents = sound[:-1]
-        departing = [t for t in incumbents if is_leaving(plan, t) or is_dirty(self.service, t, plan.node(t))]
+        departing = [
+            t
+            for t in incumbents
+            if successor.replaces == t.id or is_leaving(plan, t) or is_dirty(self.service, t, plan.node(t))
+        ]
         if len(departing) == len(incumbents) and not is_leaving(plan, successor):
             cannot_place = successor.state < TaskState.ASSIGNED and bool(successor.status.err)
             drained = all(is_leaving(plan, t) for t in departing)
-            if is_up(successor) or successor.desired == TaskState.READY or (cannot_place and drained):
-                for task in departing:
+            over = is_up(successor) or successor.desired == TaskState.READY or (cannot_place and drained)
+            if over or all(task.desired == TaskState.READY for task in departing):
+                for task in departing:  # (what has not even started serves nobody meanwhile)
                     plan.retire(task)
             elif len(departing) > 1:
                 self.keep_best(departing)

@@ -115,8 +115,9 @@ def is_dirty(service: Service, task: Task, node: Node | None) -> bool:
 
 
 def is_up(task: Task) -> bool:
-    """It runs, and its own health check does not deny it."""
-    return task.state == TaskState.RUNNING and task.status.healthy is not False
+    """It runs, and neither its own health check nor that of its node's gateway denies it."""
+    status = task.status
+    return task.state == TaskState.RUNNING and status.healthy is not False and status.reachable is not False
 
 
 def is_gone(node: Node | None) -> bool:

@@ -97,7 +97,7 @@ def check_test(node: Node, path: Path, problems: Problems) -> Node:
 def names(node: Node, path: Path, problems: Problems) -> Node:
     """`[a, b]` as `{a: null, b: null}`."""
     if not isinstance(node.value, list):
-        return node
+        return each(record({"driver_opts": options}))(node, path, problems)
     return node.like({str(item.value): Node(None, item.place, item.place) for item in node.value})
 
 
@@ -326,9 +326,9 @@ class Canonical:
         return node.like(found)
 
     def source(self, node: Node) -> Node:
-        """A bind mount's source. Paths of Windows and of templates stay as they are."""
+        """A bind mount's source. Absolute paths and templates stay as they are."""
         source = str(node.value)
-        if volumes.WINDOWS.match(source) or source.startswith(("\\", "{{")):
+        if volumes.WINDOWS.match(source) or source.startswith(("/", "\\", "{{")):
             return node
         return node.like(str(absolute(self.base, source)))
 

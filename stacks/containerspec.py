@@ -72,7 +72,7 @@ def object_name(given: Any, key: str, namespace: str) -> str:
 
 def _environment(own: dict[str, str | None] | None) -> list[str] | None:
     """Sorted. A variable that is set nowhere is passed on by its name alone, as Docker does."""
-    return [key if text is None else f"{key}={text}" for key, text in sorted(own.items())] if own else None
+    return sorted(key if text is None else f"{key}={text}" for key, text in own.items()) if own else None
 
 
 def _sysctls(own: dict[str, str | None] | None) -> dict[str, str] | None:

@@ -9,6 +9,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 import msgspec
+
 from essaim.cluster.container import DriverSpec
 from essaim.cluster.objects import ConfigSpec, NetworkSpec, SecretSpec
 from essaim.cluster.service import ServiceSpec
@@ -155,14 +156,22 @@ def _network(name: str, own: dict[str, Any], namespace: str) -> NetworkSpec:
     return NetworkSpec(
         name=name,
         labels=labels(own.get("labels"), **{NAMESPACE_LABEL: namespace}),
-        driver=own.get("driver") or "overlay",
+        driver=own["driver"] if own.get("driver") not in (None, "", "bridge") else "overlay",
         internal=own.get("internal") or None,
         attachable=own.get("attachable") or None,
         ingress=own.get("ingress") or None,
         enable_ipv6=own.get("enable_ipv6"),
         ipam=_ipam(own.get("ipam")),
-        options=texts(own.get("driver_opts")),
+        options=_network_options(own),
     )
+
+
+def _network_options(own: dict[str, Any]) -> dict[str, str] | None:
+    """Without those of a bridge where an overlay takes its place."""
+    options = own.get("driver_opts") or {}
+    if own.get("driver") == "bridge":
+        options = {key: text for key, text in options.items() if not key.startswith("com.docker.network.bridge.")}
+    return texts(options)
 
 
 def _ipam(own: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+
 from essaim.cluster.service import ServiceSpec
 
 EMPTY: tuple[Any, ...] = (None, "", False, [], {})

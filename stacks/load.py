@@ -28,6 +28,7 @@ class Document:
     warnings: list[str] = field(default_factory=list)
     environment: Mapping[str, str] = field(default_factory=dict)
     files: Files = field(default_factory=DiskFiles)
+    interpolated: bool = True
 
 
 def read_environment(
@@ -52,12 +53,14 @@ def load(
     working_dir: FilePath,
     profiles: Collection[str] | None = None,
     files: Files | None = None,
+    interpolate: bool = True,
 ) -> Document:
-    """Read, merge and check. `profiles` defaults to COMPOSE_PROFILES of the environment; `*` is all of them.
+    """Read, merge and check. `profiles` defaults to COMPOSE_PROFILES of the environment; `*` is all of them. Without
+    `interpolate` variables stay as they are written (a typed value such as a port must then not hold one).
 
     Raises `StackError` with everything that was found wrong at the stage where reading had to stop.
     """
-    reading = Reading(files or DiskFiles())
+    reading = Reading(files or DiskFiles(), interpolate=interpolate)
     base = working_dir.absolute()
     try:
         tree = Project(reading, environment, base).load(sources)
@@ -100,6 +103,7 @@ def _document(tree: Node, environment: Mapping[str, str], profiles: set[str], re
         warnings=list(reading.warnings),
         environment=environment,
         files=reading.files,
+        interpolated=reading.interpolate,
     )
 
 

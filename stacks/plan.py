@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import msgspec
+
 from essaim.cluster.objects import Config, ConfigSpec, NetworkSpec, Secret, SecretSpec
 from essaim.cluster.service import Service, ServiceSpec, TaskSpec
 

@@ -5,7 +5,7 @@ into canonical form, resolve `extends`; then the sources are merged in order, an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 
 from .canonical import Canonical
@@ -32,12 +32,14 @@ class Source:
 
 @dataclass(slots=True)
 class Reading:
-    """What all sources of one load share. `chain` are the includes that lead to the current file."""
+    """What all sources of one load share. `chain` are the includes that lead to the current file; without
+    `interpolate` values keep their variables as text."""
 
     files: Files
     warnings: dict[str, None] = field(default_factory=dict)
     problems: Problems = field(default_factory=Problems)
     chain: tuple[FilePath, ...] = ()
+    interpolate: bool = True
 
     def text(self, path: FilePath, where: Node) -> str:
         """A referenced file's text. Raises StackError at the place of the reference."""
@@ -79,7 +81,7 @@ class Project:
             if document.value is None:
                 continue
             interpolator = Interpolator(self.environment)
-            tree = interpolate(document, interpolator, problems)
+            tree = interpolate(document, interpolator, problems) if self.reading.interpolate else document
             for variable in interpolator.unset:
                 self.reading.warnings[f'The variable "{variable}" is not set; a blank string takes its place.'] = None
             before = len(problems.found)
@@ -167,7 +169,7 @@ class Project:
         base = absolute(self.base, str(folder.value)) if folder is not None else paths[0].parent
         reading = self.reading
         texts = [Source(str(path), reading.text(path, entry)) for path in paths]
-        inner = Reading(reading.files, reading.warnings, reading.problems, (*reading.chain, *paths))
+        inner = replace(reading, chain=(*reading.chain, *paths))
         return Project(inner, self._environment(long.get("env_file"), base), base).load(texts)
 
     def _environment(self, env_file: Node | None, base: FilePath) -> Mapping[str, str]:

@@ -20,19 +20,18 @@ WIDTH = 4096
 SECTIONS = ("networks", "volumes", "secrets", "configs")
 
 
-class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """Quotes whatever our reader would not read back as the same string."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
+Dumper: Any = type(
+    "Dumper", (getattr(yaml, "CSafeDumper", yaml.SafeDumper),), {"ignore_aliases": lambda dumper, data: True}
+)
 
 
 def _string(dumper: Any, text: str) -> Any:
+    """Quotes whatever our reader would not read back as the same string."""
     style = None if resolve(text) is text or resolve(text) == text else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
-_Dumper.add_representer(str, _string)
+Dumper.add_representer(str, _string)
 
 
 def render(document: Document) -> str:
@@ -47,7 +46,12 @@ def render(document: Document) -> str:
             data[section] = {name: _value(node) for name, node in sorted(found.items())}
     data |= {key: _value(node) for key, node in sorted(document.extensions.items())}
     text: str = yaml.dump(
-        _escaped(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH, default_flow_style=False
+        _escaped(data) if document.interpolated else data,
+        Dumper=Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=WIDTH,
+        default_flow_style=False,
     )
     return text
 

@@ -3,6 +3,7 @@
 Pure: no I/O.
 """
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from .tree import Node, Path, Problems, plain
@@ -11,6 +12,7 @@ from .values import familiar_image
 if TYPE_CHECKING:
     from .load import Document
 
+CONSTRAINT = re.compile(r"\s*[^\s=!]+\s*(==|!=)\s*[^\s=!].*")
 SHARED_MODES = ("service:", "container:")
 IGNORED_NETWORK_KEYS = (
     "ipv4_address", "ipv6_address", "link_local_ips", "mac_address", "priority", "gw_priority", "interface_name",
@@ -25,9 +27,59 @@ def check_rules(document: "Document", problems: Problems) -> list[str]:
         _check_image(service, path, problems)
         _check_shared(service, path, problems)
         _check_replicas(service, path, problems)
+        _check_targets(service, path, problems)
+        _check_constraints(service, path, problems)
         for warning in _warnings(name, service):
             warnings[warning] = None
+    _check_published(document.services, problems)
+    for name, network in document.networks.items():
+        if (
+            network.get("external") is None
+            and (driver := network.get("driver")) is not None
+            and driver.value == "bridge"
+        ):
+            warnings[f"networks.{name}: a bridge ends at its node; the network is created as an overlay"] = None
     return list(warnings)
+
+
+def _check_targets(service: Node, path: Path, problems: Problems) -> None:
+    """One place in a container holds one secret, config or mount."""
+    for key, what in (("secrets", "secret target"), ("configs", "config target"), ("volumes", "mount point")):
+        seen: set[str] = set()
+        for index, entry in enumerate(_entries(service, key)):
+            target = str((entry.get("target") or entry.value["source"]).value)
+            if target in seen:
+                problems.add(entry.place, ((path, key), index), f"duplicate {what} {target}")
+            seen.add(target)
+
+
+def _check_constraints(service: Node, path: Path, problems: Problems) -> None:
+    constraints = service.get("deploy", "placement", "constraints")
+    below: Path = (((path, "deploy"), "placement"), "constraints")
+    for index, entry in enumerate(constraints.value if constraints is not None else ()):
+        if not CONSTRAINT.match(str(entry.value)):
+            message = f'must be KEY==VALUE or KEY!=VALUE, such as node.role==worker, found "{entry.value}"'
+            problems.add(entry.place, (below, index), message)
+
+
+def _check_published(services: dict[str, Node], problems: Problems) -> None:
+    """A port is published once in a cluster: said before anything is created, not in the middle of a deploy."""
+    seen: dict[tuple[Any, ...], str] = {}
+    for name, service in services.items():
+        for index, entry in enumerate(_entries(service, "ports")):
+            port = plain(entry)
+            key = (port.get("published"), port["protocol"], port.get("host_ip"))
+            if key[0] is None or port["mode"] != "ingress":
+                continue
+            if key in seen:
+                message = f"port {key[0]}/{key[1]} is already published by the service {seen[key]}"
+                problems.add(entry.place, ((((None, "services"), name), "ports"), index), message)
+            seen[key] = name
+
+
+def _entries(service: Node, key: str) -> list[Node]:
+    node = service.get(key)
+    return node.value if node is not None else []
 
 
 def _at(service: Node, key: str) -> Any:

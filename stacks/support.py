@@ -114,6 +114,7 @@ NESTED: dict[str, Support] = {
         "volumes[].bind.selinux", "No effect, with a warning; a mount through the Engine's API has no such label."
     ),
     **_carried("volumes[].type", note="bind, volume, tmpfs, image, npipe, cluster."),
+    **_differs("networks.NAME.driver", "bridge becomes overlay, with a warning: a bridge ends at its node."),
     **_carried("networks.NAME.external", "secrets.NAME.external", "configs.NAME.external"),
     **_carried("secrets.NAME.file", "secrets.NAME.environment", "secrets.NAME.driver"),
     **_carried("configs.NAME.file", "configs.NAME.environment", "configs.NAME.content"),

@@ -64,7 +64,5 @@ def _option(found: dict[str, Any], option: str, text: str) -> None:
         found.setdefault("bind", {})["propagation"] = option
     elif option in ("z", "Z"):
         found.setdefault("bind", {})["selinux"] = option
-    elif option in CONSISTENCY:
-        found["consistency"] = option
-    else:
+    elif option not in CONSISTENCY:  # a hint for desktops, which Docker drops here too
         raise VolumeError(f'"{option}" in "{text}" is no mount option; allowed: {SHORT_FORM}')

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+
 from essaim.agent.durations import stop_grace
 from essaim.agent.identity import WHOAMI, identity, repository
 from essaim.agent.runtime import Rejected, Work

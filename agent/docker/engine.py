@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import aiohttp
+
 from essaim.agent.runtime import RuntimeUnavailable
 
 NEWEST = (1, 51)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Awaitable, Callable
 
 import structlog
+
 from essaim.agent.runtime import RuntimeUnavailable
 
 from .engine import Engine, EngineError, json_lines
@@ -18,7 +19,7 @@ KINDS = ["start", "die", "health_status", "destroy", "pause", "unpause"]
 
 
 class Events:
-    """`label` limits the stream to the node's own containers."""
+    """`label` limits the stream to the node's own containers; `on_event` gets a container's id and what happened."""
 
     def __init__(
         self,
@@ -26,7 +27,7 @@ class Events:
         label: str,
         *,
         on_open: Callable[[], Awaitable[None]],
-        on_event: Callable[[str], Awaitable[None]],
+        on_event: Callable[[str, str], Awaitable[None]],
         sleep: Callable[[float], Awaitable[None]],
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:
@@ -56,7 +57,7 @@ class Events:
                     await self._on_open()
                     pause = RETRY_FIRST
                     async for event in json_lines(response):
-                        await self._on_event(event["Actor"]["ID"])
+                        await self._on_event(event["Actor"]["ID"], event["Action"])
             except (RuntimeUnavailable, EngineError, json.JSONDecodeError) as error:
                 self._log.warning("the Engine's events are lost; trying again", reason=str(error), in_seconds=pause)
             self._engine.forget_version()

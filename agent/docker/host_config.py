@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import msgspec
+
 from essaim.cluster.container import ContainerSpec, DNSConfig, Mount, Privileges
 from essaim.cluster.engine_options import EngineOptions
 from essaim.cluster.service import ResourceRequirements, Resources, TaskSpec

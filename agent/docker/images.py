@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+
 from essaim.agent.runtime import Rejected, RuntimeUnavailable
 
 from .engine import Engine, EngineError, json_lines

@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import structlog
+
 from essaim.agent.memory_files import usual_roots
 from essaim.agent.payloads import payloads
 from essaim.agent.runtime import (
@@ -104,7 +105,7 @@ class DockerRuntime:
         if self._events is None:
             label = f"{NODE_ID}={node_id}"
             self._events = Events(
-                self.engine, label, on_open=self._look_at_all, on_event=self._look, sleep=self._sleep, log=self._log
+                self.engine, label, on_open=self._look_at_all, on_event=self._happened, sleep=self._sleep, log=self._log
             )
             self._events.start()
         await self._look_at_all()
@@ -203,7 +204,8 @@ class DockerRuntime:
             except EngineError as error:
                 await self._look(held.container_id)
                 raise StartFailed(f"starting container failed: {error}") from error
-        await self._look(held.container_id)
+        if not self._is_running(held.container_id):
+            await self._look(held.container_id)
 
     async def _create(self, work: Work, spec: ContainerSpec, mounts: list[Mount]) -> list[str]:
         body = create_body(work, self._data_addr, mounts)
@@ -227,6 +229,15 @@ class DockerRuntime:
         except EngineError:
             return ""
         return str(inspected["Id"]) if inspected["Config"]["Labels"].get(TASK_ID) == task_id else ""
+
+    async def _happened(self, container_id: str, action: str) -> None:
+        """One look is enough for a start: by its event or by the call's return, whichever comes first."""
+        if action != "start" or not self._is_running(container_id):
+            await self._look(container_id)
+
+    def _is_running(self, container_id: str) -> bool:
+        view = self._views.get(self._tasks_of.get(container_id, ""))
+        return view is not None and view.phase is Phase.RUNNING
 
     async def _look_at_all(self) -> None:
         for held in list(self._held.values()):

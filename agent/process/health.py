@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import Awaitable, Callable
 
 from essaim.agent.durations import HealthPlan
@@ -12,6 +13,7 @@ from essaim.agent.health import HealthJudge
 from essaim.agent.runtime import Health
 
 from .plan import ShimPlan
+from .supervision import exited
 
 
 async def check_forever(
@@ -30,13 +32,34 @@ async def check_forever(
 
 
 async def run_check(plan: HealthPlan, task: ShimPlan) -> bool:
-    """Whether the command ended with 0 in time; its whole process group is killed when it did not end."""
+    """Whether the command ended with 0 in time; its whole process group is killed afterwards."""
+    starting = asyncio.ensure_future(asyncio.to_thread(_start, plan, task))
     try:
-        process = await asyncio.create_subprocess_exec(
-            *plan.argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
+        process = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # The thread cannot be stopped: take from it what it has started.
+        await _finish(await starting)
+        raise
+    if process is None:
+        return False
+    try:
+        async with asyncio.timeout(plan.timeout):
+            await exited(process.pid)
+        return await asyncio.to_thread(process.wait) == 0
+    except TimeoutError:
+        return False
+    finally:
+        await _finish(process)
+
+
+def _start(plan: HealthPlan, task: ShimPlan) -> subprocess.Popen[bytes] | None:
+    """None when it cannot be started. Rejected: asyncio's subprocesses, for which uvloop has no users and groups."""
+    try:
+        return subprocess.Popen(
+            plan.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             env=task.env,
             cwd=task.cwd,
             start_new_session=True,
@@ -45,13 +68,11 @@ async def run_check(plan: HealthPlan, task: ShimPlan) -> bool:
             extra_groups=None if task.uid is None else task.groups,
         )
     except OSError:
-        return False
-    try:
-        async with asyncio.timeout(plan.timeout):
-            return await process.wait() == 0
-    except TimeoutError:
-        return False
-    finally:
+        return None
+
+
+async def _finish(process: subprocess.Popen[bytes] | None) -> None:
+    if process is not None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        await asyncio.to_thread(process.wait)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
+
 from essaim.agent.durations import HealthPlan, health_plan, size, stop_grace, stop_signal
 from essaim.agent.identity import HOST, WHOAMI, identity, repository
 from essaim.agent.runtime import Rejected, Work

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 import structlog
+
 from essaim.agent import whoami
 from essaim.agent.host import host_description
 from essaim.agent.memory_files import usual_roots
@@ -259,7 +260,9 @@ class ProcessRuntime:
             await ended(ids.shim_pid, ids.shim_start)
         finally:
             checks.cancel()
-            await asyncio.gather(checks, return_exceptions=True)
+            [problem] = await asyncio.gather(checks, return_exceptions=True)
+            if isinstance(problem, Exception):
+                self._log.error("the health check broke", task=one.plan.name, exc_info=problem)
         await self._reap(one)
         exited = await asyncio.to_thread(read_exit, self._dirs.of(task_id))
         if exited is None:

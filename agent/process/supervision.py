@@ -5,12 +5,15 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from . import shim
+
+KILL_ROUNDS, KILL_PAUSE = 200, 0.01
 
 
 class Ids(msgspec.Struct, frozen=True):
@@ -96,13 +99,21 @@ def _first_line(fd: int) -> str:
 
 
 def kill_all_of(task_id: str, ids: Ids | None) -> None:
-    """Kill what is left of a task whose supervisor is dead: its process group, and what carries its id."""
+    """Kill what is left of a task whose supervisor is dead: its process group, and what carries its id.
+
+    Returns once nothing is left, which needs more than one round when something forks meanwhile.
+    """
     if ids is not None and is_alive(ids.pid, ids.start):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(ids.pid, signal.SIGKILL)
-    for pid in carrying(task_id):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+    for _ in range(KILL_ROUNDS):
+        left = list(carrying(task_id))
+        if not left:
+            return
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(KILL_PAUSE)
 
 
 def carrying(task_id: str) -> Iterator[int]:
@@ -115,22 +126,35 @@ def carrying(task_id: str) -> Iterator[int]:
                     yield int(entry.name)
 
 
+async def exited(pid: int) -> None:
+    """Return once a process of ours that was not reaped yet has ended."""
+    fd = os.pidfd_open(pid)
+    try:
+        await _readable(fd)
+    finally:
+        os.close(fd)
+
+
 async def ended(pid: int, start: int) -> None:
-    """Return once that process has ended; at once when it has already."""
+    """Return once that very process has ended; at once when it has already."""
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
         return
     try:
         # Opened first and checked then: the descriptor cannot come to mean another process.
-        if not await asyncio.to_thread(is_alive, pid, start):
-            return
-        loop = asyncio.get_running_loop()
-        over = asyncio.Event()
-        loop.add_reader(fd, over.set)
-        try:
-            await over.wait()
-        finally:
-            loop.remove_reader(fd)
+        if await asyncio.to_thread(is_alive, pid, start):
+            await _readable(fd)
     finally:
         os.close(fd)
+
+
+async def _readable(fd: int) -> None:
+    """A process's descriptor becomes readable with its end."""
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    loop.add_reader(fd, over.set)
+    try:
+        await over.wait()
+    finally:
+        loop.remove_reader(fd)

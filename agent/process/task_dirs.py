@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+
 from essaim.agent.memory_files import MemoryFile, memory_root, write_files
 from essaim.agent.payloads import SECRETS, Payload
 from essaim.agent.runtime import Rejected

@@ -119,7 +119,7 @@ def with_subnet(store: Store, ipam: dict[str, Any] | None) -> dict[str, Any]:
         wanted = [{"subnet": str(_free(store, taken))}]
     return {
         "Driver": ipam.get("driver") or "default",
-        "Options": ipam.get("options"),
+        "Options": ipam.get("options") or None,
         "Config": [_config(c, taken) for c in wanted],
     }
 

@@ -2,14 +2,14 @@
 
 Stored: what was sent, plus Labels, Mode, ForceUpdate, Runtime, Isolation; and, only inside parts that were sent, the
 end-point's mode, the ports' protocol and publish mode, and the three fields of the update configurations.
-With `insertDefaults`: the stop grace period, the restart policy and both update configurations too.
+With `insertDefaults`: the stop grace period, an empty DNSConfig, the restart policy and both update configurations too.
 
 Pure: specifications in, specifications out.
 """
 
 from msgspec.structs import replace
 
-from essaim.cluster.container import DEFAULT_STOP_GRACE_PERIOD, NANOSECONDS, ContainerSpec, Mount
+from essaim.cluster.container import DEFAULT_STOP_GRACE_PERIOD, NANOSECONDS, ContainerSpec, DNSConfig, Mount
 from essaim.cluster.service import (
     EndpointSpec,
     PortConfig,
@@ -96,8 +96,13 @@ def with_defaults(spec: ServiceSpec) -> ServiceSpec:
     """The specification with what applies where nothing was said (`?insertDefaults=true`)."""
     task = spec.task_template or TaskSpec()
     container = task.container_spec
-    if container is not None and container.stop_grace_period is None:
-        container = replace(container, stop_grace_period=DEFAULT_STOP_GRACE_PERIOD)
+    if container is not None:
+        grace = container.stop_grace_period
+        container = replace(
+            container,
+            stop_grace_period=DEFAULT_STOP_GRACE_PERIOD if grace is None else grace,
+            dns_config=container.dns_config or DNSConfig(),
+        )
     restart = task.restart_policy or RestartPolicy()
     restart = replace(
         restart,

@@ -22,7 +22,11 @@ from .errors import invalid, unknown
 
 MAX_NAME = 63
 NAME = re.compile(r"[a-zA-Z0-9](?:[-_]*[a-zA-Z0-9]+)*")
-IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-/:]*(?:@[A-Za-z0-9+._\-]+:[0-9a-fA-F]{32,})?")
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+IMAGE = re.compile(
+    rf"(?:[a-zA-Z0-9.\-]+(?::\d+)?/|\[[a-fA-F0-9:]+\](?::\d+)?/)?{_PART}(?:/{_PART})*"
+    r"(?::\w[\w.\-]{0,127})?(?:@[A-Za-z][A-Za-z0-9+._\-]*:[0-9a-fA-F]{32,})?"
+)
 CONSTRAINT_KEY = re.compile(r"[a-z_][a-z0-9\-_.]+", re.IGNORECASE)
 CONSTRAINT_VALUE = re.compile(r"[a-z0-9:\-_\s.*()?+\[\]\\^$|/]+", re.IGNORECASE)
 MIN_MEMORY = 4 << 20
@@ -103,7 +107,7 @@ def _restart(policy: RestartPolicy | None) -> None:
     if policy is None:
         return
     if policy.condition not in (None, "", "none", "on-failure", "any"):
-        raise InvalidArgument(f"invalid RestartCondition {policy.condition}: use none, on-failure or any")
+        raise InvalidArgument(f'invalid RestartCondition: "{policy.condition}"')
     if policy.delay is not None and policy.delay < 0:
         raise invalid("TaskSpec: restart-delay cannot be negative")
     if policy.window is not None and policy.window < 0:

@@ -3,7 +3,7 @@
 import msgspec
 from aiohttp import web
 
-from essaim.api import query
+from essaim.api import metrics, query
 from essaim.api.context import api_of, json_reply
 from essaim.api.control.errors import missing
 from essaim.api.native_schema import document
@@ -31,6 +31,28 @@ async def lb_status(request: web.Request) -> web.Response:
     return json_reply(to_json(await api_of(request).node.gateway_status()) + b"\n")
 
 
+async def health(request: web.Request) -> web.Response:
+    """200 while this node can do its part, 503 while it cannot; the reason is told."""
+    node = api_of(request).node
+    manager = node.manager
+    leader = manager is None or manager.leadership.leader_id != 0
+    reason = node.error if node.swarm_state in ("error", "locked") else "" if leader else "no leader is known"
+    shown = {
+        "Status": "ok" if not reason else "failing",
+        "Reason": reason,
+        "State": node.swarm_state,
+        "NodeID": node.node_id,
+        "Manager": manager is not None,
+        "Leader": manager is not None and manager.leadership.is_local,
+    }
+    return json_reply(to_json(shown) + b"\n", 503 if reason else 200)
+
+
+async def numbers(request: web.Request) -> web.Response:
+    """The cluster's numbers for Prometheus."""
+    return web.Response(body=metrics.exposition(api_of(request).node), content_type="text/plain", charset="utf-8")
+
+
 async def openapi(request: web.Request) -> web.Response:
     pretty = query.flag(request.query, "pretty")
     data = to_json(document())
@@ -43,5 +65,7 @@ ROUTES: list[Route] = [
     ("GET", NATIVE + "/routes", routes),
     ("GET", NATIVE + "/lb/config/{target}", lb_config),
     ("GET", NATIVE + "/lb/status", lb_status),
+    ("GET", NATIVE + "/health", health),
+    ("GET", NATIVE + "/metrics", numbers),
     ("GET", NATIVE + "/openapi.json", openapi),
 ]

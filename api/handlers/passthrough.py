@@ -29,10 +29,9 @@ async def pass_through(request: web.Request) -> web.StreamResponse:
     node_id = _node_of(api, family, reference)
     if not node_id:
         return await engine.forward(request)
-    dial = api.dial_to(node_id)
     if family == "containers" and action == "exec" and request.method == "POST":
-        return await _make_exec(request, api, node_id, dial)
-    return await engine.forward(request, dial=dial)
+        return await _make_exec(request, api, node_id)
+    return await engine.forward(request, node_id=node_id)
 
 
 def _node_of(api: Api, family: str, reference: str) -> str:
@@ -49,9 +48,9 @@ def _node_of(api: Api, family: str, reference: str) -> str:
     return (task.node_id or "") if task is not None and elsewhere else ""
 
 
-async def _make_exec(request: web.Request, api: Api, node_id: str, dial: engine.Dial) -> web.StreamResponse:
+async def _make_exec(request: web.Request, api: Api, node_id: str) -> web.StreamResponse:
     """The answer is read here, because it holds the ID that later requests will name."""
-    head, answer = await engine.exchange(request, dial, await read_body(request))
+    head, answer = await engine.exchange(request, await read_body(request), node_id)
     if head.status >= 300:
         return error_reply(head.status, _message(answer))
     try:

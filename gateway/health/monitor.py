@@ -11,6 +11,7 @@ import heapq
 from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
+
 from essaim.gateway.options import HealthOptions
 
 from .check import check

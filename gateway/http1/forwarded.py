@@ -7,6 +7,7 @@ Pure: values in, field lines out.
 """
 
 import ipaddress
+from collections.abc import Sequence
 
 from .head import FORWARDED_FOR
 
@@ -51,7 +52,9 @@ def field_lines(address: str, scheme: str, port: int, host: bytes) -> bytes:
     return lines + b';host="' + host + b'"\r\nX-Forwarded-Host: ' + host + b"\r\n"
 
 
-def extended_lines(address: str, scheme: str, port: int, host: bytes, claimed: list[tuple[int, bytes, bytes]]) -> bytes:
+def extended_lines(
+    address: str, scheme: str, port: int, host: bytes, claimed: Sequence[tuple[int, bytes, bytes]]
+) -> bytes:
     """The lines for a request that a trusted proxy forwards: its claims stand, its address is appended."""
     hops = [value for kind, value, _ in claimed if kind == FORWARDED_FOR]
     values = {line.partition(b":")[0].lower(): value for _, value, line in claimed}

@@ -17,11 +17,12 @@ Pure: bytes in, values out.
 """
 
 import re
+from collections.abc import Sequence
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!\"$-~]++) HTTP/1\.([01])\r\n")
 STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*+)?\r\n")
-FIELD = re.compile(rb"(" + TOKEN + rb"):[\t ]*+((?:[!-~\x80-\xff]++(?:[\t ]++(?=[!-~\x80-\xff]))?)*+)[\t ]*+")
+FIELD = re.compile(rb"(" + TOKEN + rb"):([\t -~\x80-\xff]*+)")
 HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*+|\[[0-9A-Fa-f:.]++\])(?::[0-9]{0,5})?")
 ABSOLUTE = re.compile(rb"https?://([^/?#@]++)([/?][!-~]*+)?", re.IGNORECASE)
 DIGITS = re.compile(rb"[0-9]{1,18}")
@@ -77,12 +78,16 @@ UNTOUCHABLE = frozenset(REQUEST_NAMES) - {
     b"proxy-authenticate", b"proxy-authorization",
 }  # fmt: skip
 """A client may not have these removed by naming them in Connection: it would change who the backend thinks it is."""
-UNCACHED = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"set-cookie", b"x-api-key"})
+UNCACHED = frozenset({
+    # Credentials.
+    b"authorization", b"cookie", b"proxy-authorization", b"set-cookie", b"x-api-key",
+    # Never the same twice.
+    b"traceparent", b"tracestate", b"x-request-id", b"x-correlation-id", b"etag", b"if-none-match", b"last-modified",
+})  # fmt: skip
 CACHED_LINE = 200
 CACHED_LINES = 4096
 
 Meaning = tuple[int, bytes]
-MISS: Meaning = (-1, b"")
 SLASH = 0x2F
 
 
@@ -96,27 +101,26 @@ class Refused(Exception):
 
 
 class Request:
-    """A request's head. `length`: bytes of body, or CHUNKED. `fields`: the lines to forward, each ended by CRLF."""
+    """A request's head. `length`: bytes of body, or CHUNKED. `fields`: the lines to forward, each ended by CRLF.
 
-    __slots__ = (
-        "authority", "expects_continue", "fields", "forwarded", "host", "keep_alive", "length", "method", "minor",
-        "request_id", "target", "upgrade",
-    )  # fmt: skip
+    Defaults are the class's: an object is made in 0.2 µs that way, with all attributes set it would be 0.6.
+    """
+
+    authority: bytes | None = None
+    host: bytes = b""
+    length: int = 0
+    fields: bytes = b""
+    upgrade: bytes = b""
+    expects_continue: bool = False
+    request_id: bytes = b""
+    # Lines about earlier hops, which only a trusted source may set: (kind, value, line).
+    forwarded: Sequence[tuple[int, bytes, bytes]] = ()
 
     def __init__(self, method: bytes, target: bytes, minor: int) -> None:
         self.method = method
         self.target = target
         self.minor = minor
-        self.authority: bytes | None = None
-        self.host = b""
-        self.length = 0
         self.keep_alive = minor == 1
-        self.fields = b""
-        self.upgrade = b""
-        self.expects_continue = False
-        self.request_id = b""
-        # Lines about earlier hops, which only a trusted source may set: (kind, value, line).
-        self.forwarded: list[tuple[int, bytes, bytes]] = []
 
 
 class Response:
@@ -143,7 +147,9 @@ class _Lines:
     def __init__(self, names: dict[bytes, int], status: int) -> None:
         self.names = names
         self.status = status
-        self.known: dict[bytes, Meaning | None] = {}
+        # Lines that concern the gateway, with their meaning, and lines that are valid and do not.
+        self.known: dict[bytes, Meaning] = {}
+        self.harmless: set[bytes] = set()
 
     def learn(self, line: bytes) -> Meaning | None:
         """Validate a field line and say what it means; None is forwarded untouched."""
@@ -153,12 +159,31 @@ class _Lines:
         name, value = found.groups()
         lower = name.lower()
         kind = self.names.get(lower, OTHER)
-        meaning = None if kind == OTHER else (kind, value)
-        if len(line) <= CACHED_LINE and lower not in UNCACHED:
-            if len(self.known) >= CACHED_LINES:
-                self.known.clear()
+        keep = len(line) <= CACHED_LINE and lower not in UNCACHED
+        if keep and len(self.known) + len(self.harmless) >= CACHED_LINES:
+            self.known.clear()
+            self.harmless.clear()
+        if kind == OTHER:
+            if keep:
+                self.harmless.add(line)
+            return None
+        meaning = (kind, value.strip(b"\t "))
+        if keep:
             self.known[line] = meaning
         return meaning
+
+    def special(self, lines: list[bytes]) -> list[tuple[int, bytes, bytes]]:
+        """Of valid lines, those that concern the gateway: kind, value, line. Raises Refused.
+
+        The lines that are known to be harmless, most of a browser's, cost 30 ns each.
+        """
+        harmless, known = self.harmless, self.known
+        found: list[tuple[int, bytes, bytes]] = []
+        for line in [line for line in lines if line not in harmless]:
+            meaning = known.get(line) or self.learn(line)
+            if meaning is not None:
+                found.append((meaning[0], meaning[1], line))
+        return found
 
 
 def _explain_field(line: bytes) -> str:
@@ -198,17 +223,7 @@ def parse_fields(first: re.Match[bytes], block: bytes) -> Request:
     lines.pop()
     if len(lines) > MAX_FIELDS:
         raise Refused(431, f"more than {MAX_FIELDS} fields")
-    known = _REQUEST_LINES.known
-    special: list[tuple[int, bytes, bytes]] = []
-    for line in lines:
-        meaning = known.get(line, MISS)
-        if meaning is None:
-            continue
-        if meaning is MISS:
-            meaning = _REQUEST_LINES.learn(line)
-            if meaning is None:
-                continue
-        special.append((meaning[0], meaning[1], line))
+    special = _REQUEST_LINES.special(lines)
     if len(special) == 1 and special[0][0] == FIELD_HOST:
         # Most requests: nothing but Host concerns a proxy.
         request.authority = special[0][1]
@@ -328,7 +343,7 @@ def _interpret(request: Request, special: list[tuple[int, bytes, bytes]], lines:
 def _note(request: Request, kind: int, value: bytes, line: bytes) -> None:
     """Fields that are written anew."""
     if kind in (FORWARDED_FOR, FORWARDED):
-        request.forwarded.append((kind, value, line))
+        request.forwarded = (*request.forwarded, (kind, value, line))
     elif kind == REQUEST_ID and len(value) <= 128:
         request.request_id = value
 
@@ -378,23 +393,15 @@ def parse_response(head: bytes) -> Response:
     lines = head.split(b"\r\n")
     lines.pop()
     del lines[0]
-    known = _RESPONSE_LINES.known
-    special: list[tuple[int, bytes, bytes]] = []
-    for line in lines:
-        meaning = known.get(line, MISS)
-        if meaning is None:
-            continue
-        if meaning is MISS:
-            meaning = _RESPONSE_LINES.learn(line)
-            if meaning is None:
-                continue
-        if meaning[0] == CONNECTION and meaning[1] == b"keep-alive":
-            # What every other backend says, and never what it must not.
+    special = _RESPONSE_LINES.special(lines)
+    for number, (kind, value, line) in enumerate(special):
+        if kind == CONNECTION and value == b"keep-alive":
+            # What every other backend says: no more than what HTTP/1.1 means anyway.
             response.keep_alive = True
             response.untouched = False
             response.head = response.head.replace(b"\r\n" + line + b"\r\n", b"\r\n", 1)
-            continue
-        special.append((meaning[0], meaning[1], line))
+            del special[number]
+            break
     if len(special) == 1 and special[0][0] == LENGTH:
         length = special[0][1]
         if not DIGITS.fullmatch(length):

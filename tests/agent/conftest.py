@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from essaim.agent.agent import Agent
 from essaim.agent.process.runtime import ProcessRuntime
 from essaim.agent.runtime import Runtime
-
 from tests.lab.fixtures import lab, pytest_runtest_makereport, shared_lab
 
 from .doubles import LOG, NODE, FakeManager
@@ -23,21 +23,25 @@ MakeRuntime = Callable[[], ProcessRuntime]
 MakeAgent = Callable[..., Agent]
 
 
+def make_process_runtime(state_dir: Path) -> ProcessRuntime:
+    return ProcessRuntime(
+        state_dir=state_dir,
+        data_addr="127.0.0.1",
+        environment=dict(os.environ),
+        chance=random.random,
+        monotonic=time.monotonic,
+        log=LOG,
+        hostname="host1",
+    )
+
+
 @pytest.fixture
 async def make_runtime(tmp_path: Path) -> AsyncIterator[MakeRuntime]:
     """Process runtimes that share one state directory, as one daemon's lives do; all tasks are removed at the end."""
     made: list[ProcessRuntime] = []
 
     def make() -> ProcessRuntime:
-        runtime = ProcessRuntime(
-            state_dir=tmp_path / "node",
-            data_addr="127.0.0.1",
-            environment=dict(os.environ),
-            chance=random.random,
-            monotonic=time.monotonic,
-            log=LOG,
-            hostname="host1",
-        )
+        runtime = make_process_runtime(tmp_path / "node")
         made.append(runtime)
         return runtime
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import structlog
+
 from essaim.agent.runtime import LogLine, Phase, View, Work
 from essaim.agent.views import Views
 from essaim.cluster import wire

@@ -3,6 +3,9 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from essaim.agent.docker.age import fit
 from essaim.agent.docker.container_config import create_body, generic_resource_env
 from essaim.agent.docker.container_view import view_of
@@ -32,8 +35,6 @@ from essaim.cluster.service import (
     Resources,
     TaskSpec,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 from .doubles import NODE, ingress, make_task
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+
 from essaim.agent.docker.engine import EngineError
 from essaim.agent.docker.images import Images, split_reference
 from essaim.agent.runtime import Rejected, RuntimeUnavailable

@@ -7,10 +7,10 @@ import sys
 from collections.abc import AsyncIterator
 
 import pytest
+
 from essaim.agent.docker.engine import Engine
 from essaim.agent.docker.images import Images
 from essaim.agent.runtime import Rejected
-
 from tests.lab.host import Host
 from tests.lab.images import busybox_image
 from tests.lab.lab import Lab

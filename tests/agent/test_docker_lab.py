@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from essaim.agent import whoami_image
 from essaim.agent.docker.engine import Engine
 from essaim.agent.docker.runtime import DockerRuntime
 from essaim.cluster import wire
 from essaim.cluster.container import FileTarget, HealthConfig, SecretReference
 from essaim.cluster.objects import Secret, SecretSpec
-
 from tests.lab.host import Host
 from tests.lab.images import busybox_image
 from tests.lab.lab import Lab
@@ -62,7 +62,7 @@ async def test_agent_given_whoami_runs_a_container_that_answers_at_its_endpoint(
     make_agent: MakeAgent, make_docker: MakeDocker, manager: FakeManager, host: Host
 ) -> None:
     async with Engine(host.engine_url) as engine:
-        await whoami_image.build(engine)
+        await whoami_image.build_image(engine)
     agent = make_agent(make_docker())
     await agent.start()
     await until(lambda: manager.hellos)

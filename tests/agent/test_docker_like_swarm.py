@@ -1,4 +1,5 @@
-"""Containers compared field by field with those that a real swarm makes of the same service."""
+"""Containers compared field by field with those that a real swarm makes of the same service, and, for what Swarm
+cannot do (EngineOptions), with those that `docker create` makes of the same flags."""
 
 import asyncio
 import json
@@ -9,10 +10,12 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from essaim.agent.docker.runtime import DockerRuntime
 from essaim.agent.runtime import Work
+from essaim.cluster.container import ContainerSpec
+from essaim.cluster.engine_options import DeviceMapping, EngineOptions
 from essaim.cluster.service import PortConfig, TaskSpec
-
 from tests.lab.host import Host
 from tests.lab.images import busybox_image
 from tests.lab.lab import Lab
@@ -52,6 +55,44 @@ FLAGS = {
     "logs": ["--log-driver", "json-file", "--log-opt", "max-size=1m", "box:1"],
     "published": ["--publish", "mode=host,published=8099,target=80", "box:1"],
 }  # fmt: skip
+
+OPTIONS: dict[str, tuple[list[str], EngineOptions]] = {
+    "rights": (
+        ["--privileged", "--security-opt", "label=disable", "--cgroupns", "private", "--runtime", "runc"],
+        EngineOptions(privileged=True, security_opt=["label=disable"], cgroupns_mode="private", runtime="runc"),
+    ),
+    "namespaces": (
+        ["--pid", "host", "--ipc", "host", "--uts", "host", "--userns", "host", "--network", "host"],
+        EngineOptions(pid_mode="host", ipc_mode="host", uts_mode="host", userns_mode="host", network_mode="host"),
+    ),
+    "devices": (
+        ["--device", "/dev/null:/dev/nothing:r", "--device-cgroup-rule", "c 1:3 mr", "--ipc", "shareable"],
+        EngineOptions(
+            devices=[DeviceMapping(path_on_host="/dev/null", path_in_container="/dev/nothing", cgroup_permissions="r")],
+            device_cgroup_rules=["c 1:3 mr"],
+            ipc_mode="shareable",
+        ),
+    ),
+    "shares": (
+        [
+            "--cpu-shares",
+            "512",
+            "--cpuset-cpus",
+            "0",
+            "--cpu-period",
+            "50000",
+            "--cpu-quota",
+            "25000",
+            "--shm-size",
+            "8m",
+        ],
+        EngineOptions(cpu_shares=512, cpuset_cpus="0", cpu_period=50000, cpu_quota=25000, shm_size=8 << 20),
+    ),
+    "network": (
+        ["--domainname", "lan", "--expose", "9000-9001/udp", "--name", "mine"],
+        EngineOptions(domainname="lan", expose=["9000-9001/udp"], container_name="mine"),
+    ),
+}
 
 OF_ITS_OWN = {
     "Id", "Created", "State", "Name", "ResolvConfPath", "HostnamePath", "HostsPath", "LogPath", "GraphDriver",
@@ -117,20 +158,58 @@ def differences(swarm: dict[str, Any], ours: dict[str, Any]) -> dict[str, tuple[
     }
 
 
-async def test_containers_are_what_swarm_makes_of_the_same_services(lab: Lab) -> None:
-    host = lab.hosts[0]
-    lab.load_image(busybox_image("box:1"))
-    swarm = await asyncio.to_thread(swarms_containers, host)
-    runtime = DockerRuntime(
+def runtime_of(host: Host) -> DockerRuntime:
+    return DockerRuntime(
         engine_url=host.engine_url,
         data_addr=host.address,
         environment=dict(os.environ),
         memory_dirs=[Path("/dev/shm")],
         log=LOG,
     )
+
+
+async def test_containers_are_what_swarm_makes_of_the_same_services(lab: Lab) -> None:
+    host = lab.hosts[0]
+    lab.load_image(busybox_image("box:1"))
+    swarm = await asyncio.to_thread(swarms_containers, host)
+    runtime = runtime_of(host)
     await runtime.recover(NODE.id)
     differing = {}
     for name, (service, container) in swarm.items():
         differing[name] = differences(container, await our_container(host, runtime, service))
     await runtime.close()
     assert {name: found for name, found in differing.items() if found} == {}
+
+
+NEVER_ALIKE = (
+    ".Config.Labels", ".Config.Attach", ".Config.StopTimeout", ".Config.Hostname",
+    ".HostConfig.ConsoleSize", ".HostConfig.Isolation", ".HostConfig.RestartPolicy",
+)  # fmt: skip
+"""What the docker command sets of itself, and what every task has."""
+
+
+async def test_engine_options_are_what_docker_create_makes_of_the_same_flags(lab: Lab) -> None:
+    host = lab.hosts[0]
+    lab.load_image(busybox_image("box:1"))
+    runtime = runtime_of(host)
+    await runtime.recover(NODE.id)
+    differing = {}
+    for name, (flags, options) in OPTIONS.items():
+        theirs = _json(host, "inspect", host.docker("create", *flags, "box:1"))
+        host.docker("rm", theirs["Id"])
+        task = make_task(spec=TaskSpec(container_spec=ContainerSpec(image="box:1", engine_options=options)))
+        await runtime.prepare(Work(task, NODE))
+        if not options.privileged:
+            # A machine that is a container itself may not have all the rights to give.
+            await runtime.start("t1")
+        ours = _json(host, "inspect", options.container_name or "web.1.t1")
+        await runtime.remove("t1")
+        left, right = without_labels(theirs), without_labels(ours)
+        differing[name] = {k: (left.get(k), right.get(k)) for k in left | right if left.get(k) != right.get(k)}
+    await runtime.close()
+    assert {name: found for name, found in differing.items() if found} == {}
+
+
+def without_labels(inspected: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in inspected.items() if key not in OF_ITS_OWN}
+    return {key: value for key, value in flat(kept).items() if not key.startswith(NEVER_ALIKE)}

@@ -1,10 +1,11 @@
 """Docker's rules for a HEALTHCHECK's verdict."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from essaim.agent.durations import HealthPlan
 from essaim.agent.health import HealthJudge
 from essaim.agent.runtime import Health
-from hypothesis import given
-from hypothesis import strategies as st
 
 PLAN = HealthPlan(["CMD", "x"], interval=10, timeout=1, retries=3, start_period=60, start_interval=2)
 

@@ -1,6 +1,9 @@
 """The tables of a task's life, and where it goes on after a restart of the agent."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from essaim.agent.lifecycle import (
     Event,
     IllegalEvent,
@@ -14,8 +17,6 @@ from essaim.agent.lifecycle import (
 )
 from essaim.agent.runtime import Health, Phase, View
 from essaim.cluster.task import TaskState
-from hypothesis import given
-from hypothesis import strategies as st
 
 STATES = st.sampled_from(TaskState)
 VIEWS = st.one_of(

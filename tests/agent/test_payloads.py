@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from essaim.agent.memory_files import MemoryFile, file_system, memory_root, write_files
 from essaim.agent.payloads import Payload, payloads
 from essaim.agent.process.task_dirs import relative_path

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
+
 from essaim.agent.process.supervision import Ids, carrying, is_alive, read_ids
 from essaim.agent.runtime import Phase, UnknownTask, View, Work
 

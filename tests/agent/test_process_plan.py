@@ -4,6 +4,7 @@ import signal
 from typing import Any
 
 import pytest
+
 from essaim.agent.durations import health_plan, size, stop_grace, stop_signal
 from essaim.agent.process.plan import DEFAULT_PORT, Place, ignored, make_plan
 from essaim.agent.process.ports import FIRST, LAST, PortPool

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
+
 from essaim.agent.process.logs import LogReader, seconds
 from essaim.agent.process.runtime import ProcessRuntime
 from essaim.agent.process.shim import LogFiles
@@ -16,7 +18,7 @@ from essaim.cluster.container import DriverSpec, FileTarget, HealthConfig, Secre
 from essaim.cluster.objects import Secret, SecretSpec
 from essaim.cluster.wire import LogRequest
 
-from .conftest import MakeRuntime
+from .conftest import MakeRuntime, make_process_runtime
 from .doubles import NODE, ingress, make_task
 
 DEADLINE = 20
@@ -194,3 +196,26 @@ async def test_node_describes_itself(make_runtime: MakeRuntime) -> None:
     assert description.resources is not None
     assert (description.resources.nano_cpus or 0) >= 10**9
     assert (description.resources.memory_bytes or 0) > 1 << 28
+
+
+def test_runtime_works_on_uvloop_too(tmp_path: Path) -> None:
+    async def life() -> list[tuple[Phase, Health, int | None]]:
+        runtime = make_process_runtime(tmp_path / "node")
+        check = HealthConfig(test=["CMD", "true"], interval=50_000_000)
+        user = "65534" if os.geteuid() == 0 else None
+        await runtime.prepare(shell("exec sleep 600", healthcheck=check, user=user, dir="/"))
+        await runtime.start("t1")
+        seen = []
+        async with asyncio.timeout(DEADLINE):
+            async for view in runtime.watch("t1"):
+                seen.append((view.phase, view.health, view.exit_code))
+                if view.health is Health.HEALTHY:
+                    assert view.pid
+                    os.kill(view.pid, 9)
+        await runtime.remove("t1")
+        await runtime.close()
+        return seen
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        seen = runner.run(life())
+    assert seen[-2:] == [(Phase.RUNNING, Health.HEALTHY, None), (Phase.EXITED, Health.NONE, 137)]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from essaim.agent.agent import Agent
 from essaim.agent.runtime import LogLine, Phase, View
 from essaim.agent.session import PAUSE_MOST, Backoff
@@ -250,3 +251,13 @@ def test_backoff_doubles_to_its_limit_and_starts_again(chance: float) -> None:
     assert PAUSE_MOST / 2 <= pauses[-1] <= PAUSE_MOST
     backoff.reset()
     assert 0 < backoff.next() <= 0.1
+
+
+async def test_mistake_of_ours_costs_a_session_and_not_the_agent(make_agent: MakeAgent, manager: FakeManager) -> None:
+    async def apply(routes: RouteTable) -> int:
+        raise ZeroDivisionError("oops")
+
+    agent = make_agent(FakeRuntime(), on_routes=apply)
+    await connected(agent, manager)
+    await manager.send(wire.Routes(table(1, "up")))
+    await until(lambda: manager.hellos == 2 and agent.is_connected)

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from essaim.agent.runtime import Health, Phase, Rejected, RuntimeUnavailable, StartFailed, View, Work
 from essaim.agent.task_manager import Surroundings, TaskManager
 from essaim.cluster.task import Task, TaskEndpoint
@@ -199,3 +200,10 @@ async def test_update_with_newer_work_keeps_the_task_going(bench: Bench) -> None
     await bench.reaches("running")
     manager.update(Work(msgspec.structs.replace(task, labels={"a": "b"}), NODE))
     assert manager.state.label == "running"
+
+
+async def test_mistake_of_ours_fails_the_task_and_says_so(bench: Bench) -> None:
+    bench.runtime.fail["start"] = [ZeroDivisionError("oops")]
+    bench.manage(make_task())
+    report = await bench.reaches("failed")
+    assert report.status.err == "task: internal error of the agent: ZeroDivisionError('oops')"

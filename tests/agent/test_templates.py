@@ -3,9 +3,10 @@
 import contextlib
 
 import pytest
-from essaim.agent.templates import TemplateError, context, expand
 from hypothesis import given
 from hypothesis import strategies as st
+
+from essaim.agent.templates import TemplateError, context, expand
 
 from .doubles import NODE, make_task
 

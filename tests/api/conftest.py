@@ -54,6 +54,12 @@ class Served:
         async with self.client.request(method, "http://essaim" + path, json=body) as reply:
             return reply.status, (await reply.json())["message"]
 
+    async def call_raw(self, method: str, path: str, body: Any) -> int:
+        """The status for a body that is sent as it is."""
+        async with self.client.request(method, "http://essaim" + path, data=body) as reply:
+            await reply.read()
+            return reply.status
+
     async def create(self, name: str, **spec: Any) -> str:
         """A service with little in it; its id."""
         template = {"ContainerSpec": {"Image": "essaim/whoami"}, **spec.pop("template", {})}

@@ -119,17 +119,3 @@ async def test_events_begin_when_the_node_becomes_a_manager(outside: Served) -> 
         await outside.call("POST", "/swarm/init", {})
         first = (await read_events(reply, 1))[0]
         assert (first["Type"], first["Action"]) == ("network", "create")
-
-
-async def test_native_api_serves_its_description_and_routes(served: Served) -> None:
-    assert (await served.call("GET", "/essaim/v1/routes"))["Version"] == 7
-    assert await served.call("GET", "/essaim/v1/lb/config/haproxy") == "global\n"
-    assert (await served.error("GET", "/essaim/v1/lb/config/nosuch"))[0] == 404
-    assert await served.call("GET", "/essaim/v1/lb/status") == {"listeners": []}
-    document = await served.call("GET", "/essaim/v1/openapi.json")
-    assert set(document["paths"]) == {
-        "/essaim/v1/routes",
-        "/essaim/v1/lb/config/{target}",
-        "/essaim/v1/lb/status",
-        "/essaim/v1/openapi.json",
-    }

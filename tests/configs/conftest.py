@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from essaim.gateway.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
 
 

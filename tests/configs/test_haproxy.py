@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+
 from essaim.configs.haproxy import render_haproxy
 from essaim.gateway.routes import RouteGateway, RouteService, RouteTable
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+
 from essaim.cluster.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
 from essaim.gateway.supervisor import Gateway
 
@@ -66,10 +67,18 @@ class Backends:
 
     def __init__(self) -> None:
         self._servers: list[asyncio.Server] = []
+        self._writers: set[asyncio.StreamWriter] = set()
         self.hits: dict[str, int] = {}
 
     async def serve(self, handler: Handler, port: int = 0) -> int:
-        server = await asyncio.start_server(handler, "127.0.0.1", port)
+        async def tracked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._writers.add(writer)
+            try:
+                await handler(reader, writer)
+            finally:
+                self._writers.discard(writer)
+
+        server = await asyncio.start_server(tracked, "127.0.0.1", port)
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
 
@@ -107,6 +116,11 @@ class Backends:
         for server in self._servers:
             server.close()
         self._servers.clear()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        async with asyncio.timeout(10):
+            while self._writers:
+                await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -119,9 +133,11 @@ async def backends() -> AsyncIterator[Backends]:
 async def http_get(port: int, path: str = "/", host: str = "127.0.0.1") -> tuple[int, str]:
     """One request on a connection of its own: status and body."""
     reader, writer = await asyncio.open_connection(host, port)
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-    answer = await reader.read()
-    writer.close()
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        answer = await reader.read()
+    finally:
+        writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
     return int(head.split()[1]), body.decode()
 

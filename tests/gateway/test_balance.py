@@ -5,12 +5,13 @@ from collections import Counter
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from essaim.gateway.balance.choose import NAMES, make_policy
 from essaim.gateway.balance.ring import Ring, hash_key
 from essaim.gateway.balance.round_robin import RoundRobin, schedule
 from essaim.gateway.balance.weights import SCALE, weigh
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 @dataclass(eq=False)

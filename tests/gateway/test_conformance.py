@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from essaim.gateway.supervisor import Gateway
 
 from .conftest import Backends, endpoint, free_port, service, table

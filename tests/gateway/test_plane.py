@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import httptools
 import pytest
-from essaim.gateway.http1.head import CHUNKED, Refused, parse_request
 from hypothesis import given
 from hypothesis import strategies as st
+
+from essaim.gateway.http1.head import CHUNKED, Refused, parse_request
 
 from .plane import Plane
 

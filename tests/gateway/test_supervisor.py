@@ -168,3 +168,20 @@ def running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+async def test_gateway_metrics_count_requests_of_all_workers_and_survive_a_worker(
+    gateway: Gateway, backends: Backends
+) -> None:
+    port = free_port()
+    await gateway.apply(table(1, service("web", port, [endpoint("t", await backends.web("t"))], "http")))
+    for _ in range(10):
+        await http_get(port)
+    line = f'essaim_gateway_requests_total{{code="2xx",port="{port}",service="web",task="t"}} '
+    assert line + "10.0\n" in (text := await gateway.metrics())
+    assert f'essaim_gateway_request_seconds_count{{port="{port}",service="web"}} 10.0\n' in text
+    pid = (await gateway.status())["workers"][0]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: not running(pid))
+    await http_get(port)
+    assert line + "11.0\n" in await gateway.metrics()

@@ -2,14 +2,16 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aiohttp import web
+from raft_machines import Journal
+
 from essaim.raft.found import found_cluster
 from essaim.raft.node import Options, RaftLog
-from raft_machines import Journal
 
 DEADLINE = 30.0
 
@@ -37,8 +39,15 @@ async def eventually(condition: Callable[[], object], what: str) -> None:
 class Host:
     """One member with the server that others reach it at."""
 
-    def __init__(self, directory: Path, member: int, port: int, options: Options | None = None) -> None:
-        self.directory, self.id, self.port = directory, member, port
+    def __init__(
+        self,
+        directory: Path,
+        member: int,
+        port: int,
+        options: Options | None = None,
+        server_ssl: ssl.SSLContext | None = None,
+    ) -> None:
+        self.directory, self.id, self.port, self.server_ssl = directory, member, port, server_ssl
         self.address = f"127.0.0.1:{port}"
         self.options = options
         self.journal = Journal()
@@ -53,7 +62,7 @@ class Host:
         await self.log.start()
         self._runner = web.AppRunner(application, access_log=None)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self.server_ssl).start()
         return self.log
 
     async def stop(self) -> None:
@@ -95,9 +104,11 @@ class Local:
 
 
 @asynccontextmanager
-async def local_cluster(directory: Path, count: int, options: Options | None = None) -> AsyncIterator[Local]:
+async def local_cluster(
+    directory: Path, count: int, options: Options | None = None, server_ssl: ssl.SSLContext | None = None
+) -> AsyncIterator[Local]:
     ports = free_ports(count)
-    hosts = {i: Host(directory / str(i), i, port, options) for i, port in enumerate(ports, 1)}
+    hosts = {i: Host(directory / str(i), i, port, options, server_ssl) for i, port in enumerate(ports, 1)}
     addresses = {i: host.address for i, host in hosts.items()}
     for host in hosts.values():
         await asyncio.to_thread(found_cluster, host.directory, addresses)

@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import pytest
-from essaim.raft.wal import HEAD_BYTES, RECORD_BYTES, Corrupt, Wal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from essaim.raft.wal import HEAD_BYTES, RECORD_BYTES, Corrupt, Wal
 
 SIZE = 64 << 10
 
@@ -163,4 +164,8 @@ def test_wal_refuses_everything_after_an_io_error(tmp_path: Path, monkeypatch: p
     monkeypatch.undo()
     with pytest.raises(OSError, match="Input/output"):
         wal.append(b"refused")
+    wal.close()
+    wal.open()  # what is on the disk is read again: now it may go on
+    assert [record.payload for record in wal.records()] == [b"good", b"lost"]
+    wal.append(b"after")
     wal.close()

@@ -111,6 +111,7 @@ class SimulatedAgent:
         self.table = wire.RouteTable()
         self.open_requests: dict[str, int] = {}
         self.acknowledges = True
+        self.unfit: list[str] | None = None
         self._dispatcher = dispatcher
         self.channel, self._far = pipes()
         self._running: list[asyncio.Task[None]] = []
@@ -149,7 +150,7 @@ class SimulatedAgent:
             await asyncio.sleep(self.heartbeat)
 
     async def acknowledge(self) -> None:
-        await self.send(RoutesApplied(self.table.version, dict(self.open_requests)))
+        await self.send(RoutesApplied(self.table.version, dict(self.open_requests), self.unfit))
 
     async def _receive(self, message: ToAgent) -> None:
         if isinstance(message, wire.Assignments):

@@ -16,6 +16,7 @@ from essaim.cluster.service import Endpoint, EndpointSpec, PortConfig, Service, 
 from essaim.cluster.shape import Version
 from essaim.cluster.task import Task, TaskState, TaskStatus
 from essaim.cluster.wire import Assignments, LogChunk, LogRequest, NodeChanged, Redirect, Refused, Welcome
+from essaim.scheduler.tasks import is_up
 from tests.scheduler.agents import Manager, SimulatedAgent, description, node, pipes, until
 from tests.scheduler.world import replicated
 
@@ -174,6 +175,17 @@ async def test_only_a_tasks_own_node_gets_it_and_its_secrets(bench: Bench) -> No
     assert not two.secrets
 
 
+async def test_registry_credentials_go_to_the_nodes_of_the_services_tasks(bench: Bench) -> None:
+    for name, auth in (("web", "token"), ("other", None)):
+        await bench.put("services", Service(id=name, spec=replicated(name, 0), registry_auth=auth))
+    agent = await bench.agent("n1")
+    await bench.put("tasks", make_task("t1", "n1"))
+    await bench.put("tasks", msgspec.structs.replace(make_task("t2", "n1"), service_id="other"))
+    await until(lambda: {"t1", "t2"} <= set(agent.tasks))
+    sent = [m.registry_auth for m in messages(agent, Assignments) if isinstance(m, Assignments)]
+    assert {service: auth for known in sent for service, auth in known.items()} == {"web": "token"}
+
+
 async def test_task_is_not_sent_again_for_its_own_reports(bench: Bench) -> None:
     agent = await bench.agent("n1")
     await bench.put("tasks", make_task("t1", "n1"))
@@ -311,6 +323,33 @@ async def test_unhealthy_task_leaves_the_routes_at_once(bench: Bench) -> None:
     await until(lambda: states(two) == [])
     await one.send(wire.Reports([wire.TaskReport("t1", TaskStatus(state="running", healthy=True))]))
     await until(lambda: states(two) == ["up"])
+
+
+# -- fitness -------------------------------------------------------------------------------------------------------
+
+
+async def test_task_is_up_only_once_its_gateway_found_it_fit(bench: Bench) -> None:
+    one, two = await served(bench)
+    assert is_up(bench.task("t1")), "gateways that say nothing are not waited for"
+    one.unfit = []
+    await one.acknowledge()
+    one.unfit = ["t2"]
+    await bench.put("tasks", make_task("t2", "n1", ports=[WEB_PORT]))
+    await until(lambda: states(one) == states(two) == ["up", "up"])
+    await bench.put("tasks", make_task("marker", "n1"))
+    await until(lambda: bench.task("marker").state == TaskState.RUNNING)
+    assert bench.task("t2").state == TaskState.RUNNING
+    assert not is_up(bench.task("t2"))
+    assert is_up(bench.task("marker")), "what no gateway serves needs no proof"
+    one.unfit = []
+    await one.acknowledge()
+    await until(lambda: is_up(bench.task("t2")))
+    one.unfit = ["t2"]
+    await one.acknowledge()
+    await until(lambda: not is_up(bench.task("t2")))
+    one.unfit = None
+    await one.acknowledge()
+    await until(lambda: is_up(bench.task("t2")))
 
 
 # -- logs ----------------------------------------------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
+
 from essaim.stacks.convert import Stack, convert
 from essaim.stacks.errors import Problem, StackError
 from essaim.stacks.load import Document, Source, load
@@ -28,9 +29,10 @@ def load_texts(
     files: Mapping[str, str] | None = None,
     env: Mapping[str, str] | None = None,
     profiles: tuple[str, ...] | None = None,
+    interpolate: bool = True,
 ) -> Document:
     sources = [Source(f"stack{index or ''}.yml", text) for index, text in enumerate(texts)]
-    return load(sources, env or {}, Path("/project"), profiles, MemoryFiles(files or {}))
+    return load(sources, env or {}, Path("/project"), profiles, MemoryFiles(files or {}), interpolate)
 
 
 @pytest.fixture
@@ -40,8 +42,8 @@ def document_of() -> Load:
 
 @pytest.fixture
 def stack_of() -> Callable[..., Stack]:
-    def stack(*texts: str, **options: object) -> Stack:
-        return convert(load_texts(*texts, **options), "ns")  # type: ignore[arg-type]
+    def stack(*texts: str, **options: Any) -> Stack:
+        return convert(load_texts(*texts, **options), "ns")
 
     return stack
 
@@ -50,9 +52,9 @@ def stack_of() -> Callable[..., Stack]:
 def problems_of() -> Callable[..., list[Problem]]:
     """What is wrong with the texts; fails where nothing is."""
 
-    def problems(*texts: str, **options: object) -> list[Problem]:
+    def problems(*texts: str, **options: Any) -> list[Problem]:
         with pytest.raises(StackError) as caught:
-            convert(load_texts(*texts, **options), "ns")  # type: ignore[arg-type]
+            convert(load_texts(*texts, **options), "ns")
         return caught.value.problems
 
     return problems

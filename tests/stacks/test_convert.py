@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from essaim.stacks.convert import Dependency, Stack, resolve
 from essaim.stacks.values import familiar_image
 
@@ -220,6 +221,16 @@ def test_ignored_keys_are_warned_about_in_dockers_words(stack_of: StackOf) -> No
 def test_fixed_addresses_are_warned_about(stack_of: StackOf) -> None:
     text = "services: {a: {image: x, networks: {n: {ipv4_address: 10.0.0.9}}}}\nnetworks: {n: {}}"
     assert stack_of(text).warnings == ["services.a.networks.n: Ignoring unsupported options: ipv4_address"]
+
+
+def test_bridge_of_a_single_host_becomes_an_overlay_with_a_warning(stack_of: StackOf) -> None:
+    text = """
+services: {a: {image: x, networks: [n]}}
+networks: {n: {driver: bridge, driver_opts: {com.docker.network.bridge.name: br0, encrypted: ""}}}
+"""
+    found = stack_of(text)
+    assert [(network.driver, network.options) for network in found.networks] == [("overlay", {"encrypted": ""})]
+    assert found.warnings == ["networks.n: a bridge ends at its node; the network is created as an overlay"]
 
 
 def test_network_options_are_carried(stack_of: StackOf) -> None:

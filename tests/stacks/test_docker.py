@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
+
 from essaim.stacks.convert import Stack, convert, resolve
 from essaim.stacks.load import Document, Source, load
 from essaim.stacks.render import render

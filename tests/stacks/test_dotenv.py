@@ -1,10 +1,11 @@
 """Environment files: Compose's rules and the raw format."""
 
 import pytest
-from essaim.stacks.dotenv import read_env, read_raw
-from essaim.stacks.errors import StackError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from essaim.stacks.dotenv import read_env, read_raw
+from essaim.stacks.errors import StackError
 
 ENVIRONMENT = {"HOME": "/root", "SET": "outside"}
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+
 from essaim.stacks.errors import Problem
 
 Problems = Callable[..., list[Problem]]
@@ -57,6 +58,10 @@ Problems = Callable[..., list[Problem]]
         ("image: x\n    env_file: nope.env", "the environment file /project/nope.env does not exist"),
         ("image: x\n    extends: {service: b}", 'the service "b" does not exist'),
         ("image: x\n    extends: {service: a}", 'the service "a" extends itself'),
+        ("image: x\n    ports: ['80:1', '80:2']", "port 80/tcp is already published by the service a"),
+        ("image: x\n    volumes: ['/a:/t', '/b:/t']", "services.a.volumes[1]: duplicate mount point /t"),
+        ("image: x\n    deploy: {placement: {constraints: [manager]}}",
+         "constraints[0]: must be KEY==VALUE or KEY!=VALUE"),
         ("image: x\n    memswap_limit: 1g", "memswap_limit needs a memory limit"),
     ],
 )  # fmt: skip
@@ -81,6 +86,15 @@ def test_mistake_in_a_service_is_named_with_its_place(body: str, expected: str, 
         ("services: {a: {image: x}}\nmodels: {m: {model: x}}", "models: is not supported"),
         ("services: {a: {image: x}}\nnetworks: {n: {driver: 5}}", "networks.n.driver: must be a string, found 5"),
         ("services: {a: {image: x, depends_on: [b]}, b: {image: x, depends_on: [a]}}", "goes in a circle: a -> b -> a"),
+        ("services: {a: {image: x, ports: ['80:1']}, b: {image: x, ports: ['80:2']}}", "published by the service a"),
+        (
+            "services: {a: {image: x, secrets: [s, s2]}}\nsecrets: {s: {external: true}}",
+            'the secret "s2" is not defined',
+        ),
+        (
+            "services: {a: {image: x, secrets: [s, {source: s}]}}\nsecrets: {s: {external: true}}",
+            "duplicate secret target s",
+        ),
         ("services: {a: {image: x, ports: !frob []}}", "the tag !frob is not known"),
     ],
 )

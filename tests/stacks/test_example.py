@@ -1,10 +1,13 @@
-"""The course's stack, examples/web.yml: what a user deploys first."""
+"""The examples: the course's stack, which a user deploys first, and a larger one."""
 
 from pathlib import Path
+
+import pytest
 
 from essaim.cluster.service import ServiceSpec
 from essaim.stacks.convert import Stack, convert
 from essaim.stacks.load import Source, load
+from essaim.stacks.plan import Existing, plan
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -46,3 +49,19 @@ def test_example_web_publishes_4000_and_joins_webnet() -> None:
     assert spec.task_template.networks is not None
     assert [network.target for network in spec.task_template.networks] == ["demo_webnet"]
     assert found.warnings == []
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yml")), ids=lambda path: path.stem)
+def test_example_deploys_without_a_warning(path: Path) -> None:
+    found = stack(path.name)
+    assert found.warnings == []
+    assert "to create" in str(plan(found, Existing()))
+
+
+def test_example_shop_starts_its_stock_first_and_routes_by_request() -> None:
+    found = stack("shop.yml")
+    assert [spec.name for spec in found.services] == ["demo_stock", "demo_shop"]
+    shop = found.services[1]
+    assert shop.endpoint_spec is not None
+    assert shop.endpoint_spec.ports is not None
+    assert shop.endpoint_spec.ports[0].app_protocol == "http"

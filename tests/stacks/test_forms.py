@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from essaim.stacks.load import Document
 from essaim.stacks.ports import parse_short
 from essaim.stacks.tree import plain

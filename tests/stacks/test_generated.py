@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from essaim.stacks.convert import convert
 from essaim.stacks.errors import Problem, StackError
 from essaim.stacks.load import Source, load
 from essaim.stacks.plan import Existing, plan
 from essaim.stacks.render import render
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 SCHEMA = json.loads((resources.files("essaim.stacks") / "schemas" / "compose-spec.json").read_text())
 NAMES = st.sampled_from(["a", "b", "web", "default", "x-y"])

@@ -1,9 +1,10 @@
 """Variables in values: every form, nesting, escapes, and the words of errors."""
 
 import pytest
-from essaim.stacks.interpolation import InterpolationError, Interpolator
 from hypothesis import given
 from hypothesis import strategies as st
+
+from essaim.stacks.interpolation import InterpolationError, Interpolator
 
 VARIABLES = {"A": "a", "EMPTY": "", "B": "b", "DOLLAR": "$A", "NESTED": "${A}"}
 

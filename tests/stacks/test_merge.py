@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from essaim.stacks.errors import Problem
 from essaim.stacks.load import Document
 from essaim.stacks.tree import plain

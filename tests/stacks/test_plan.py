@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from essaim.cluster.objects import Config, Secret
 from essaim.cluster.service import Service, ServiceSpec
 from essaim.cluster.shape import Version

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from essaim.cluster.service import ServiceSpec
 from essaim.stacks.convert import convert
 from essaim.stacks.load import Document, Source, load, read_environment
@@ -54,6 +55,12 @@ def test_config_quotes_what_would_read_back_as_something_else(document_of: Calla
     assert [node.value for node in again.services["a"].value["environment"].value.values()] == [
         node.value for node in first.services["a"].value["environment"].value.values()
     ]
+
+
+def test_config_without_interpolation_keeps_variables_as_they_are_written(document_of: Callable[..., Document]) -> None:
+    text = render(document_of("services: {a: {image: 'x:${TAG:-1}', user: $$U}}", interpolate=False))
+    assert "image: x:${TAG:-1}" in text
+    assert "user: $$U" in text
 
 
 def test_environment_of_the_caller_wins_over_the_env_file(tmp_path: Path) -> None:

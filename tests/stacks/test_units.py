@@ -1,9 +1,10 @@
 """Durations and sizes in all spellings."""
 
 import pytest
-from essaim.stacks.units import format_duration, parse_cpus, parse_duration, parse_size
 from hypothesis import given
 from hypothesis import strategies as st
+
+from essaim.stacks.units import format_duration, parse_cpus, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(

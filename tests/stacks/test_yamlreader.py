@@ -1,14 +1,18 @@
 """YAML to nodes: places, types, anchors, and the limits."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from essaim.stacks.errors import Problem, StackError
-from essaim.stacks.scalars import resolve, text_of
-from essaim.stacks.tree import plain
-from essaim.stacks.yamlreader import MAX_DEPTH, read_yaml
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+
+from essaim.stacks import yamlreader
+from essaim.stacks.errors import Problem, StackError
+from essaim.stacks.scalars import resolve, text_of
+from essaim.stacks.tree import Node, plain
+from essaim.stacks.yamlreader import MAX_DEPTH, read_yaml
 
 
 def read(text: str) -> Any:
@@ -107,6 +111,25 @@ def test_deep_nesting_is_refused_not_overflowed() -> None:
 
 def test_huge_text_is_refused() -> None:
     assert "larger than 8 MiB" in error("x" * (9 * 1024 * 1024))
+
+
+CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
+def test_reading_without_libyaml_gives_the_same_nodes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def places(node: Node) -> list[object]:
+        children = node.value.values() if isinstance(node.value, dict) else node.value
+        below = [places(child) for child in children] if isinstance(node.value, dict | list) else []
+        # The two disagree only on where nothing stands.
+        return [node.place if node.value is not None else None, node.key_place, *below]
+
+    text = path.read_text()
+    (fast,) = read_yaml(text, "f")
+    monkeypatch.setattr(yamlreader, "Loader", yaml.SafeLoader)
+    (slow,) = read_yaml(text, "f")
+    assert plain(slow) == plain(fast)
+    assert places(slow) == places(fast)
 
 
 @given(st.text(max_size=200))

@@ -1,0 +1,134 @@
+import asyncio
+import contextlib
+import ssl
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+import trustme
+
+from essaim.raft.entries import Entry
+from essaim.raft.messages import Append, Heartbeat
+from essaim.raft.node import Options
+from essaim.raft.policy import SnapshotPolicy
+from essaim.raft.streams import Access, HandshakeFailed, open_stream
+from essaim.raft.wire import FRAME_MAX, FrameReader, encode_frame
+
+sys.path.insert(0, str(Path(__file__).parent))
+from cluster import Host, eventually, free_ports, local_cluster
+
+
+def with_token(token: str) -> Options:
+    access = Access(
+        headers=lambda: {"Authorization": token}, allows=lambda request: request.headers.get("Authorization") == token
+    )
+    return Options(access=access, policy=lambda: SnapshotPolicy(entries=50, share=0), keep_entries=5)
+
+
+def test_frames_cut_anywhere_are_put_together() -> None:
+    messages = [Append(1, 2, 3, 4, 3, 2, [Entry(5, 3, 0, 9, b"data")]), Heartbeat(1, 2, 3, 4, 5)]
+    raw = bytes(encode_frame(messages) + encode_frame(messages[:1]))
+    for step in (1, 3, 7, len(raw)):
+        reader, found = FrameReader(), []
+        for at in range(0, len(raw), step):
+            found += reader.feed(raw[at : at + step])
+        assert found == [*messages, messages[0]]
+
+
+@pytest.mark.parametrize("raw", [(FRAME_MAX + 1).to_bytes(4, "little"), b"\x03\0\0\0\xc1\xc1\xc1", b"\x01\0\0\0\x01"])
+def test_frames_of_nonsense_are_refused(raw: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - msgspec's own, or ours
+        FrameReader().feed(raw)
+
+
+async def test_transport_with_a_token_works_and_without_it_is_refused(tmp_path: Path) -> None:
+    async with local_cluster(tmp_path, 3, with_token("secret")) as cluster:
+        await cluster.leader()
+        await cluster.logs[2].propose(b"x", timeout=20)
+        address = cluster.hosts[1].address
+        own = {"Essaim-From": "2", "Essaim-To": "1", "Essaim-Address": "127.0.0.1:1"}
+        with pytest.raises(HandshakeFailed) as caught:
+            await open_stream(address, own, None)
+        assert caught.value.status == 403
+        with pytest.raises(HandshakeFailed) as caught:
+            await open_stream(address, {**own, "Essaim-To": "7", "Authorization": "secret"}, None)
+        assert caught.value.status == 409
+        with pytest.raises(HandshakeFailed) as caught:
+            await open_stream(address, {"Authorization": "secret"}, None)
+        assert caught.value.status == 400
+        async with aiohttp.ClientSession() as session:
+            async with session.post(f"http://{address}/raft/snapshot", data=b"x", headers=own) as response:
+                assert response.status == 403
+            headers = {**own, "Authorization": "secret", "Essaim-Term": "9", "Essaim-Snapshot": "5-2.snap"}
+            async with session.post(f"http://{address}/raft/snapshot", data=b"damaged", headers=headers) as response:
+                assert response.status == 507
+            assert not list(cluster.hosts[1].directory.glob("*.part"))
+
+
+async def test_transport_over_tls_replicates_and_sends_snapshots(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    certificate.configure_cert(client)
+    authority.configure_trust(server)
+    server.verify_mode = ssl.CERT_REQUIRED
+    options = Options(
+        access=Access(client_ssl=lambda: client), policy=lambda: SnapshotPolicy(entries=50, share=0), keep_entries=5
+    )
+    async with local_cluster(tmp_path, 3, options, server) as cluster:
+        leader = await cluster.leader()
+        late = next(i for i in cluster.hosts if i != leader)
+        await cluster.hosts[late].stop()
+        await asyncio.gather(*(cluster.logs[leader].propose(b"%d" % i, timeout=30) for i in range(300)))
+        log = cluster.logs[leader]
+        await eventually(lambda: log._driver.core.state.log.base > 50, "the log is compacted")
+        await cluster.hosts[late].start()
+        assert len(await cluster.same()) == 300
+
+
+async def test_transport_stuck_peer_costs_a_bounded_buffer_and_the_others_nothing(tmp_path: Path) -> None:
+    """A peer that accepts and never reads: the cluster of the others works, and nothing piles up for it."""
+
+    async def never_reads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        handlers.append(writer)
+        await over.wait()
+        writer.transport.abort()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    handlers: list[asyncio.StreamWriter] = []
+    over = asyncio.Event()
+    async with local_cluster(tmp_path, 3) as cluster:
+        leader = await cluster.leader()
+        [port] = free_ports(1)
+        server = await asyncio.start_server(never_reads, "127.0.0.1", port)
+        async with server:
+            log = cluster.logs[leader]
+            await log.add_learner(9, f"127.0.0.1:{port}")
+            for _ in range(40):
+                await log.propose(bytes(500_000), timeout=30)
+            peer = log._driver.transport._peers[9]
+            stream = peer._stream
+            pending = stream._transport.get_write_buffer_size() if stream and stream._transport else 0
+            assert pending < 24 << 20
+            await log.remove(9)
+            over.set()
+            await eventually(lambda: all(w.transport.is_closing() for w in handlers), "all are closed")
+        assert (await cluster.same())[-1] == bytes(500_000)
+
+
+async def test_transport_member_that_was_removed_is_told_when_it_comes_back(tmp_path: Path) -> None:
+    async with local_cluster(tmp_path, 3) as cluster:
+        leader = await cluster.leader()
+        away = next(i for i in cluster.hosts if i != leader)
+        await cluster.hosts[away].stop()
+        await cluster.logs[leader].remove(away)
+        host: Host = cluster.hosts[away]
+        log = await host.start()
+        await eventually(lambda: "removed" in log._driver.reason, "it was told")
