@@ -152,7 +152,9 @@ def run(argv: Sequence[str]) -> int:
 
         return shell_complete(root(), {}, PROGRAM, "_ESSAIM_COMPLETE", completing)
     try:
-        return asyncio.run(start(prepare(argv))) or 0
+        code = asyncio.run(start(prepare(argv))) or 0
+        sys.stdout.flush()  # a full disk or a closed pipe shows here, not in the interpreter's last breath
+        return code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
