@@ -159,7 +159,12 @@ async def rebalance(app: App, args: list[str], flags: Flags) -> None:
     ids: dict[str, str] = {}
     for name in args:
         service = await client.get(path_of("services", name), {"insertDefaults": "false"})
-        await client.post(path_of("essaim", "v1", "services", service["ID"], "rebalance"))
+        try:
+            await client.post(path_of("essaim", "v1", "services", service["ID"], "rebalance"))
+        except ApiError as error:
+            if error.status == 404:
+                raise CliError("this daemon does not rebalance services: update it, or force an update") from None
+            raise
         ids[name] = service["ID"]
         app.print(name)
     if not flags.on("detach"):
