@@ -1,6 +1,6 @@
 """How long a member with 100,000 objects of 256 bytes takes from start to its first answered read, and its memory.
 
-    python bench/restart.py [--objects 100000]
+python bench/restart.py [--objects 100000]
 """
 
 import argparse
