@@ -16,6 +16,7 @@ from typing import Any, cast
 import msgspec
 import uvloop
 from aiohttp import web
+
 from essaim.raft.found import AlreadyFounded, found_cluster
 from essaim.raft.interface import LogError
 from essaim.raft.node import Options, RaftLog

@@ -59,7 +59,7 @@ class DiskThread:
             result, error = None, None
             try:
                 result = call()
-            except Exception as failure:  # noqa: BLE001 - handed to whoever asked
+            except Exception as failure:
                 error = failure
             assert self._loop is not None
             if self._loop.is_closed():

@@ -168,7 +168,7 @@ class Driver:
         try:
             self._feed(core)
             self._carry_out(core)
-        except Exception as error:  # noqa: BLE001 - whatever it was, this member must not go on
+        except Exception as error:
             _log.exception("this member stops: its state machine or a rule of Raft failed")
             self.halt(f"this member stopped after an internal error: {error}")
             return

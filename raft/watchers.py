@@ -51,7 +51,7 @@ class LeadershipWatchers:
         view = self.current
         try:
             waiting = self._callbacks[number](view)
-        except Exception:  # noqa: BLE001 - a watcher's fault must not stop consensus
+        except Exception:
             _log.exception("a leadership callback failed")
             return
         if waiting is not None:
@@ -60,7 +60,7 @@ class LeadershipWatchers:
     async def _finish(self, number: int, view: Leadership, waiting: Awaitable[None]) -> None:
         try:
             await waiting
-        except Exception:  # noqa: BLE001 - as above
+        except Exception:
             _log.exception("a leadership callback failed")
         finally:
             self._tasks.pop(number, None)

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aiohttp import web
+from raft_machines import Journal
+
 from essaim.raft.found import found_cluster
 from essaim.raft.node import Options, RaftLog
-from raft_machines import Journal
 
 DEADLINE = 30.0
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
+from simulation import Disk, Faults
+
 from essaim.raft import core, election, logview, members, quorum, reads, replication, state
 from essaim.raft.entries import HardState
 from essaim.raft.messages import AppendReply
-from simulation import Disk, Faults
 
 CRASHES = Faults(ideas=("partition", "heal", "crash", "restart", "slow disk"), duration=10)
 SPLITS = Faults(ideas=("isolate", "partition", "one way", "heal"), duration=10)

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from linearizability import Operation, is_linearizable
+
 from essaim.raft.core import Core, Dropped, Ready
 from essaim.raft.entries import Entry, HardState, Kind, SnapshotMeta
 from essaim.raft.members import (
@@ -31,7 +33,6 @@ from essaim.raft.messages import InstallSnapshot, Message, VoteReply
 from essaim.raft.state import Role, Settings, Write
 from essaim.raft.storage import LogRecord, Replay
 from essaim.raft.wal import Record
-from linearizability import Operation, is_linearizable
 
 TICK = 0.05
 KEYS = ("a", "b", "c")

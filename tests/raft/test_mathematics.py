@@ -3,6 +3,9 @@
 from itertools import combinations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from essaim.raft.entries import Entry
 from essaim.raft.logview import LogView
 from essaim.raft.members import (
@@ -18,8 +21,6 @@ from essaim.raft.members import (
 )
 from essaim.raft.progress import Progress, Sending
 from essaim.raft.quorum import NO_LIMIT, Vote, committed, joint_committed, joint_tally, tally
-from hypothesis import given
-from hypothesis import strategies as st
 
 voters = st.sets(st.integers(1, 9), max_size=7)
 matches = st.dictionaries(st.integers(1, 9), st.integers(0, 12))

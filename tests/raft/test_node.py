@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from essaim.raft.interface import Log, Membership, NoQuorum, Refused, Stopped, Uncertain
 from essaim.raft.node import Options, RaftLog, Timing
 from essaim.raft.policy import SnapshotPolicy

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from essaim.raft.core import Core, Dropped
 from essaim.raft.entries import Entry, HardState, Kind, SnapshotMeta
 from essaim.raft.members import Change, ChangeKind, RefusedChange, encode_configuration, first_configuration

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from essaim.raft.interface import Leadership, Log, Stopped
 from essaim.raft.policy import SnapshotPolicy
 from essaim.raft.single import SingleLog

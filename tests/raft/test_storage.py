@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from essaim.raft.entries import Entry, HardState, SnapshotMeta
 from essaim.raft.storage import InUse, Recovered, Storage
 from essaim.raft.wal import Corrupt

@@ -7,6 +7,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import trustme
+
 from essaim.raft.entries import Entry
 from essaim.raft.messages import Append, Heartbeat
 from essaim.raft.node import Options, Timing

@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+
 from essaim.raft.interface import NoQuorum, Uncertain
 from essaim.raft.waiting import Proposals, Reads
 

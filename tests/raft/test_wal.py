@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import pytest
-from essaim.raft.wal import HEAD_BYTES, RECORD_BYTES, Corrupt, Wal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from essaim.raft.wal import HEAD_BYTES, RECORD_BYTES, Corrupt, Wal
 
 SIZE = 64 << 10
 

@@ -1,0 +1,248 @@
+"""The agent: a node's hands. It does what the leading manager assigns, and tells it what became of it.
+
+- Without a manager everything that runs carries on; the agent never acts on the lack of a message.
+- After a restart it takes charge again of what it finds (`Runtime.recover`). The first full assignment decides what of
+  it is right and stays untouched, and what is stopped and removed.
+- Each task has a manager of its own (`task_manager`); this module only hands out messages.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+
+import structlog
+
+from essaim.cluster import wire
+from essaim.cluster.node import Node, NodeDescription, NodeSpec
+from essaim.cluster.routes import RouteTable
+from essaim.cluster.wire import Channel, ToAgent
+
+from .assigned import Assigned
+from .log_streams import LogStreams
+from .outbox import Outbox
+from .route_keeper import RouteKeeper
+from .runtime import Runtime, RuntimeUnavailable, View
+from .session import Hooks, Refusal, Session, SessionEnded
+from .task_manager import RETRY_FIRST, RETRY_MOST, Surroundings, TaskManager
+
+DESCRIBE_EVERY = 30.0
+"""Seconds between looks whether the node's description has changed."""
+
+
+def _ignore(_: object) -> None:
+    """A callback that nobody asked for."""
+
+
+class Agent:
+    """`dial` opens a session to some manager and raises OSError when none can be reached.
+
+    Callbacks, all from the event loop: `on_routes` applies a route table and returns the version served by from then
+    on; `open_requests` tells what is open per draining task; `on_managers` gets the addresses to remember,
+    `on_redirect` that of the leader (empty: unknown), `on_node` the node's own object, `on_refused` the reason why
+    the cluster does not know this node any more (its tasks have been stopped by then).
+    """
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        credential: str,
+        runtime: Runtime,
+        dial: Callable[[], Awaitable[Channel]],
+        state_dir: Path,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        log: structlog.typing.FilteringBoundLogger,
+        on_routes: Callable[[RouteTable], Awaitable[int]] | None = None,
+        open_requests: Callable[[], dict[str, int]] = dict,
+        on_managers: Callable[[list[str]], None] = _ignore,
+        on_redirect: Callable[[str], None] = _ignore,
+        on_node: Callable[[Node], None] = _ignore,
+        on_refused: Callable[[str], None] = _ignore,
+        gateway_only: bool = False,
+        chance: Callable[[], float] = random.random,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.node_id = node_id
+        self._credential = credential
+        self._gateway_only = gateway_only
+        self._runtime = runtime
+        self._sleep = sleep
+        self._log = log.bind(node_id=node_id)
+        self._on_managers, self._on_redirect = on_managers, on_redirect
+        self._on_node, self._on_refused = on_node, on_refused
+        self._outbox = Outbox()
+        self._assigned = Assigned()
+        self._managers: dict[str, TaskManager] = {}
+        self._found: dict[str, View] = {}
+        self._node = Node(id=node_id, spec=NodeSpec())
+        self._description: NodeDescription | None = None
+        self._around = Surroundings(runtime, self._outbox.put, self._gone, now, sleep, self._log)
+        self._routes = RouteKeeper(state_dir / "routes.msgpack", on_routes, open_requests, sleep=sleep, log=self._log)
+        hooks = Hooks(self._hello, self._handle, self._jobs)
+        self._session = Session(dial, hooks, chance=chance, monotonic=monotonic, sleep=sleep, log=self._log)
+        self._logs = LogStreams(runtime, self._session.send)
+        self._handlers: dict[type[ToAgent], Callable[..., Awaitable[None] | None]] = {
+            wire.Welcome: self._welcomed,
+            wire.Redirect: self._redirected,
+            wire.Managers: lambda message: self._on_managers(message.managers),
+            wire.NodeChanged: lambda message: self._node_changed(message.node),
+            wire.Assignments: self._assign,
+            wire.Routes: lambda message: self._routes.offer(message.table),
+            wire.LogRequest: self._logs.open,
+            wire.LogCancel: lambda message: self._logs.cancel(message.request),
+        }
+        self._life: asyncio.Task[None] | None = None
+        self._strays: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Returns at once; the session is opened, and opened again, in the background."""
+        self._life = asyncio.create_task(self._live(), name="agent")
+
+    async def stop(self, *, keep_tasks: bool) -> None:
+        """End the session; with `keep_tasks` what runs goes on, without it is stopped and removed."""
+        if self._life is not None:
+            self._life.cancel()
+            await asyncio.gather(self._life, return_exceptions=True)
+        await self._logs.close()
+        if not keep_tasks:
+            await self._clear()
+        for manager in self._managers.values():
+            await manager.close()
+        for stray in self._strays:
+            stray.cancel()
+        await asyncio.gather(*self._strays, return_exceptions=True)
+
+    @property
+    def is_connected(self) -> bool:
+        """A session with the leader is open."""
+        return self._session.is_open
+
+    async def _live(self) -> None:
+        await self._routes.recover()
+        await self._recover()
+        try:
+            await self._session.run()
+        except Refusal as refusal:
+            self._log.error("the cluster does not know this node any more; its tasks are stopped", reason=str(refusal))
+            await self._clear()
+            self._on_refused(str(refusal))
+
+    async def _recover(self) -> None:
+        pause = RETRY_FIRST
+        while True:
+            try:
+                self._found = await self._runtime.recover(self.node_id)
+            except RuntimeUnavailable as problem:
+                self._log.warning("the runtime does not answer; trying again", reason=str(problem), in_seconds=pause)
+            else:
+                break
+            await self._sleep(pause)
+            pause = min(pause * 2, RETRY_MOST)
+        if self._found:
+            self._log.info("tasks of the last run found", tasks=len(self._found))
+
+    # The session's hooks
+
+    async def _hello(self) -> wire.Hello:
+        try:
+            self._description = await self._runtime.describe()
+        except RuntimeUnavailable as problem:
+            raise SessionEnded(f"the node cannot describe itself: {problem}") from problem
+        return wire.Hello(self.node_id, self._credential, self._description, self._gateway_only)
+
+    def _jobs(self) -> list[Awaitable[None]]:
+        self._outbox.reopen()
+        return [self._send_reports(), self._routes.run(self._session.send), self._describe_changes(), self._end_logs()]
+
+    async def _handle(self, message: ToAgent) -> None:
+        handler = self._handlers.get(type(message))
+        if handler is not None:
+            waiting = handler(message)
+            if waiting is not None:
+                await waiting
+
+    async def _send_reports(self) -> None:
+        while True:
+            await self._session.send(wire.Reports(await self._outbox.take()))
+
+    async def _describe_changes(self) -> None:
+        while True:
+            await self._sleep(DESCRIBE_EVERY)
+            try:
+                description = await self._runtime.describe()
+            except RuntimeUnavailable:
+                continue
+            if description != self._description:
+                self._description = description
+                await self._session.send(wire.Describe(description))
+
+    async def _end_logs(self) -> None:
+        """Log streams belong to the session that asked for them."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self._logs.close()
+
+    # Messages
+
+    def _welcomed(self, message: wire.Welcome) -> None:
+        self._on_managers(message.managers)
+        self._node_changed(message.node)
+
+    def _redirected(self, message: wire.Redirect) -> None:
+        if message.managers:
+            self._on_managers(message.managers)
+        self._on_redirect(message.leader)
+
+    def _node_changed(self, node: Node) -> None:
+        self._node = node
+        self._on_node(node)
+
+    def _assign(self, message: wire.Assignments) -> None:
+        difference = self._assigned.apply(message)
+        for task_id in difference.forget:
+            if task_id in self._managers:
+                self._managers[task_id].forget()
+        for task in difference.tasks:
+            work = self._assigned.work(task, self._node)
+            if task.id in self._managers:
+                self._managers[task.id].update(work)
+            else:
+                manager = TaskManager(work, self._found.pop(task.id, None), self._around)
+                self._managers[task.id] = manager
+                manager.start()
+        if message.full:
+            self._clear_strays()
+
+    # What is not to run here
+
+    def _clear_strays(self) -> None:
+        """What the last run left and the cluster does not want."""
+        for task_id in self._found:
+            self._log.warning("a task that the cluster does not want here is stopped", task_id=task_id)
+            stray = asyncio.create_task(self._end(task_id), name=f"stray {task_id}")
+            self._strays.add(stray)
+            stray.add_done_callback(self._strays.discard)
+        self._found = {}
+
+    async def _end(self, task_id: str) -> None:
+        try:
+            await self._runtime.stop(task_id)
+            await self._runtime.remove(task_id)
+        except RuntimeUnavailable as problem:
+            self._log.warning("a task could not be removed", task_id=task_id, reason=str(problem))
+
+    async def _clear(self) -> None:
+        """Stop and remove every task."""
+        self._clear_strays()
+        managers = list(self._managers.values())
+        for manager in managers:
+            manager.forget()
+        await asyncio.gather(*(manager.finished() for manager in managers), *self._strays)
+
+    def _gone(self, task_id: str) -> None:
+        self._managers.pop(task_id, None)
+        self._outbox.forget(task_id)

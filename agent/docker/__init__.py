@@ -1,0 +1,1 @@
+"""The runtime that drives a Docker Engine through its HTTP API."""

@@ -1,0 +1,109 @@
+"""Images: looked up on the node first, pulled only when missing, one pull for all tasks that wait for the same image.
+
+- A pull is a task of its own: a slow or dead registry delays only those who wait for its image. It is given up when
+  nobody waits any more, or when the registry has sent nothing for a while.
+- Pull policies: `missing` (the default; also if_not_present), `always`, `never`.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from essaim.agent.runtime import Rejected, RuntimeUnavailable
+
+from .engine import Engine, EngineError, json_lines
+
+SILENT_MOST = 60.0
+"""Seconds without any word of progress after which a pull is given up."""
+
+
+@dataclass(slots=True)
+class _Pull:
+    task: asyncio.Task[None]
+    waiting: int = 0
+
+
+class Images:
+    def __init__(self, engine: Engine, log: structlog.typing.FilteringBoundLogger) -> None:
+        self._engine = engine
+        self._log = log
+        self._pulls: dict[tuple[str, str], _Pull] = {}
+
+    async def ensure(self, image: str, *, policy: str = "", auth: str = "") -> None:
+        """Return once the image is on the node. Raises Rejected, RuntimeUnavailable."""
+        if policy != "always" and await self.is_here(image):
+            return
+        if policy == "never":
+            raise Rejected(f"No such image: {image} (it is not on this node, and its pull policy is never)")
+        await self._pull_shared(image, auth)
+
+    async def is_here(self, image: str) -> bool:
+        try:
+            await self._engine.call("GET", f"/images/{image}/json")
+        except EngineError as error:
+            if error.status == 404:
+                return False
+            raise Rejected(str(error)) from error
+        return True
+
+    async def close(self) -> None:
+        pulls = [pull.task for pull in self._pulls.values()]
+        for pull in pulls:
+            pull.cancel()
+        await asyncio.gather(*pulls, return_exceptions=True)
+
+    async def _pull_shared(self, image: str, auth: str) -> None:
+        key = (image, auth)
+        pull = self._pulls.get(key)
+        if pull is None:
+            pull = self._pulls[key] = _Pull(asyncio.create_task(self._pull(image, auth), name=f"pull {image}"))
+            pull.task.add_done_callback(lambda _: self._pulls.pop(key, None))
+        pull.waiting += 1
+        try:
+            await asyncio.wait([pull.task])
+        finally:
+            pull.waiting -= 1
+            if not pull.waiting and not pull.task.done():
+                pull.task.cancel()
+        if pull.task.cancelled():
+            raise RuntimeUnavailable(f"the pull of {image} was given up")
+        pull.task.result()
+
+    async def _pull(self, image: str, auth: str) -> None:
+        self._log.info("pulling an image", image=image)
+        name, tag = split_reference(image)
+        headers = {"X-Registry-Auth": auth} if auth else None
+        params = {"fromImage": name, "tag": tag}
+        try:
+            async with self._engine.stream("POST", "/images/create", params=params, headers=headers) as response:
+                lines = json_lines(response)
+                while (progress := await _next(lines, image)) is not None:
+                    if "error" in progress:
+                        raise Rejected(f"No such image: {image} ({progress['error']})")
+        except EngineError as error:
+            raise Rejected(f"No such image: {image} ({error})") from error
+        self._log.info("image pulled", image=image)
+
+
+async def _next(lines: Any, image: str) -> dict[str, Any] | None:
+    try:
+        async with asyncio.timeout(SILENT_MOST):
+            found: dict[str, Any] = await anext(lines)
+            return found
+    except StopAsyncIteration:
+        return None
+    except TimeoutError:
+        raise Rejected(f"No such image: {image} (its registry has sent nothing for {SILENT_MOST:g} s)") from None
+
+
+def split_reference(image: str) -> tuple[str, str]:
+    """Name, and tag or digest: `reg:5000/a:1` is (`reg:5000/a`, `1`); the digest wins; without either, `latest`."""
+    name, _, digest = image.partition("@")
+    if digest:
+        head, slash, last = name.rpartition("/")
+        return head + slash + last.partition(":")[0], digest
+    head, slash, last = name.rpartition("/")
+    last, _, tag = last.partition(":")
+    return head + slash + last, tag or "latest"

@@ -1,0 +1,1 @@
+"""The runtime that runs tasks as plain processes, for machines without a Docker Engine."""

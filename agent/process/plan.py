@@ -1,0 +1,226 @@
+"""From a task to the plan that its supervisor (shim.py) carries out, and what of the task has no meaning here.
+
+Pure: no I/O, no clock; ports, user ids and directories come in.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from essaim.agent.durations import HealthPlan, health_plan, size, stop_grace, stop_signal
+from essaim.agent.identity import HOST, WHOAMI, identity, repository
+from essaim.agent.runtime import Rejected, Work
+from essaim.agent.templates import TemplateError, context, expand
+from essaim.cluster.container import ContainerSpec, Mount
+from essaim.cluster.service import PortConfig, Resources
+from essaim.cluster.task import Task, TaskEndpoint
+
+LOG_MAX_BYTES = 10 << 20
+LOG_MAX_FILES = 3
+DEFAULT_PORT = 0
+"""The target port under which the one port of a task without target ports is kept."""
+
+RLIMITS = {
+    "as": "RLIMIT_AS", "core": "RLIMIT_CORE", "cpu": "RLIMIT_CPU", "data": "RLIMIT_DATA", "fsize": "RLIMIT_FSIZE",
+    "locks": "RLIMIT_LOCKS", "memlock": "RLIMIT_MEMLOCK", "msgqueue": "RLIMIT_MSGQUEUE", "nice": "RLIMIT_NICE",
+    "nofile": "RLIMIT_NOFILE", "nproc": "RLIMIT_NPROC", "rss": "RLIMIT_RSS", "rtprio": "RLIMIT_RTPRIO",
+    "sigpending": "RLIMIT_SIGPENDING", "stack": "RLIMIT_STACK",
+}  # fmt: skip
+
+
+class ShimPlan(msgspec.Struct, frozen=True):
+    """What shim.py reads; `uid` None: as the daemon itself. `stop_grace` in seconds."""
+
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+    uid: int | None
+    gid: int | None
+    groups: list[int]
+    rlimits: dict[str, tuple[int, int]]
+    oom_score_adj: int | None
+    stop_signal: int
+    stop_grace: float
+    log_max_bytes: int
+    log_max_files: int
+
+
+class ProcessPlan(msgspec.Struct, frozen=True):
+    """What the runtime keeps of a task on disk, to find it again."""
+
+    task_id: str
+    node_id: str
+    name: str
+    shim: ShimPlan
+    endpoints: list[TaskEndpoint]
+    host_ports: list[PortConfig]
+    health: HealthPlan | None
+    ignored: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a task runs. `ports` by (protocol, target port); `user` None: as the daemon itself."""
+
+    address: str
+    ports: Mapping[tuple[str, int], int]
+    work_dir: str
+    secrets_dir: str
+    configs_dir: str
+    user: User | None
+    environment: Mapping[str, str]
+    python: str
+    whoami: str
+
+
+def wanted_ports(task: Task) -> list[tuple[PortConfig, int]]:
+    """Each target port with the port it must have on the node, 0 for any free one."""
+    wanted: list[tuple[PortConfig, int]] = []
+    for port in task.ports or []:
+        if port.target_port:
+            fixed = (port.published_port or 0) if port.publish_mode == "host" else 0
+            wanted.append((port, fixed))
+    return wanted or [(PortConfig(target_port=DEFAULT_PORT, protocol="tcp"), 0)]
+
+
+def make_plan(work: Work, place: Place) -> ProcessPlan:
+    """Raises Rejected."""
+    task = work.task
+    spec = task.spec.container_spec or ContainerSpec()
+    values = context(task, work.node)
+    try:
+        env = _environment(work, place, lambda text: expand(text, values))
+        argv = _argv(spec, place)
+        log_bytes, log_files = _log_limits(task)
+        shim = ShimPlan(
+            argv=argv,
+            env=env,
+            cwd=spec.dir or place.work_dir,
+            uid=place.user.uid if place.user else None,
+            gid=place.user.gid if place.user else None,
+            groups=list(place.user.groups) if place.user else [],
+            rlimits=_rlimits(spec, task.spec.resources.limits if task.spec.resources else None),
+            oom_score_adj=spec.oom_score_adj,
+            stop_signal=stop_signal(spec),
+            stop_grace=stop_grace(spec),
+            log_max_bytes=log_bytes,
+            log_max_files=log_files,
+        )
+    except (TemplateError, ValueError) as error:
+        raise Rejected(str(error)) from error
+    name = env["ESSAIM_TASK_NAME"]
+    endpoints, host_ports = _endpoints(task, place)
+    return ProcessPlan(
+        task.id, work.node.id, name, shim, endpoints, host_ports, health_plan(spec.healthcheck), ignored(task)
+    )
+
+
+def _argv(spec: ContainerSpec, place: Place) -> list[str]:
+    image = repository(spec.image or "")
+    given = [*(spec.command or []), *(spec.args or [])]
+    if image == WHOAMI:
+        return given if spec.command else [place.python, "-I", "-S", place.whoami, *given]
+    if image != HOST:
+        raise Rejected(
+            f"this node runs tasks as plain processes and has no images: {spec.image or 'an empty image'} cannot run "
+            f"here. Use the image {HOST} (the node's own file system, with a command) or {WHOAMI}, or run the "
+            "daemon with --runtime docker on a machine with a Docker Engine"
+        )
+    if not given:
+        raise Rejected(f"the image {HOST} has no command of its own: give one (command or args)")
+    return given
+
+
+def _environment(work: Work, place: Place, expanded: Callable[[str], str]) -> dict[str, str]:
+    spec = work.task.spec.container_spec or ContainerSpec()
+    env = dict(place.environment)
+    if place.user:
+        env["HOME"] = place.user.home
+    env |= identity(work.task, work.node)
+    env |= {"HOST": place.address, "ESSAIM_SECRETS_DIR": place.secrets_dir, "ESSAIM_CONFIGS_DIR": place.configs_dir}
+    for index, (port, _) in enumerate(wanted_ports(work.task)):
+        number = str(place.ports[port.protocol or "tcp", port.target_port or DEFAULT_PORT])
+        if index == 0:
+            env["PORT"] = number
+        if port.target_port:
+            env.setdefault(f"PORT_{port.target_port}", number)
+    for entry in spec.env or []:
+        name, equals, value = entry.partition("=")
+        if equals:
+            env[name] = expanded(value)
+        else:
+            # Docker's way to take a variable out of the image's environment.
+            env.pop(name, None)
+    return env
+
+
+def _endpoints(task: Task, place: Place) -> tuple[list[TaskEndpoint], list[PortConfig]]:
+    endpoints, host_ports = [], []
+    for port, _ in wanted_ports(task):
+        if not port.target_port:
+            continue
+        protocol = port.protocol or "tcp"
+        number = place.ports[protocol, port.target_port]
+        endpoints.append(
+            TaskEndpoint(protocol=protocol, target_port=port.target_port, address=place.address, port=number)
+        )
+        if port.publish_mode == "host":
+            host_ports.append(msgspec.structs.replace(port, published_port=number))
+    return endpoints, host_ports
+
+
+def _rlimits(spec: ContainerSpec, limits: Resources | None) -> dict[str, tuple[int, int]]:
+    """A memory limit becomes a limit of the data segment: the nearest thing that needs no rights."""
+    found: dict[str, tuple[int, int]] = {}
+    if limits and limits.memory_bytes:
+        found["RLIMIT_DATA"] = (limits.memory_bytes, limits.memory_bytes)
+    for ulimit in spec.ulimits or []:
+        if ulimit.name not in RLIMITS:
+            raise Rejected(f"unknown ulimit {ulimit.name}; known are {', '.join(sorted(RLIMITS))}")
+        soft = ulimit.soft if ulimit.soft is not None else -1
+        found[RLIMITS[ulimit.name]] = (soft, ulimit.hard if ulimit.hard is not None else soft)
+    return found
+
+
+def _log_limits(task: Task) -> tuple[int, int]:
+    """Bytes of a log file and the number of files, from the log driver's usual options."""
+    driver = task.spec.log_driver
+    if driver and driver.name == "none":
+        return 0, 0
+    options = (driver.options if driver else None) or {}
+    max_bytes = size(options["max-size"]) if "max-size" in options else LOG_MAX_BYTES
+    return max_bytes, max(int(options.get("max-file", LOG_MAX_FILES)), 1)
+
+
+_MEANINGLESS = {
+    "hostname": "Hostname", "privileges": "Privileges", "init": "Init", "tty": "TTY", "open_stdin": "OpenStdin",
+    "read_only": "ReadOnly", "hosts": "Hosts", "dns_config": "DNSConfig", "sysctls": "Sysctls",
+    "capability_add": "CapabilityAdd", "capability_drop": "CapabilityDrop", "engine_options": "EngineOptions",
+}  # fmt: skip
+
+
+def ignored(task: Task) -> list[str]:
+    """Keys of the specification that a plain process cannot have, in the order of the Engine API."""
+    spec = task.spec.container_spec or ContainerSpec()
+    names = [key for attribute, key in _MEANINGLESS.items() if getattr(spec, attribute)]
+    names += [f"Mounts[{m.target}]" for m in spec.mounts or [] if not _is_there_already(m)]
+    limits = task.spec.resources.limits if task.spec.resources else None
+    if limits and limits.nano_cpus:
+        names.append("Resources.Limits.NanoCPUs")
+    if limits and limits.pids:
+        names.append("Resources.Limits.Pids")
+    return names
+
+
+def _is_there_already(mount: Mount) -> bool:
+    """A bind to the same path needs nothing done."""
+    return mount.type == "bind" and mount.source == mount.target and not mount.read_only

@@ -1,0 +1,111 @@
+"""Hands the route table to this node's gateway and tells the manager what the gateway made of it.
+
+- The newest table is also kept on disk: after a restart the gateway serves by it although no manager can be reached.
+- While a task of the table drains, what is still open towards it is reported whenever it changes: at 0 on every
+  gateway the manager stops the task.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from essaim.cluster.routes import RouteTable
+from essaim.cluster.wire import FromAgent, RoutesApplied
+
+LOOK_EVERY = 0.1
+"""Seconds between looks at the open requests of draining tasks."""
+
+
+class RouteKeeper:
+    """`on_routes` applies a table and returns the version served by from then on; None: there is no gateway."""
+
+    def __init__(
+        self,
+        path: Path,
+        on_routes: Callable[[RouteTable], Awaitable[int]] | None,
+        open_requests: Callable[[], dict[str, int]],
+        *,
+        sleep: Callable[[float], Awaitable[None]],
+        log: structlog.typing.FilteringBoundLogger,
+    ) -> None:
+        self._path = path
+        self._on_routes = on_routes
+        self._open_requests = open_requests
+        self._sleep = sleep
+        self._log = log
+        self._newest: RouteTable | None = None
+        self._arrived = asyncio.Event()
+        self._served: RouteTable | None = None
+        self._version = 0
+
+    async def recover(self) -> None:
+        """Serve by the table of the last run, if there is one."""
+        table = await asyncio.to_thread(self._load)
+        if table is not None and self._on_routes is not None:
+            await self._on_routes(table)
+
+    def offer(self, table: RouteTable) -> None:
+        """A table from the manager. Only the newest of several that wait is applied."""
+        self._newest = table
+        self._arrived.set()
+
+    async def run(self, send: Callable[[FromAgent], Awaitable[None]]) -> None:
+        """Apply and report; lives as long as a session."""
+        said: RoutesApplied | None = None
+        while True:
+            await self._next()
+            table = self._newest
+            if table is not None and table is not self._served:
+                await self._apply(table)
+                said = None
+            if self._served is None:
+                continue
+            word = self._word(self._served)
+            if word != said:
+                await send(word)
+                said = word
+
+    async def _next(self) -> None:
+        """A new table, or, while tasks drain, the time for another look."""
+        if self._served is None or self._newest is not self._served or not draining(self._served):
+            await self._arrived.wait()
+        elif not self._arrived.is_set():
+            await self._sleep(LOOK_EVERY)
+        self._arrived.clear()
+
+    async def _apply(self, table: RouteTable) -> None:
+        version = table.version
+        if self._on_routes is not None:
+            version = await self._on_routes(table)
+        self._served = table
+        self._version = version
+        try:
+            await asyncio.to_thread(self._save, table)
+        except OSError as error:
+            self._log.warning("the route table could not be kept on disk", path=str(self._path), error=str(error))
+
+    def _word(self, table: RouteTable) -> RoutesApplied:
+        tasks = draining(table)
+        still_open = self._open_requests() if tasks else {}
+        return RoutesApplied(self._version, {task: still_open.get(task, 0) for task in tasks})
+
+    def _load(self) -> RouteTable | None:
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            return msgspec.msgpack.decode(self._path.read_bytes(), type=RouteTable)
+        return None
+
+    def _save(self, table: RouteTable) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._path.with_suffix(".new")
+        fresh.write_bytes(msgspec.msgpack.encode(table))
+        fresh.replace(self._path)
+
+
+def draining(table: RouteTable) -> list[str]:
+    """Ids of the tasks that finish what they have, sorted."""
+    ports = (port for service in table.services for port in service.ports)
+    return sorted({endpoint.task_id for port in ports for endpoint in port.endpoints if endpoint.state == "draining"})

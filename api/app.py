@@ -1,0 +1,85 @@
+"""The HTTP application: the Docker Engine API's swarm part, the native API, and the local Engine for the rest.
+
+`create_app` wires routes and middleware around a `LocalNode` and starts nothing; `essaim.api.server` listens.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from aiohttp import web
+
+from essaim.cluster.ids import Chance
+from essaim.cluster.routes import RouteTable
+
+from . import bodies, middleware
+from .context import API, Api
+from .events import EventHub
+from .handlers import (
+    configs,
+    events,
+    logs,
+    native,
+    networks,
+    nodes,
+    passthrough,
+    secrets,
+    services,
+    swarm,
+    system,
+    tasks,
+)
+from .node import DialEngine, LocalNode
+from .routing import VERSIONED, Route
+
+ROUTES: list[Route] = [
+    *system.ROUTES,
+    *swarm.ROUTES,
+    *nodes.ROUTES,
+    *services.ROUTES,
+    *tasks.ROUTES,
+    *logs.ROUTES,
+    *secrets.ROUTES,
+    *configs.ROUTES,
+    *networks.ROUTES,
+    *events.ROUTES,
+]
+
+
+def create_app(
+    node: LocalNode,
+    *,
+    chance: Chance,
+    now: Callable[[], datetime],
+    log: Any,
+    renderers: Mapping[str, Callable[[RouteTable], str]] | None = None,
+    dial_engine: DialEngine | None = None,
+) -> web.Application:
+    """`renderers` make `GET /essaim/v1/lb/config/{name}`; `dial_engine` reaches other nodes' Engines, for `docker exec`
+    and the like on their tasks. `now` is the wall clock in UTC, `log` a structlog logger."""
+    app = web.Application(middlewares=[middleware.errors], client_max_size=bodies.MAX_BODY)
+    app[API] = Api(
+        node=node,
+        chance=chance,
+        now=now,
+        log=log,
+        hub=EventHub(now),
+        renderers=dict(renderers or {}),
+        dial_engine=dial_engine,
+    )
+    for method, path, handler in ROUTES:
+        for prefix in ("", VERSIONED):
+            app.router.add_route(method, prefix + path, handler)
+    for method, path, handler in native.ROUTES:
+        app.router.add_route(method, path, handler)
+    for prefix in (VERSIONED, ""):
+        app.router.add_route("*", prefix + "/{family}", passthrough.pass_through)
+        app.router.add_route("*", prefix + "/{family}/{rest:.*}", passthrough.pass_through)
+    app.on_response_prepare.append(middleware.headers)
+    app.cleanup_ctx.append(_hub)
+    return app
+
+
+async def _hub(app: web.Application) -> AsyncIterator[None]:
+    yield
+    await app[API].hub.stop()

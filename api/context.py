@@ -1,0 +1,138 @@
+"""What every handler gets: the node, chance and clock, and the way a decision becomes a committed change."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from essaim.cluster.changes import Change
+from essaim.cluster.errors import AlreadyExists, ClusterError, OutOfSequence, Unavailable
+from essaim.cluster.ids import Chance
+from essaim.cluster.routes import RouteTable
+from essaim.cluster.store import Store
+
+from . import bodies, present, versions
+from .control import swarm as swarm_rules
+from .events import EventHub
+from .node import DialEngine, LocalNode, Manager
+from .remote import Execs
+from .upstream import Streams
+
+T = TypeVar("T")
+
+BODY_SECONDS = 60.0
+"""A client that takes longer to send one JSON body is told off."""
+ATTEMPTS = 5
+
+Decision = Callable[[Store], tuple[Sequence[Change], T]]
+
+
+@dataclass(slots=True)
+class Api:
+    """`exclusive` makes this manager decide one at a time about what refers to other objects (ports, secrets)."""
+
+    node: LocalNode
+    chance: Chance
+    now: Callable[[], datetime]
+    log: Any
+    hub: EventHub
+    renderers: dict[str, Callable[[RouteTable], str]] = field(default_factory=dict)
+    dial_engine: DialEngine | None = None
+    engine_versions: dict[str, tuple[versions.Version, float]] = field(default_factory=dict)
+    execs: Execs = field(default_factory=Execs)
+    exclusive: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def manager(self) -> Manager:
+        """Raises Unavailable on a node that is not a manager, in the words that fit its state."""
+        manager = self.node.manager
+        if manager is not None and self.node.swarm_state in ("active", "pending"):
+            return manager
+        raise Unavailable(self.not_a_manager())
+
+    def dial_to(self, node_id: str) -> Callable[[], Awaitable[Streams]]:
+        """Opens streams to the Engine of another node."""
+        dial = self.dial_engine
+        if dial is None:
+            raise Unavailable(f"node {node_id} cannot be reached from here: the daemon has no tunnels between nodes")
+        return lambda: dial(node_id)
+
+    def not_a_manager(self) -> str:
+        if self.node.swarm_state == "locked":
+            return swarm_rules.LOCKED
+        return swarm_rules.NOT_IN_SWARM if self.node.swarm_state == "inactive" else swarm_rules.WORKER
+
+    def follow_store(self) -> None:
+        """Events come from the store of the moment: the node may have become a manager, or ceased to be one."""
+        manager = self.node.manager
+        self.hub.follow(manager.store if manager else None)
+
+    @property
+    def store(self) -> Store:
+        return self.manager.store
+
+    async def commit(self, decide: Decision[T]) -> T:
+        """Decide from the current state and commit; when somebody was faster, decide anew, which tells the reason.
+
+        Raises ClusterError.
+        """
+        manager = self.manager
+        for attempt in range(ATTEMPTS):
+            changes, result = decide(manager.store)
+            try:
+                await manager.writer.commit(changes)
+            except (OutOfSequence, AlreadyExists):
+                if attempt == ATTEMPTS - 1:
+                    raise
+            else:
+                return result
+        raise OutOfSequence
+
+    async def commit_alone(self, decide: Decision[T]) -> T:
+        """`commit` for decisions that depend on objects which they do not change."""
+        async with self.exclusive:
+            return await self.commit(decide)
+
+
+API = web.AppKey("api", Api)
+
+
+def api_of(request: web.Request) -> Api:
+    return request.app[API]
+
+
+def version_of(request: web.Request) -> versions.Version:
+    """The version in the path, or the newest for a path without one (checked by the middleware)."""
+    wanted = request.match_info.get("version")
+    return versions.parse(wanted) if wanted else versions.NEWEST
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The whole body, up to `bodies.MAX_BODY`. Raises ClusterError when the client is too slow or stops half-way."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError as error:
+        raise RequestTimeout(f"the request's body did not arrive within {BODY_SECONDS:.0f} s") from error
+
+
+async def read_json(request: web.Request, kind: type[T]) -> T:
+    """Raises InvalidArgument."""
+    return bodies.decode(await read_body(request), kind)
+
+
+class RequestTimeout(ClusterError):
+    status = 408
+
+
+async def list_reply(request: web.Request, noun: str, values: Sequence[T], show: Callable[[T], Any]) -> web.Response:
+    """A list of objects as this client knows them."""
+    data = await present.encode_list(noun, values, show, version_of(request), pause=lambda: asyncio.sleep(0))
+    return json_reply(data)
+
+
+def json_reply(data: bytes, status: int = 200) -> web.Response:
+    return web.Response(body=data, status=status, content_type="application/json")

@@ -1,0 +1,86 @@
+"""/events: the cluster's, merged with the local Engine's as they come."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from essaim.api import engine, query
+from essaim.api.context import Api, api_of
+from essaim.api.events import FILTERS, Follower, Message, matches
+from essaim.api.routing import Route
+from essaim.api.upstream import EngineUnavailable, Exchange
+
+LOOK_SECONDS = 5.0
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    """Headers at once, then one JSON object a line until `until` (or the client) ends it."""
+    api = api_of(request)
+    filters = query.filters(request.query, FILTERS)
+    since, until = query.timestamp(request.query, "since"), query.timestamp(request.query, "until")
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    response.enable_chunked_encoding()
+    follower = api.hub.subscribe(filters)
+    try:
+        past = [m for m in api.hub.since(since) if not until or m.time <= until] if since else []
+        await response.prepare(request)
+        await response.write(b"".join(m.data for m in past if matches(m, filters)))
+        limit = until - api.now().timestamp() if until else None
+        async with asyncio.TaskGroup() as group:
+            local = group.create_task(_pass_local(api, request, response, filters))
+            await _follow(api, response, follower, limit)
+            local.cancel()
+    finally:
+        api.hub.unsubscribe(follower)
+    await response.write_eof()
+    return response
+
+
+async def _follow(api: Api, response: web.StreamResponse, follower: Follower, limit: float | None) -> None:
+    try:
+        async with asyncio.timeout(limit if limit is None else max(limit, 0)):
+            while (batch := await _next(api, follower)) or not follower.lost:
+                if batch:
+                    await response.write(b"".join(m.data for m in batch))
+    except TimeoutError:
+        return
+
+
+async def _next(api: Api, follower: Follower) -> list[Message]:
+    """The next events; empty from time to time, after a look whether the node has become a manager meanwhile."""
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            return await follower.next()
+    except TimeoutError:
+        api.follow_store()
+        return []
+
+
+async def _pass_local(api: Api, request: web.Request, response: web.StreamResponse, filters: query.Filters) -> None:
+    """The Engine's own events, whole lines only, so that the two streams do not mix within an object."""
+    if not api.node.engine_url or filters.get("scope") == ["swarm"]:
+        return
+    try:
+        async for line in _lines(api, request.rel_url.raw_query_string):
+            await response.write(line)
+    except EngineUnavailable as error:
+        api.log.warning("the Engine's events ended", error=str(error))
+
+
+async def _lines(api: Api, raw_query: str) -> AsyncIterator[bytes]:
+    exchange = Exchange(await engine.local(api.node)())
+    try:
+        target = f"/events?{raw_query}" if raw_query else "/events"
+        await exchange.send_head("GET", target, [("Host", "docker"), ("Connection", "close")])
+        head = await exchange.head()
+        left = b""
+        async for piece in exchange.body():
+            *whole, left = (left + piece).split(b"\n")
+            if whole and head.status == 200:
+                yield b"\n".join([*whole, b""])
+    finally:
+        exchange.close()
+
+
+ROUTES: list[Route] = [("GET", "/events", events)]

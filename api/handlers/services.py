@@ -1,0 +1,94 @@
+"""/services: create, list, inspect, update, roll back, remove (logs are in `logs.py`)."""
+
+from aiohttp import web
+
+from essaim.api import present, query
+from essaim.api.context import api_of, json_reply, list_reply, read_json, version_of
+from essaim.api.control import listing, lookup, services, tasks
+from essaim.api.routing import Route
+from essaim.cluster.errors import InvalidArgument
+from essaim.cluster.service import Service, ServiceSpec
+from essaim.cluster.shape import to_json
+
+MAX_AUTH = 16 << 10
+NO_AUTH = {"e30=", "e30"}
+
+
+async def list_services(request: web.Request) -> web.Response:
+    store = api_of(request).store
+    found = listing.services(store, query.filters(request.query, listing.SERVICE_FILTERS))
+    counted = query.flag(request.query, "status")
+    defaults = query.flag(request.query, "insertDefaults")
+
+    def show(service: Service) -> Service:
+        status = tasks.status(store, service) if counted else None
+        return present.service(service, status=status, defaults=defaults)
+
+    return await list_reply(request, "service", found, show)
+
+
+async def inspect_service(request: web.Request) -> web.Response:
+    service = lookup.service(api_of(request).store, request.match_info["id"])
+    shown = present.service(service, defaults=query.flag(request.query, "insertDefaults"))
+    return json_reply(present.encode("service", shown, version_of(request)))
+
+
+async def create_service(request: web.Request) -> web.Response:
+    api = api_of(request)
+    _ = api.manager
+    spec = await read_json(request, ServiceSpec)
+    auth = _registry_auth(request)
+    created = await api.commit_alone(
+        lambda store: services.create(store, spec, now=api.now(), chance=api.chance, registry_auth=auth)
+    )
+    return json_reply(to_json(created) + b"\n", 201)
+
+
+async def update_service(request: web.Request) -> web.Response:
+    api = api_of(request)
+    _ = api.manager
+    reference = request.match_info["id"]
+    rollback = request.query.get("rollback", "")
+    if rollback not in ("", "previous"):
+        raise InvalidArgument(f"invalid rollback {rollback[:80]!r}: use previous")
+    version = query.version(request.query, "service")
+    spec = await read_json(request, ServiceSpec)
+    auth, auth_from = _registry_auth(request), request.query.get("registryAuthFrom") or "spec"
+    if auth_from not in ("spec", "previous-spec"):
+        raise InvalidArgument(f"invalid registryAuthFrom {auth_from[:80]!r}: use spec or previous-spec")
+    updated = await api.commit_alone(
+        lambda store: services.update(
+            store,
+            reference,
+            version,
+            spec,
+            now=api.now(),
+            rollback="previous" if rollback else "",
+            registry_auth=auth,
+            auth_from=auth_from,
+        )
+    )
+    return json_reply(to_json(updated) + b"\n")
+
+
+def _registry_auth(request: web.Request) -> str:
+    """The stock client sends `{}` (e30=) when it has no credentials."""
+    value = request.headers.get("X-Registry-Auth", "")
+    if len(value) > MAX_AUTH:
+        raise InvalidArgument(f"X-Registry-Auth is longer than {MAX_AUTH} bytes")
+    return "" if value in NO_AUTH else value
+
+
+async def remove_service(request: web.Request) -> web.Response:
+    reference = request.match_info["id"]
+    await api_of(request).commit(lambda store: (services.remove(store, reference), None))
+    return web.Response()
+
+
+ROUTES: list[Route] = [
+    ("GET", "/services", list_services),
+    ("POST", "/services/create", create_service),
+    ("GET", "/services/{id}", inspect_service),
+    ("POST", "/services/{id}/update", update_service),
+    ("DELETE", "/services/{id}", remove_service),
+]

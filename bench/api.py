@@ -1,0 +1,207 @@
+"""How fast the API answers with 1,000 services and 10,000 tasks, and what followers of events cost writers.
+
+    PYTHONPATH=. python bench/api.py [--services 1000] [--replicas 10] [--followers 500]
+
+One process serves (the application on a unix socket, a store in memory), this one asks. Times are medians of repeated
+requests in milliseconds; `stall` is the longest time during which the server's event loop did not run.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import ClientSession, UnixConnector, web
+
+from essaim.api.app import create_app
+from essaim.api.node import InitRequest
+from essaim.api.server import ApiServer
+from essaim.cluster.changes import put
+from essaim.cluster.ids import new_id
+from essaim.cluster.service import Replicated, Service, ServiceMode, ServiceSpec
+from essaim.cluster.shape import Version
+from essaim.cluster.swarm import default_spec
+from essaim.cluster.task import ContainerStatus, Task, TaskStatus
+from tests.api.fakes import FakeNode, utc_now
+
+SPEC = {
+    "Labels": {"com.docker.stack.namespace": "bench"},
+    "TaskTemplate": {
+        "ContainerSpec": {
+            "Image": "registry.test/web:1@sha256:" + "0" * 64,
+            "Env": ["A=1", "B=2"],
+            "Args": ["serve"],
+            "Init": False,
+            "DNSConfig": {},
+            "Isolation": "default",
+        },
+        "Resources": {"Limits": {"MemoryBytes": 50 << 20}, "Reservations": {}},
+        "RestartPolicy": {"Condition": "any", "Delay": 5 * 10**9},
+        "Placement": {},
+        "ForceUpdate": 0,
+        "Runtime": "container",
+    },
+}
+
+
+async def fill(node: FakeNode, services: int, replicas: int) -> None:
+    """The store as a scheduler would leave it."""
+    await node.init(InitRequest(advertise_addr="127.0.0.1", spec=default_spec()))
+    assert node.manager is not None
+    spec = msgspec.convert(SPEC, ServiceSpec)
+    for number in range(services):
+        named = msgspec.structs.replace(
+            spec, name=f"web-{number}", mode=ServiceMode(replicated=Replicated(replicas=replicas))
+        )
+        service = Service(id=new_id(node.chance), spec=named, spec_version=Version(index=1))
+        changes = [put("services", service, new=True)]
+        for slot in range(1, replicas + 1):
+            container = ContainerStatus(container_id=f"{node.chance.getrandbits(256):064x}", pid=4711, exit_code=0)
+            status = TaskStatus(timestamp=utc_now(), state="running", message="started", container_status=container)
+            task = Task(
+                id=new_id(node.chance),
+                spec=named.task_template,
+                service_id=service.id,
+                service_name=named.name,
+                slot=slot,
+                node_id=node.node_id,
+                status=status,
+                spec_version=service.spec_version,
+            )
+            changes.append(put("tasks", task, new=True))
+        await node.manager.writer.commit(changes)
+
+
+class Stall:
+    """The longest pause of the loop since it was last asked."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+
+    async def watch(self) -> None:
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.001)
+            self.longest = max(self.longest, time.perf_counter() - before - 0.001)
+
+    async def ask(self, _: web.Request) -> web.Response:
+        longest, self.longest = self.longest, 0.0
+        return web.json_response(longest)
+
+
+async def serve(socket: Path, services: int, replicas: int) -> None:
+    node = FakeNode()
+    await fill(node, services, replicas)
+    app = create_app(node, chance=node.chance, now=utc_now, log=structlog.get_logger())
+    stall = Stall()
+    aside = web.Application()
+    aside.router.add_get("/stall", stall.ask)
+    async with ApiServer(aside) as watcher, ApiServer(app) as server:
+        watching = asyncio.create_task(stall.watch())
+        await watcher.listen_unix(aside_of(socket))
+        await server.listen_unix(socket)
+        await asyncio.Event().wait()
+        watching.cancel()
+
+
+def aside_of(socket: Path) -> Path:
+    """Where the server tells its stalls, apart from what is measured."""
+    return socket.with_suffix(".stall")
+
+
+async def timed(client: ClientSession, aside: ClientSession, path: str, repeat: int = 7) -> tuple[float, float, int]:
+    """Median milliseconds, the longest stall of the server meanwhile, and the answer's size."""
+    await (await aside.get("http://essaim/stall")).read()
+    took, size = [], 0
+    for _ in range(repeat):
+        before = time.perf_counter()
+        async with client.get("http://essaim" + path) as reply:
+            size = len(await reply.read())
+            assert reply.status == 200, path
+        took.append(time.perf_counter() - before)
+    async with aside.get("http://essaim/stall") as reply:
+        stall = await reply.json()
+    return statistics.median(took) * 1000, stall * 1000, size
+
+
+async def write_latency(client: ClientSession, count: int = 200) -> float:
+    """Median milliseconds of creating a config."""
+    took = []
+    for number in range(count):
+        body = {"Name": f"c{time.monotonic_ns()}-{number}", "Data": "aGk="}
+        before = time.perf_counter()
+        async with client.post("http://essaim/configs/create", json=body) as reply:
+            assert reply.status == 201
+            await reply.read()
+        took.append(time.perf_counter() - before)
+    return statistics.median(took) * 1000
+
+
+async def follow(socket: Path, stop: asyncio.Event) -> None:
+    """Reads every event there is."""
+    connector = UnixConnector(str(socket))
+    async with ClientSession(connector=connector) as client, client.get("http://essaim/events") as reply:
+        reading = asyncio.create_task(reply.content.read())
+        await stop.wait()
+        reading.cancel()
+
+
+async def measure(socket: Path, followers: int) -> None:
+    async with (
+        ClientSession(connector=UnixConnector(str(socket))) as client,
+        ClientSession(connector=UnixConnector(str(aside_of(socket)))) as aside,
+    ):
+        print(f"{'request':42} {'median ms':>10} {'stall ms':>10} {'bytes':>12}")
+        for path in ("/_ping", "/services?status=true", "/services", "/tasks", "/v1.40/tasks", "/nodes", "/info"):
+            median, stall, size = await timed(client, aside, path)
+            print(f"GET {path:38} {median:10.1f} {stall:10.1f} {size:12,}")
+        before = time.perf_counter()
+        host = f"unix://{socket}"
+        await asyncio.to_thread(
+            subprocess.run, ["docker", "-H", host, "service", "ls"], check=True, stdout=subprocess.DEVNULL
+        )
+        print(f"{'docker service ls':42} {(time.perf_counter() - before) * 1000:10.1f}")
+        alone = await write_latency(client)
+        stop = asyncio.Event()
+        following = [asyncio.create_task(follow(socket, stop)) for _ in range(followers)]
+        await asyncio.sleep(2)
+        crowded = await write_latency(client)
+        stop.set()
+        await asyncio.gather(*following)
+        print(f"{'POST /configs/create':42} {alone:10.2f}")
+        print(f"{f'POST /configs/create, {followers} followers':42} {crowded:10.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--services", type=int, default=1000)
+    parser.add_argument("--replicas", type=int, default=10)
+    parser.add_argument("--followers", type=int, default=500)
+    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        asyncio.run(serve(options.serve, options.services, options.replicas))
+        return
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        socket = Path(folder) / "api.sock"
+        words: list[Any] = [__file__, "--serve", socket, "--services", options.services, "--replicas", options.replicas]
+        with subprocess.Popen([sys.executable, *map(str, words)], env=os.environ) as server:
+            try:
+                while not socket.exists():
+                    assert server.poll() is None, "the server ended"
+                    time.sleep(0.1)
+                asyncio.run(measure(socket, options.followers))
+            finally:
+                server.terminate()
+
+
+if __name__ == "__main__":
+    main()

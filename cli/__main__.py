@@ -1,0 +1,5 @@
+"""`python -m essaim.cli` is `essaim`."""
+
+from .main import main
+
+main()

@@ -1,0 +1,127 @@
+"""What every command works with: where the daemon is, the streams to talk to, and how errors end a command."""
+
+import asyncio
+import os
+import ssl
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from essaim.api.client import ApiError, Client, ClientError
+
+
+class CliError(Exception):
+    """Ends a command: `message` (may be empty) goes to the error stream."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def default_host(environment: Mapping[str, str], *, is_root: bool) -> str:
+    """ESSAIM_HOST, or the socket where essaimd listens by default."""
+    if found := environment.get("ESSAIM_HOST"):
+        return found
+    runtime = environment.get("XDG_RUNTIME_DIR")
+    if is_root or not runtime:
+        return "unix:///run/essaim/essaim.sock"
+    return f"unix://{runtime}/essaim.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files; empty ones are not used. Without `verify` any server is believed."""
+
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    verify: bool = True
+
+    def context(self) -> ssl.SSLContext:
+        """Raises CliError for files that cannot be used."""
+        try:
+            context = ssl.create_default_context(cafile=self.ca or None)
+            if not self.verify:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            if self.cert:
+                context.load_cert_chain(self.cert, self.key or None)
+        except (OSError, ssl.SSLError) as error:
+            named = ", ".join(name for name in (self.ca, self.cert, self.key) if name)
+            raise CliError(f"cannot use the TLS files {named}: {error}") from error
+        return context
+
+
+@dataclass(slots=True)
+class App:
+    """One run of the command. Streams, environment and clock are replaced in tests."""
+
+    host: str
+    tls: ssl.SSLContext | None = None
+    out: TextIO = field(default_factory=lambda: sys.stdout)
+    err: TextIO = field(default_factory=lambda: sys.stderr)
+    stdin: TextIO = field(default_factory=lambda: sys.stdin)
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    clock: Callable[[], float] = time.monotonic
+    _client: Client | None = None
+
+    async def client(self) -> Client:
+        """The client, started at the first use."""
+        if self._client is None:
+            self._client = Client(self.host, tls=self.tls)
+            await self._client.start()
+        return self._client
+
+    async def close(self) -> None:
+        if self._client is not None:
+            if self._client.warning:
+                self.warn(f"WARNING: {self._client.warning}")
+            await self._client.close()
+
+    def print(self, *lines: str) -> None:
+        """Lines to the output."""
+        for line in lines:
+            self.out.write(line + "\n")
+
+    def warn(self, *lines: str) -> None:
+        """Lines to the error stream."""
+        for line in lines:
+            self.err.write(line + "\n")
+
+    async def read(self, path: str) -> bytes:
+        """A file's content, or standard input's for `-`. Raises CliError."""
+        if path == "-":
+            return await asyncio.to_thread(self._read_stdin)
+        try:
+            return await asyncio.to_thread(Path(path).read_bytes)
+        except OSError as error:
+            raise CliError(f"open {path}: {(error.strerror or str(error)).lower()}") from error
+
+    def _read_stdin(self) -> bytes:
+        binary = getattr(self.stdin, "buffer", None)
+        return bytes(binary.read()) if binary is not None else self.stdin.read().encode()
+
+    async def each(self, names: Iterable[str], act: Callable[[str], Awaitable[str | None]]) -> None:
+        """Act on each name in turn and print what it returns; go on after failures and report them together."""
+        failures = []
+        for name in names:
+            try:
+                done = await act(name)
+            except (ClientError, CliError) as error:
+                failures.append(explain(error))
+            else:
+                if done is not None:
+                    self.print(done)
+        if failures:
+            raise CliError("\n".join(failures))
+
+
+def explain(error: Exception) -> str:
+    """An error in the docker CLI's words."""
+    return f"Error response from daemon: {error}" if isinstance(error, ApiError) else str(error)

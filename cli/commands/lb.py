@@ -1,0 +1,49 @@
+"""`essaim lb`: the live load balancer, and configurations for external ones."""
+
+from essaim.api.client import path_of
+from essaim.cli import completion
+from essaim.cli.app import App, CliError
+from essaim.cli.command import ONE, Arity, Command, Group
+from essaim.cli.flags import STRING, Flag, Flags
+from essaim.cli.output.lbstatus import STATUS, status_rows
+
+KINDS = ("haproxy", "nginx", "traefik")
+
+
+async def render(app: App, args: list[str], flags: Flags) -> None:
+    kind = args[0]
+    if kind not in KINDS:
+        raise CliError(f'unknown kind of load balancer "{kind}": expected one of {", ".join(KINDS)}')
+    text = (await (await app.client()).get_raw(path_of("essaim", "v1", "lb", "config", kind))).decode()
+    app.out.write(text if text.endswith("\n") else text + "\n")
+
+
+async def status(app: App, args: list[str], flags: Flags) -> None:
+    found = await (await app.client()).get("/essaim/v1/lb/status")
+    rows = status_rows(found, args[0] if args else "")
+    app.out.write(STATUS.render(rows, flags.text("format")))
+
+
+GROUP = Group(
+    "lb",
+    summary="Look at the load balancer, and configure external ones",
+    commands=[
+        Command(
+            "render",
+            render,
+            summary="Print a configuration that makes HAProxy, NGINX or Traefik balance over the nodes",
+            usage="(haproxy|nginx|traefik)",
+            arity=ONE,
+            complete=completion.words(*KINDS),
+        ),
+        Command(
+            "status",
+            status,
+            summary="Show listeners and endpoints, healthy or not and why",
+            usage="[SERVICE]",
+            arity=Arity(0, 1),
+            flags=[Flag("format", STRING, "Lay out each row: 'table', 'table TEMPLATE', 'json' or a Go template")],
+            complete=completion.services,
+        ),
+    ],
+)

@@ -1,0 +1,62 @@
+"""The help texts of commands and groups, laid out for 80 columns.
+
+Pure: commands to text.
+"""
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from .flags import Flag
+
+if TYPE_CHECKING:
+    from .command import Command, Group
+
+WIDTH = 80
+
+
+def command_help(command: "Command", path: str) -> str:
+    """Usage, summary and flags of a leaf."""
+    lines = [f"Usage:  {path} {command.usage_line}".rstrip(), "", command.help or ""]
+    if command.flags:
+        lines += ["", "Options:", *flag_lines(sorted(command.flags, key=lambda flag: flag.name))]
+    return "\n".join(lines) + "\n"
+
+
+def flag_lines(flags: Sequence[Flag]) -> list[str]:
+    titles = [title(flag) for flag in flags]
+    margin = min(max(len(item) for item in titles) + 3, 45)
+    lines: list[str] = []
+    for name, flag in zip(titles, flags, strict=True):
+        words = textwrap.wrap(described(flag), WIDTH - margin) or [""]
+        lines.append(name.ljust(margin) + words[0] if len(name) < margin else f"{name}   {words[0]}")
+        lines += [" " * margin + word for word in words[1:]]
+    return [line.rstrip() for line in lines]
+
+
+def title(flag: Flag) -> str:
+    short = f"-{flag.short}, " if flag.short else "    "
+    return f"  {short}--{flag.name} {flag.kind.label}".rstrip()
+
+
+def described(flag: Flag) -> str:
+    text = flag.help
+    if flag.choices:
+        text += " (" + ", ".join(f'"{choice}"' for choice in flag.choices) + ")"
+    return f"{text} (default {flag.shown_default})" if flag.shown_default else text
+
+
+def group_help(group: "Group", ctx: click.Context) -> str:
+    """Usage, summary and commands of a group."""
+    rows = group.summaries(ctx)
+    margin = max((len(name) for name, _ in rows), default=0) + 3
+    lines = [f"Usage:  {ctx.command_path} COMMAND", "", group.help or "", "", "Commands:"]
+    lines += [f"  {name.ljust(margin)}{summary}" for name, summary in rows]
+    options = [param.get_help_record(ctx) for param in group.params]
+    shown = [record for record in options if record]
+    if shown and ctx.parent is None:
+        lines += ["", "Global options:", *(f"  {name.ljust(26)}{text}" for name, text in shown)]
+    lines += ["", f"Run '{ctx.command_path} COMMAND --help' for more information on a command."]
+    return "\n".join(lines)

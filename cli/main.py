@@ -1,0 +1,166 @@
+"""The `essaim` command: global options, the command tree, and how a run ends.
+
+Exit codes are docker's: 0, 1 for what failed or was refused, 125 for wrong flags, 130 for Ctrl-C.
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from essaim.api.client import ClientError, Unreachable
+
+from .app import App, CliError, TlsFiles, default_host, explain
+from .command import PROGRAM, Entry, Group, help_when_alone
+from .template.syntax import TemplateError
+
+COMMANDS = "essaim.cli.commands"
+ENTRIES = {
+    "completion": Entry(f"{COMMANDS}.completion", "GROUP", "Print a shell's completion script"),
+    "config": Entry(f"{COMMANDS}.config", "GROUP", "Manage configs"),
+    "events": Entry(f"{COMMANDS}.system", "EVENTS", "Follow what happens in the cluster"),
+    "info": Entry(f"{COMMANDS}.system", "INFO", "Show what the daemon knows of itself and its swarm"),
+    "lb": Entry(f"{COMMANDS}.lb", "GROUP", "Look at the load balancer, and configure external ones"),
+    "network": Entry(f"{COMMANDS}.network", "GROUP", "Manage networks"),
+    "node": Entry(f"{COMMANDS}.node", "GROUP", "Manage nodes"),
+    "secret": Entry(f"{COMMANDS}.secret", "GROUP", "Manage secrets"),
+    "service": Entry(f"{COMMANDS}.service", "GROUP", "Manage services"),
+    "stack": Entry(f"{COMMANDS}.stack", "GROUP", "Manage stacks"),
+    "swarm": Entry(f"{COMMANDS}.swarm", "GROUP", "Manage the swarm"),
+    "version": Entry(f"{COMMANDS}.system", "VERSION_COMMAND", "Show the versions of command and daemon"),
+}
+
+
+def root() -> Group:
+    """The command tree."""
+    options = [
+        click.Option(["--host", "-H"], help="Where essaimd listens (unix:///path, tcp://host:port)", metavar="HOST"),
+        click.Option(["--tls"], is_flag=True, help="Use TLS without checking the daemon's certificate"),
+        click.Option(["--tlsverify"], is_flag=True, help="Use TLS and check the daemon's certificate"),
+        click.Option(["--tlscacert"], help="Trust certificates of this CA only", metavar="FILE"),
+        click.Option(["--tlscert"], help="The client's certificate", metavar="FILE"),
+        click.Option(["--tlskey"], help="The key of the client's certificate", metavar="FILE"),
+        click.Option(["--version", "-v"], is_flag=True, help="Print the version and quit"),
+    ]
+    return Group(
+        PROGRAM,
+        summary="Containers on many hosts, behind a load balancer on each of them",
+        entries=ENTRIES,
+        params=options,
+        callback=begin,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+
+
+@click.pass_context
+def begin(ctx: click.Context, /, **params: Any) -> None:
+    if params["version"]:
+        from .version import VERSION
+
+        click.echo(f"essaim version {VERSION}")
+        ctx.exit()
+    if ctx.obj is None:
+        ctx.obj = app_of(params)
+    ctx.invoke(help_when_alone)
+
+
+def app_of(params: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> App:
+    """The App that the global options ask for."""
+    environment = os.environ if environment is None else environment
+    host = params.get("host") or default_host(environment, is_root=os.geteuid() == 0)
+    return App(host, tls=tls_context(params, environment))
+
+
+def tls_context(params: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
+    """TLS by flags, or by ESSAIM_TLS_VERIFY and ESSAIM_CERT_PATH (files ca.pem, cert.pem, key.pem)."""
+    folder = environment.get("ESSAIM_CERT_PATH", "")
+    verify = bool(params.get("tlsverify") or environment.get("ESSAIM_TLS_VERIFY"))
+    files = {key: params.get(f"tls{key}") or "" for key in ("cacert", "cert", "key")}
+    if not (verify or params.get("tls") or any(files.values())):
+        return None
+    if folder:
+        defaults = {"cacert": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
+        files = {key: value or os.path.join(folder, defaults[key]) for key, value in files.items()}
+    return TlsFiles(files["cacert"], files["cert"], files["key"], verify or bool(files["cacert"])).context()
+
+
+def prepare(argv: Sequence[str], app: App | None = None) -> Callable[[], Awaitable[int | None]]:
+    """Read the command line; the result runs it. Raises CliError, click's exceptions or click.exceptions.Exit."""
+    group = root()
+    context = group.make_context(PROGRAM, list(argv), obj=app)
+    pending: Awaitable[int | None] | None = group.invoke(context)
+    owner = app or context.obj
+
+    async def run() -> int | None:
+        try:
+            return await pending if pending is not None else 0
+        finally:
+            if owner is not None:
+                await owner.close()
+
+    return run
+
+
+async def execute(argv: Sequence[str], app: App) -> int:
+    """Run a command line in a running event loop; the exit code."""
+    try:
+        run = await asyncio.to_thread(prepare, argv, app)
+        return await run() or 0
+    except Exception as error:
+        return ending(error, app)
+
+
+def ending(error: Exception, app: App | None = None) -> int:
+    """The exit code for what ended a run; the message goes to the error stream. Raises what is a bug."""
+    code, message = 1, ""
+    match error:
+        case click.exceptions.Exit():
+            return error.exit_code
+        case CliError():
+            code, message = error.code, str(error)
+        case Unreachable() | ClientError():
+            message = explain(error)
+        case TemplateError():
+            message = f"template parsing error: {error}"
+        case click.NoSuchOption():
+            usage = f"Usage:  {PROGRAM} [OPTIONS] COMMAND\n\nRun '{PROGRAM} --help' for more information"
+            code, message = 125, f"unknown flag: {error.option_name}\n\n{usage}"
+        case click.ClickException():
+            code, message = 125, error.format_message()
+        case _:
+            raise error
+    if message:
+        print(message, file=app.err if app else sys.stderr)
+    return code
+
+
+def main() -> None:
+    """Entry point of the `essaim` script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """One run in a process of its own; the exit code."""
+    if completing := os.environ.get("_ESSAIM_COMPLETE"):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(root(), {}, PROGRAM, "_ESSAIM_COMPLETE", completing)
+    try:
+        return asyncio.run(start(prepare(argv))) or 0
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader went away (`| head`): what is left must not complain while the interpreter shuts down.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return ending(error)
+
+
+async def start(prepared: Callable[[], Awaitable[int | None]]) -> int | None:
+    return await prepared()

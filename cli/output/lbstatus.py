@@ -1,0 +1,70 @@
+"""Rows of `essaim lb status`: the gateway's listeners and endpoints with their verdicts.
+
+Pure: the gateway's status to rows.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .listing import Listing, Row
+
+STATUS = Listing(
+    "{{.Service}}\t{{.Port}}\t{{.Task}}\t{{.Address}}\t{{.Verdict}}\t{{.Reason}}",
+    {
+        "Service": "SERVICE",
+        "Port": "PORT",
+        "Task": "TASK",
+        "Node": "NODE",
+        "Address": "ADDRESS",
+        "Verdict": "VERDICT",
+        "Reason": "REASON",
+    },
+)
+
+
+def status_rows(status: Mapping[str, Any], only: str = "") -> list[Row]:
+    """One row for each endpoint, one for a port without any, and one for a listener that could not be opened."""
+    rows: list[Row] = []
+    for service in status.get("services") or []:
+        if only and only not in (service.get("name"), service.get("id")):
+            continue
+        for port in service.get("ports") or []:
+            found = [endpoint_row(service, port, endpoint) for endpoint in port.get("endpoints") or []]
+            rows += found or [blank(service, port, "none", "no replica serves this port")]
+        rows += [
+            {**blank(service, {}, "warning", str(warning)), "Port": ""} for warning in service.get("warnings") or []
+        ]
+    for listener in status.get("listeners") or []:
+        if listener.get("error") and (not only or only == listener.get("service")):
+            place = f"{listener.get('address')}:{listener.get('port')}"
+            port = f"{listener.get('port')}/{listener.get('protocol')}"
+            row = {"Service": listener.get("service") or "", "Port": port, "Task": "", "Node": "", "Address": place}
+            rows.append({**row, "Verdict": "not listening", "Reason": str(listener["error"])})
+    return rows
+
+
+def port_text(port: Mapping[str, Any]) -> str:
+    text = f"{port.get('published')}->{port.get('target')}/{port.get('protocol')}"
+    application = port.get("app_protocol")
+    return text if application in (None, "", "tcp") else f"{text} {application}"
+
+
+def blank(service: Mapping[str, Any], port: Mapping[str, Any], verdict: str, reason: str) -> dict[str, Any]:
+    return {
+        "Service": service.get("name") or "",
+        "Port": port_text(port),
+        "Task": "",
+        "Node": "",
+        "Address": "",
+        "Verdict": verdict,
+        "Reason": reason,
+    }
+
+
+def endpoint_row(service: Mapping[str, Any], port: Mapping[str, Any], endpoint: Mapping[str, Any]) -> Row:
+    return {
+        **blank(service, port, str(endpoint.get("verdict") or ""), str(endpoint.get("reason") or "")),
+        "Task": endpoint.get("task_name") or endpoint.get("task_id") or "",
+        "Node": endpoint.get("node_id") or "",
+        "Address": f"{endpoint.get('address')}:{endpoint.get('port')}",
+    }

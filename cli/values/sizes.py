@@ -1,0 +1,102 @@
+"""Numbers as the docker CLI reads and prints them: bytes, CPUs, whole numbers, booleans.
+
+Pure: text to numbers and back. What cannot be read raises ValueError with a message for the user.
+"""
+
+import math
+import re
+from decimal import Decimal, InvalidOperation
+
+BINARY = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
+NANO = 1_000_000_000
+TRUE = {"1", "t", "T", "TRUE", "true", "True"}
+FALSE = {"0", "f", "F", "FALSE", "false", "False"}
+
+
+def parse_bytes(text: str) -> int:
+    """`64M`, `1.5gib`, `1024`: units are powers of 1024, whatever their spelling."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    if match is None:
+        raise ValueError(f"invalid size: '{text}'")
+    number, unit = match[1], match[2].lower()
+    short = re.fullmatch(r"([kmgtp]?)(i?b)?", unit)
+    if short is None:
+        raise ValueError(f"invalid suffix: '{match[2]}'")
+    return int(Decimal(number) * BINARY[short[1]])
+
+
+def parse_cpus(text: str) -> int:
+    """CPUs as a decimal or a fraction (`0.5`, `1/2`), in billionths."""
+    numerator, slash, denominator = text.partition("/")
+    try:
+        value = Decimal(numerator) * NANO
+        if slash:
+            value /= Decimal(denominator)
+    except (InvalidOperation, ZeroDivisionError):
+        raise ValueError(f"failed to parse {text} as a rational number") from None
+    if not value.is_finite() or value < 0:
+        raise ValueError(f"failed to parse {text} as a rational number")
+    if value != value.to_integral_value():
+        raise ValueError("value is too precise")
+    return int(value)
+
+
+def parse_uint(text: str) -> int:
+    if not re.fullmatch(r"\d+", text, re.ASCII):
+        raise ValueError(f'strconv.ParseUint: parsing "{text}": invalid syntax')
+    value = int(text)
+    if value >= 2**64:
+        raise ValueError(f'strconv.ParseUint: parsing "{text}": value out of range')
+    return value
+
+
+def parse_int(text: str) -> int:
+    if not re.fullmatch(r"[+-]?\d+", text, re.ASCII):
+        raise ValueError(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    value = int(text)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f'strconv.ParseInt: parsing "{text}": value out of range')
+    return value
+
+
+def parse_float(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f'strconv.ParseFloat: parsing "{text}": invalid syntax') from None
+    if not math.isfinite(value):
+        raise ValueError(f'strconv.ParseFloat: parsing "{text}": not a finite number')
+    return value
+
+
+def parse_bool(text: str) -> bool:
+    if text in TRUE:
+        return True
+    if text in FALSE:
+        return False
+    raise ValueError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """Like C's `%.4g` without exponents: how the docker CLI prints sizes."""
+    return f"{value:.{digits}g}"
+
+
+def binary_size(value: int) -> str:
+    """`64MiB`, `1.5GiB`, `512B`."""
+    size, units = float(value), ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+    for unit in units[:-1]:
+        if size < 1024:
+            return significant(size) + unit
+        size /= 1024
+    return significant(size) + units[-1]
+
+
+def decimal_size(value: int, digits: int = 4) -> str:
+    """`64MB` in powers of 1000."""
+    size, units = float(value), ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+    for unit in units[:-1]:
+        if size < 1000:
+            return significant(size, digits) + unit
+        size /= 1000
+    return significant(size, digits) + units[-1]

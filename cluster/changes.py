@@ -1,0 +1,100 @@
+"""Change sets: the commands of the replicated log.
+
+Rules:
+- A change set is applied as a whole or not at all when `atomic`; otherwise each change is applied if its own check
+  holds, and skipped if not. Loops that touch many objects use the second form and look again.
+- Versions and times are stamped when the set is applied, from the log index and from `at`, so that every manager ends
+  with the same bytes.
+- `Report` merges a task's observed status without a version check, since agents report while loops decide: it takes
+  effect only if the task is on that node and its state does not go back.
+
+Pure: data only.
+"""
+
+from datetime import datetime
+
+import msgspec
+
+from .node import NodeDescription, NodeStatus
+from .shape import StoredObject
+from .task import TaskEndpoint, TaskStatus
+
+
+class Put(msgspec.Struct, tag="put", frozen=True):
+    """Create or replace an object. `expect`: 0, it must not exist; n, it must be at version n; None, whatever."""
+
+    table: str
+    object: msgspec.Raw
+    expect: int | None = None
+
+
+class Delete(msgspec.Struct, tag="del", frozen=True):
+    """Remove an object. `expect`: its version, or None for whatever (an absent object is then no conflict)."""
+
+    table: str
+    id: str
+    expect: int | None = None
+
+
+class Expect(msgspec.Struct, tag="expect", frozen=True):
+    """Holds if the object is at `version` (0: absent). It guards the other changes of an atomic set."""
+
+    table: str
+    id: str
+    version: int
+
+
+class Report(msgspec.Struct, tag="report", frozen=True):
+    """A task's status as its node saw it. `endpoints` None leaves them as they are."""
+
+    task_id: str
+    node_id: str
+    status: TaskStatus
+    endpoints: list[TaskEndpoint] | None = None
+
+
+class Verdict(msgspec.Struct, tag="verdict", frozen=True):
+    """What the gateway of a running task's node says of it; nothing else of the task is touched."""
+
+    task_id: str
+    node_id: str
+    reachable: bool | None
+
+
+class NodeReport(msgspec.Struct, tag="node", frozen=True):
+    """A node's status and, if it said so, its description. Merged without a version check; the spec is not touched."""
+
+    node_id: str
+    status: NodeStatus
+    description: NodeDescription | None = None
+
+
+Change = Put | Delete | Expect | Report | Verdict | NodeReport
+
+
+class ChangeSet(msgspec.Struct, frozen=True):
+    changes: list[Change]
+    at: datetime
+    atomic: bool = True
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(ChangeSet)
+
+
+def encode(change_set: ChangeSet) -> bytes:
+    return _encoder.encode(change_set)
+
+
+def decode(data: bytes) -> ChangeSet:
+    """Raises msgspec.DecodeError for anything that is not a change set."""
+    return _decoder.decode(data)
+
+
+def put(table: str, value: StoredObject, *, new: bool = False, force: bool = False) -> Put:
+    """A `Put` of an object read from the store (checked against the version it was read at), or a `new` one.
+
+    `force` drops the check.
+    """
+    expect = None if force else 0 if new else value.version.index
+    return Put(table, msgspec.Raw(_encoder.encode(value)), expect)

@@ -1,0 +1,77 @@
+"""Nodes (Engine API: Node, NodeSpec, NodeDescription, NodeStatus, ManagerStatus)."""
+
+from .service import Platform, Resources
+from .shape import Shape, StoredObject, always
+
+
+class NodeSpec(Shape):
+    """`role` is worker or manager, `availability` active, pause or drain."""
+
+    name: str | None = None
+    labels: dict[str, str] | None = None
+    role: str = always("worker")
+    availability: str = always("active")
+
+
+class EnginePlugin(Shape):
+    type: str
+    name: str
+
+
+class EngineDescription(Shape):
+    engine_version: str | None = None
+    labels: dict[str, str] | None = None
+    plugins: list[EnginePlugin] | None = None
+
+
+class TLSInfo(Shape):
+    trust_root: str | None = None
+    cert_issuer_subject: str | None = None
+    cert_issuer_public_key: str | None = None
+
+
+class NodeDescription(Shape):
+    """What a node says of itself. `runtime` is docker or process; `data_addr` is where its tasks' ports are reached."""
+
+    hostname: str | None = None
+    platform: Platform | None = None
+    resources: Resources | None = None
+    engine: EngineDescription | None = None
+    tls_info: TLSInfo | None = None
+    runtime: str | None = None
+    data_addr: str | None = None
+
+
+class NodeStatus(Shape):
+    """`state` is unknown, down, ready or disconnected."""
+
+    state: str = always("unknown")
+    message: str | None = None
+    addr: str | None = None
+
+
+class ManagerStatus(Shape):
+    """`reachability` is unknown, unreachable or reachable; `raft_id` is the member's number in the log."""
+
+    leader: bool | None = None
+    reachability: str | None = None
+    addr: str | None = None
+    raft_id: int | None = None
+
+
+class Node(StoredObject, kw_only=True):
+    """`credential` is the hash of the secret by which the node's agent proves who it is, until certificates do."""
+
+    spec: NodeSpec
+    description: NodeDescription | None = None
+    status: NodeStatus = NodeStatus()
+    manager_status: ManagerStatus | None = None
+    credential: str | None = None
+
+    @property
+    def hostname(self) -> str:
+        return (self.description.hostname if self.description else None) or ""
+
+    @property
+    def is_ready(self) -> bool:
+        return self.status.state == "ready"

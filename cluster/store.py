@@ -1,0 +1,302 @@
+"""The replicated store: every manager's in-memory copy of the cluster's objects.
+
+It is a state machine over change sets (`changes.py`): a log drives `apply`, and reads and watches are local. Nothing
+else changes it. Objects are immutable, so a reader may keep what it got for as long as it likes.
+
+- The store-wide version is the log index of the last change set that had an effect.
+- Events are published after the whole set was applied, in the order of its changes.
+- Names are unique within a table, except for nodes and tasks. Rejected: relational storage (sqlite) under the store;
+  the log is the durable copy, and loops read far more often than anybody writes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+
+from . import changes
+from .changes import ChangeSet, Delete, Expect, NodeReport, Put, Report, Verdict
+from .node import Node
+from .objects import Config, Network, Secret
+from .service import Service
+from .shape import StoredObject, Version
+from .swarm import Cluster
+from .task import Task, TaskState
+from .watch import Event, Watch
+
+T = TypeVar("T", bound=StoredObject)
+
+Key = Callable[[Any], str | None]
+
+
+class Table(Generic[T]):
+    """Objects of one kind by id, in order of creation, with indexes from a key to the objects that have it."""
+
+    def __init__(self, name: str, kind: type[T], *, unique_name: bool = False, indexes: dict[str, Key] | None = None):
+        self.name = name
+        self.kind = kind
+        self.unique_name = unique_name
+        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(kind)
+        self._keys = indexes or {}
+        self._rows: dict[str, T] = {}
+        self._indexes: dict[str, dict[str, dict[str, T]]] = {name: {} for name in self._keys}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(list(self._rows.values()))
+
+    def get(self, object_id: str) -> T | None:
+        return self._rows.get(object_id)
+
+    def by(self, index: str, key: str) -> list[T]:
+        """The objects whose `index` key is `key`, oldest first."""
+        return list(self._indexes[index].get(key, {}).values())
+
+    def named(self, name: str) -> T | None:
+        """The object of that name, in a table of unique names."""
+        found = self._indexes["name"].get(name)
+        return next(iter(found.values())) if found else None
+
+    def decode(self, data: msgspec.Raw) -> T:
+        return self._decoder.decode(data)
+
+    def set(self, value: T) -> T | None:
+        """Insert or replace; the previous object. Only the store calls this."""
+        old = self._rows.get(value.id)
+        if old is not None:
+            self._unindex(old)
+        self._rows[value.id] = value
+        for index, key_of in self._keys.items():
+            if (key := key_of(value)) is not None:
+                self._indexes[index].setdefault(key, {})[value.id] = value
+        return old
+
+    def remove(self, object_id: str) -> T | None:
+        """Only the store calls this."""
+        old = self._rows.pop(object_id, None)
+        if old is not None:
+            self._unindex(old)
+        return old
+
+    def _unindex(self, old: T) -> None:
+        for index, key_of in self._keys.items():
+            if (key := key_of(old)) is not None:
+                bucket = self._indexes[index][key]
+                bucket.pop(old.id, None)
+                if not bucket:
+                    del self._indexes[index][key]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Why a change (or with it the whole atomic set) had no effect."""
+
+    reason: Literal["version", "name", "unknown table", "undecodable"]
+    table: str
+    id: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a change set did. `index` is its version; `rejected` is empty when all of it took effect."""
+
+    index: int
+    rejected: list[Rejected] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.rejected
+
+
+class Snapshot(msgspec.Struct):
+    """The serialised store: format 1, MessagePack."""
+
+    format: int
+    version: int
+    tables: dict[str, list[msgspec.Raw]]
+
+
+def _spec_name(value: Any) -> str | None:
+    name: str | None = value.spec.name
+    return name
+
+
+class Store:
+    """All tables. Implements the log's `StateMachine`."""
+
+    def __init__(self) -> None:
+        named: dict[str, Key] = {"name": _spec_name}
+        self.clusters: Table[Cluster] = Table("clusters", Cluster)
+        self.nodes: Table[Node] = Table("nodes", Node, indexes={"hostname": lambda n: n.hostname or None})
+        self.services: Table[Service] = Table("services", Service, unique_name=True, indexes=named)
+        self.tasks: Table[Task] = Table(
+            "tasks",
+            Task,
+            indexes={"service": lambda t: t.service_id, "node": lambda t: t.node_id or ""},
+        )
+        self.secrets: Table[Secret] = Table("secrets", Secret, unique_name=True, indexes=named)
+        self.configs: Table[Config] = Table("configs", Config, unique_name=True, indexes=named)
+        self.networks: Table[Network] = Table("networks", Network, unique_name=True, indexes=named)
+        tables: list[Table[Any]] = [
+            self.clusters, self.nodes, self.services, self.tasks, self.secrets, self.configs, self.networks,
+        ]  # fmt: skip
+        self.tables: dict[str, Table[Any]] = {table.name: table for table in tables}
+        self.version = 0
+        self._watches: set[Watch] = set()
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The one cluster object, once the swarm is initialised."""
+        return next(iter(self.clusters), None)
+
+    # -- watches ------------------------------------------------------------------------------------------------
+
+    def watch(self, *tables: str, limit: int = 10_000) -> Watch:
+        """Events of these tables (all, when none is named) from now on, in order. Use it as a context manager."""
+        return Watch(self._watches, frozenset(tables), limit)
+
+    # -- state machine ------------------------------------------------------------------------------------------
+
+    def apply(self, index: int, command: bytes) -> Outcome:
+        """Apply one change set. Deterministic: it looks at nothing but the store and its arguments."""
+        try:
+            change_set = changes.decode(command)
+        except msgspec.DecodeError:
+            return Outcome(index, [Rejected("undecodable", "", "")])
+        if change_set.atomic:
+            rejected = [r for change in change_set.changes if (r := self._check(change))]
+            if not rejected:
+                rejected = self._duplicate_names(change_set)
+            if rejected:
+                return Outcome(index, rejected)
+        outcome = Outcome(index)
+        events: list[Event] = []
+        for change in change_set.changes:
+            if not change_set.atomic and (reason := self._check(change)):
+                outcome.rejected.append(reason)
+            elif event := self._carry_out(change, index, change_set):
+                events.append(event)
+        if events:
+            self.version = index
+            for watch in list(self._watches):
+                watch.publish(events)
+        return outcome
+
+    def snapshot(self) -> Callable[[], bytes]:
+        version = self.version
+        rows = {name: list(table) for name, table in self.tables.items()}
+
+        def serialise() -> bytes:
+            encode = msgspec.msgpack.Encoder().encode
+            tables = {name: [msgspec.Raw(encode(row)) for row in values] for name, values in rows.items()}
+            return encode(Snapshot(1, version, tables))
+
+        return serialise
+
+    def restore(self, index: int, data: bytes) -> None:
+        """Raises msgspec.DecodeError for a broken snapshot, and then leaves the store as it was."""
+        snapshot = msgspec.msgpack.decode(data, type=Snapshot)
+        rows = [
+            (table, [table.decode(raw) for raw in snapshot.tables.get(name, [])]) for name, table in self.tables.items()
+        ]
+        events: list[Event] = []
+        for table, values in rows:
+            kept = {value.id for value in values}
+            gone = [value for value in table if value.id not in kept]
+            events += [Event("delete", table.name, value, value) for value in gone if table.remove(value.id)]
+            for value in values:
+                old = table.set(value)
+                if old != value:
+                    events.append(Event("update" if old else "create", table.name, value, old))
+        self.version = snapshot.version
+        for watch in list(self._watches):
+            watch.publish(events)
+
+    # -- one change ---------------------------------------------------------------------------------------------
+
+    def _check(self, change: changes.Change) -> Rejected | None:
+        if isinstance(change, Report | Verdict | NodeReport):
+            return None
+        table = self.tables.get(change.table)
+        if table is None:
+            return Rejected("unknown table", change.table, "")
+        if isinstance(change, Put):
+            return self._check_put(table, change)
+        current = table.get(change.id)
+        version = current.version.index if current else 0
+        wanted = change.version if isinstance(change, Expect) else change.expect
+        return Rejected("version", table.name, change.id) if wanted is not None and wanted != version else None
+
+    def _check_put(self, table: Table[Any], change: Put) -> Rejected | None:
+        try:
+            value = table.decode(change.object)
+        except msgspec.DecodeError:
+            return Rejected("undecodable", table.name, "")
+        current = table.get(value.id)
+        version = current.version.index if current else 0
+        if change.expect is not None and change.expect != version:
+            return Rejected("version", table.name, value.id)
+        if table.unique_name and (other := table.named(_spec_name(value) or "")) and other.id != value.id:
+            return Rejected("name", table.name, value.id)
+        return None
+
+    def _duplicate_names(self, change_set: ChangeSet) -> list[Rejected]:
+        """Two objects of one name within one atomic set (each alone would pass)."""
+        seen: dict[tuple[str, str], str] = {}
+        rejected = []
+        for change in change_set.changes:
+            if isinstance(change, Put) and (table := self.tables[change.table]).unique_name:
+                value = table.decode(change.object)
+                if seen.setdefault((table.name, _spec_name(value) or ""), value.id) != value.id:
+                    rejected.append(Rejected("name", table.name, value.id))
+        return rejected
+
+    def _carry_out(self, change: changes.Change, index: int, change_set: ChangeSet) -> Event | None:
+        if isinstance(change, Put):
+            table = self.tables[change.table]
+            return self._replace(table, table.decode(change.object), index, change_set)
+        if isinstance(change, Delete):
+            gone = self.tables[change.table].remove(change.id)
+            return Event("delete", change.table, gone, gone) if gone else None
+        if isinstance(change, Report):
+            task = self.tasks.get(change.task_id)
+            if task is None or task.node_id != change.node_id or change.status.progress < task.state:
+                return None
+            endpoints = task.endpoints if change.endpoints is None else change.endpoints
+            since = task.running_since
+            if since is None and change.status.progress == TaskState.RUNNING:
+                since = change_set.at
+            status = change.status
+            if task.state == status.progress == TaskState.RUNNING:
+                status = msgspec.structs.replace(status, reachable=task.status.reachable)
+            reported = msgspec.structs.replace(task, status=status, endpoints=endpoints, running_since=since)
+            return None if reported == task else self._replace(self.tasks, reported, index, change_set)
+        if isinstance(change, Verdict):
+            task = self.tasks.get(change.task_id)
+            if task is None or task.node_id != change.node_id or task.state != TaskState.RUNNING:
+                return None
+            if task.status.reachable == change.reachable:
+                return None
+            status = msgspec.structs.replace(task.status, reachable=change.reachable)
+            return self._replace(self.tasks, msgspec.structs.replace(task, status=status), index, change_set)
+        if isinstance(change, NodeReport):
+            node = self.nodes.get(change.node_id)
+            if node is None:
+                return None
+            described = msgspec.structs.replace(
+                node, status=change.status, description=change.description or node.description
+            )
+            return None if described == node else self._replace(self.nodes, described, index, change_set)
+        return None
+
+    def _replace(self, table: Table[Any], value: StoredObject, index: int, change_set: ChangeSet) -> Event:
+        old = table.get(value.id)
+        created = old.created_at if old else change_set.at
+        value = msgspec.structs.replace(
+            value, version=Version(index=index), created_at=created, updated_at=change_set.at
+        )
+        table.set(value)
+        return Event("update" if old else "create", table.name, value, old)

@@ -1,0 +1,192 @@
+"""The session between a node's agent and the leading manager: messages over one WebSocket on port 2377.
+
+MessagePack, one tagged struct a message. Sequence: the agent sends `Hello`; a manager that does not lead answers
+`Redirect` and closes; the leader answers `Welcome`, then one full `Assignments`, the route table, and changes of both
+from then on. Either side closes on silence: the agent sends `Heartbeat` every `Welcome.heartbeat` seconds, and the
+manager answers each with `HeartbeatAck`.
+
+- A full `Assignments` names everything the node shall have: the agent stops what it runs beside it. The agent never
+  acts on the lack of a message: without a manager, tasks and gateway carry on untouched.
+- Secrets and configs come only with the tasks that use them.
+
+Pure: data only.
+"""
+
+from typing import Protocol
+
+import msgspec
+
+from .node import Node, NodeDescription
+from .objects import Config, Secret
+from .routes import RouteTable
+from .task import Task, TaskEndpoint, TaskStatus
+
+# -- agent to manager -----------------------------------------------------------------------------------------------
+
+
+class Hello(msgspec.Struct, tag="hello", frozen=True):
+    """`credential` proves the node's identity until certificates do."""
+
+    node_id: str
+    credential: str
+    description: NodeDescription
+    gateway_only: bool = False
+
+
+class Heartbeat(msgspec.Struct, tag="beat", frozen=True):
+    pass
+
+
+class TaskReport(msgspec.Struct, frozen=True):
+    task_id: str
+    status: TaskStatus
+    endpoints: list[TaskEndpoint] | None = None
+
+
+class Reports(msgspec.Struct, tag="reports", frozen=True):
+    """Observed states, oldest first; several of one task may be merged to the last."""
+
+    reports: list[TaskReport]
+
+
+class Describe(msgspec.Struct, tag="describe", frozen=True):
+    """The node's description has changed."""
+
+    description: NodeDescription
+
+
+class RoutesApplied(msgspec.Struct, tag="routed", frozen=True):
+    """This node's gateway serves by table `version`. `open_requests`: per draining task, what is still open here.
+
+    `unfit`: the table's tasks on this node that the gateway's own checks do not find fit for traffic (or not yet);
+    None: this gateway does not say. Sent again whenever one of them changes.
+    """
+
+    version: int
+    open_requests: dict[str, int] = {}
+    unfit: list[str] | None = None
+
+
+class LogChunk(msgspec.Struct, tag="log", frozen=True):
+    """Answer to `LogRequest`. `stream`: 1 stdout, 2 stderr; `timestamp` is RFC 3339 with nanoseconds. `end` closes."""
+
+    request: int
+    task_id: str
+    stream: int = 1
+    timestamp: str = ""
+    line: bytes = b""
+    end: bool = False
+    error: str = ""
+
+
+# -- manager to agent -----------------------------------------------------------------------------------------------
+
+
+class Redirect(msgspec.Struct, tag="redirect", frozen=True):
+    """Another manager leads; `leader` is its address, or empty when none is known. Try again there, or later."""
+
+    leader: str
+    managers: list[str]
+
+
+class Welcome(msgspec.Struct, tag="welcome", frozen=True):
+    """`heartbeat` in seconds. `managers` are the addresses to remember (host:port)."""
+
+    heartbeat: float
+    node: Node
+    managers: list[str]
+
+
+class Refused(msgspec.Struct, tag="refused", frozen=True):
+    """The node is unknown or its credential wrong: it was removed from the cluster. The agent stops its tasks."""
+
+    reason: str
+
+
+class HeartbeatAck(msgspec.Struct, tag="ack", frozen=True):
+    pass
+
+
+class Managers(msgspec.Struct, tag="managers", frozen=True):
+    """The managers' addresses have changed."""
+
+    managers: list[str]
+
+
+class NodeChanged(msgspec.Struct, tag="node", frozen=True):
+    """The node's own object (role, availability, labels) has changed."""
+
+    node: Node
+
+
+class Assignments(msgspec.Struct, tag="assign", frozen=True):
+    """Tasks (new or changed) with what they use. `removed` are ids of tasks to forget, once stopped.
+
+    `full`: tasks, secrets and configs are all there are, whatever was sent before. `registry_auth`: by service id,
+    what an Engine takes as X-Registry-Auth to pull the service's image; never shown to anybody.
+    """
+
+    full: bool
+    tasks: list[Task] = []
+    removed: list[str] = []
+    secrets: list[Secret] = []
+    configs: list[Config] = []
+    registry_auth: dict[str, str] = {}
+
+
+class Routes(msgspec.Struct, tag="routes", frozen=True):
+    table: RouteTable
+
+
+class LogRequest(msgspec.Struct, tag="logs", frozen=True):
+    """Send the task's output. `tail` -1 is all; `since` and `until` in seconds since 1970, 0 for no limit."""
+
+    request: int
+    task_id: str
+    stdout: bool = True
+    stderr: bool = True
+    follow: bool = False
+    tail: int = -1
+    since: float = 0
+    until: float = 0
+
+
+class LogCancel(msgspec.Struct, tag="nolog", frozen=True):
+    request: int
+
+
+FromAgent = Hello | Heartbeat | Reports | Describe | RoutesApplied | LogChunk
+ToAgent = (
+    Redirect | Welcome | Refused | HeartbeatAck | Managers | NodeChanged | Assignments | Routes | LogRequest | LogCancel
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_from_agent: msgspec.msgpack.Decoder[FromAgent] = msgspec.msgpack.Decoder(FromAgent)
+_to_agent: msgspec.msgpack.Decoder[ToAgent] = msgspec.msgpack.Decoder(ToAgent)
+
+
+def encode(message: FromAgent | ToAgent) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode_from_agent(data: bytes) -> FromAgent:
+    """Raises msgspec.DecodeError."""
+    return _from_agent.decode(data)
+
+
+def decode_to_agent(data: bytes) -> ToAgent:
+    """Raises msgspec.DecodeError."""
+    return _to_agent.decode(data)
+
+
+class Channel(Protocol):
+    """One session's transport: whole messages, in order. It knows nothing of what they mean."""
+
+    async def send(self, data: bytes) -> None:
+        """Raises OSError when the other side is gone."""
+
+    async def receive(self) -> bytes | None:
+        """The next message, or None once the session has ended (by either side, or by a failure)."""
+
+    async def close(self) -> None:
+        """End the session; may be called more than once, and while others send or receive."""

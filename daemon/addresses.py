@@ -1,0 +1,86 @@
+"""Addresses as users write them (IP, IP:port, interface name) and the address to advertise when they write none."""
+
+import fcntl
+import ipaddress
+import re
+import socket
+import struct
+
+from essaim.cluster.errors import InvalidArgument
+
+SIOCGIFADDR = 0x8915
+
+# An address of the documentation range: connecting a datagram socket to it asks the kernel for the route's source
+# address and sends nothing.
+ANYWHERE = ("192.0.2.1", 9)
+
+
+def split_host_port(text: str, default_port: int) -> tuple[str, int]:
+    """`10.0.0.1`, `10.0.0.1:2377`, `[::1]:2377`, `eth0` and `eth0:2377`. Raises InvalidArgument."""
+    match = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?|([^:]*)(?::(\d+))?", text)
+    if match is None:
+        try:
+            return str(ipaddress.IPv6Address(text)), default_port
+        except ValueError:
+            raise InvalidArgument(
+                f"{text!r} is no address: give an IP or an interface's name, with :PORT if need be"
+            ) from None
+    host = match[1] or match[3] or ""
+    port = int(match[2] or match[4] or default_port)
+    if not 0 < port < 65536:
+        raise InvalidArgument(f"{text!r}: a port is a number from 1 to 65535")
+    return host, port
+
+
+def join_host_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def resolve_ip(host: str) -> str:
+    """An IP as it is, an interface's first IPv4 address. Raises InvalidArgument."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        pass
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            request = struct.pack("256s", host.encode()[:15])
+            return socket.inet_ntoa(fcntl.ioctl(probe.fileno(), SIOCGIFADDR, request)[20:24])
+        except OSError:
+            names = ", ".join(name for _, name in socket.if_nameindex())
+            raise InvalidArgument(
+                f"could not find the address of {host!r}: it is neither an IP address nor one of this host's "
+                f"interfaces ({names})"
+            ) from None
+
+
+def source_ip(host: str, port: int) -> str | None:
+    """The address from which this host would reach `host` (an IP); None when it has no route there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, port))
+            found: str = probe.getsockname()[0]
+            return found
+        except OSError:
+            return None
+
+
+def default_advertise_ip() -> str:
+    """The address by which this host reaches others. Raises InvalidArgument when there is no telling."""
+    if found := source_ip(*ANYWHERE):
+        return found
+    candidates = []
+    for _, name in socket.if_nameindex():
+        try:
+            candidates.append((name, resolve_ip(name)))
+        except InvalidArgument:
+            continue
+    outward = [ip for _, ip in candidates if not ipaddress.ip_address(ip).is_loopback]
+    if len(outward) == 1:
+        return outward[0]
+    choices = ", ".join(f"{ip} on {name}" for name, ip in candidates) or "none has an address"
+    raise InvalidArgument(
+        "could not choose an IP address to advertise since this system has no single obvious one "
+        f"({choices}) - specify one with --advertise-addr"
+    )

@@ -1,0 +1,135 @@
+"""The `essaimd` command: flags, start, signals, stop."""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import uvloop
+
+from essaim.api.app import create_app
+from essaim.api.server import ApiServer, server_context
+from essaim.cluster.errors import ClusterError, InvalidArgument
+from essaim.configs.haproxy import render_haproxy
+
+from .addresses import split_host_port
+from .daemon import Daemon
+from .identity import BrokenIdentity
+from .logs import LEVELS, configure
+from .runtimes import NoRuntime, choose
+from .settings import DEFAULT_API_PORT, Settings
+
+START_ERRORS = (ClusterError, BrokenIdentity, NoRuntime, OSError)
+
+
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+def _default_socket() -> Path:
+    if os.geteuid() == 0:
+        return Path("/run/essaim/essaim.sock")
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}") / "essaim.sock"
+
+
+def _default_state() -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/essaim")
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "essaim"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--state-dir", type=click.Path(path_type=Path), default=_default_state, help="Where this node keeps its state."
+)
+@click.option("--socket", type=click.Path(path_type=Path), default=_default_socket, help="Unix socket of the API.")
+@click.option("--advertise-addr", default="", help="Address that other nodes reach this one at (IP or interface).")
+@click.option("--listen-addr", default="", help="Address for managers and agents (IP:2377).")
+@click.option("--api-addr", default="", help="Serve the API over TCP too (IP:2376); off by default.")
+@click.option("--tlscacert", "tls_ca", type=FILE, default=None, help="CA whose client certificates --api-addr trusts.")
+@click.option("--tlscert", "tls_cert", type=FILE, default=None, help="Certificate of the API over TLS.")
+@click.option("--tlskey", "tls_key", type=FILE, default=None, help="Its key.")
+@click.option("--mesh-addr", default="", help="Address on which published ports listen; all by default.")
+@click.option("--runtime", type=click.Choice(["auto", "docker", "process"]), default="auto", help="What runs tasks.")
+@click.option("--engine", default="", help="Docker Engine to drive (unix:///... or http://...).")
+@click.option("--hostname", default="", help="Name of this node; the host's by default.")
+@click.option(
+    "--gateway-workers",
+    type=click.IntRange(1, 256),
+    default=None,
+    help="Data-plane processes; one per core by default.",
+)
+@click.option("--log-level", type=click.Choice(list(LEVELS)), default="info")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
+@click.version_option(package_name="essaim", prog_name="essaimd")
+def main(log_level: str, log_format: str, **flags: Any) -> None:
+    """The essaim daemon: run it on every host of the cluster. It starts idle; `essaim swarm init` or
+    `essaim swarm join` give it its part."""
+    log = configure(log_level, log_format)
+    settings = Settings(**flags)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        sys.exit(runner.run(_run(settings, log)))
+
+
+async def _listen_tcp(server: ApiServer, settings: Settings) -> None:
+    """TLS with client certificates where they were given; in plain on loopback only. Raises InvalidArgument."""
+    if not settings.api_addr:
+        return
+    host, port = split_host_port(settings.api_addr, DEFAULT_API_PORT)
+    if settings.tls_ca and settings.tls_cert and settings.tls_key:
+        context = await asyncio.to_thread(server_context, settings.tls_cert, settings.tls_key, settings.tls_ca)
+        await server.listen_tls(host, port, context)
+    elif settings.tls_ca or settings.tls_cert or settings.tls_key:
+        raise InvalidArgument("--tlscacert, --tlscert and --tlskey belong together: give all three, or none")
+    else:
+        await server.listen_plain(host, port)
+
+
+async def _run(settings: Settings, log: Any) -> int:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    daemon: Daemon | None = None
+    server: ApiServer | None = None
+    try:
+        await asyncio.to_thread(settings.state_dir.mkdir, parents=True, exist_ok=True)
+        chosen = await choose(settings, log)
+        daemon = Daemon(
+            settings,
+            chosen,
+            await chosen.describe(),
+            now=lambda: datetime.now(UTC),
+            monotonic=time.monotonic,
+            log=log,
+        )
+        app = create_app(
+            daemon,
+            chance=random.SystemRandom(),
+            now=lambda: datetime.now(UTC),
+            log=log,
+            renderers={"haproxy": render_haproxy},
+        )
+        server = ApiServer(app)
+        await daemon.start()
+        await server.start()
+        await server.listen_unix(settings.socket)
+        await _listen_tcp(server, settings)
+    except START_ERRORS as error:
+        log.error("essaimd cannot start", reason=str(error))
+        stopping.set()
+        code = 1
+    else:
+        log.info("essaimd is up", socket=str(settings.socket), node=daemon.node_id or "not in a swarm")
+        code = 0
+    await stopping.wait()
+    if server is not None:
+        await server.stop()
+    if daemon is not None:
+        await daemon.stop()
+    return code

@@ -1,0 +1,285 @@
+"""The manager's part of a daemon: the store, its log, the dispatcher, and, while it leads, the scheduler's loops and
+the keeper of the members.
+
+Leadership may come and go at any time: one task follows it and starts and stops the loops in order, so that no two
+runs of them overlap.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import secrets as chance_source
+import shutil
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from random import SystemRandom
+from typing import Any
+
+from aiohttp import web
+
+from essaim.cluster.errors import FailedPrecondition, Unauthorized, Unavailable
+from essaim.cluster.ids import new_id
+from essaim.cluster.store import Store
+from essaim.cluster.writer import NO_QUORUM, Writer
+from essaim.raft.found import found_cluster
+from essaim.raft.interface import Leadership, LogError, MemberView, NoQuorum, Refused
+from essaim.raft.node import Options, RaftLog
+from essaim.raft.streams import Access
+from essaim.scheduler.dispatcher import Dispatcher
+from essaim.scheduler.leader import Leader
+
+from . import membership
+from .identity import Identity
+from .keeper import MemberKeeper
+from .membership import BecomeManager, JoinAnswer, JoinMessage, LeaveMessage
+
+FRESH_SECONDS = 1.0
+"""How long a read waits for the leader to confirm that nothing newer was acknowledged."""
+CHANGE_SECONDS = 20.0
+LOSES_QUORUM = (
+    "rpc error: code = FailedPrecondition desc = can't remove member from the raft: this would result in a loss of "
+    "quorum"
+)
+
+
+class ManagerRole:
+    """Use `start()` and `stop()`. `now` is the wall clock in UTC, `monotonic` in seconds."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        directory: Path,
+        *,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        log: Any,
+    ) -> None:
+        self.identity = identity
+        self._now = now
+        self._monotonic = monotonic
+        self._logger = log
+        self._chance = SystemRandom()
+        self.store = Store()
+        self.log = RaftLog(
+            directory,
+            self.store,
+            member_id=identity.raft_id,
+            address=identity.advertise,
+            options=Options(access=_access(identity.peer_key)),
+        )
+        self.writer = Writer(self.log, self.store, now)
+        self.dispatcher = Dispatcher(
+            self.store,
+            self.writer,
+            now=now,
+            monotonic=monotonic,
+            log=log,
+            leader_address=self.leader_address,
+            manager_addresses=self.manager_addresses,
+        )
+        self._leader: Leader | None = None
+        self._keeper = MemberKeeper(self.store, self.writer, self.log, log)
+        self._leadership_changed = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
+
+    async def start(self) -> None:
+        """Recover the store from disk; the loops start once this member leads."""
+        await self.log.start()
+        self._unsubscribe = self.log.on_leadership(self._on_leadership)
+        self._following = asyncio.create_task(self._follow(), name="leadership")
+
+    async def stop(self) -> None:
+        self._unsubscribe()
+        if self._following is not None:
+            self._following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._following
+            self._following = None
+        await self._step_down()
+        await self.log.stop()
+
+    def log_routes(self) -> Sequence[web.RouteDef]:
+        """What the log itself serves on port 2377."""
+        return self.log.routes()
+
+    @staticmethod
+    async def found(identity: Identity, directory: Path) -> None:
+        """Make the first member of a new cluster, whatever the directory held."""
+
+        def make() -> None:
+            shutil.rmtree(directory, ignore_errors=True)
+            found_cluster(directory, {identity.raft_id: identity.advertise})
+
+        await asyncio.to_thread(make)
+
+    @property
+    def leadership(self) -> Leadership:
+        return self.log.leadership
+
+    def leader_address(self) -> str | None:
+        return self.leadership.leader_address or None
+
+    def manager_addresses(self) -> list[str]:
+        """host:port of all managers, oldest first."""
+        return [n.manager_status.addr for n in self.store.nodes if n.manager_status and n.manager_status.addr]
+
+    def reachable(self) -> dict[str, bool]:
+        """Manager node id -> whether it can be reached. Only the leader looks; the others believe the best of all
+        but a member that no longer takes part."""
+        seen = {view.id: view.reachable is not False for view in self._members()}
+        return {n.id: seen.get(n.manager_status.raft_id or 0, False) for n in self.store.nodes if n.manager_status}
+
+    def _members(self) -> Sequence[MemberView]:
+        try:
+            return self.log.members()
+        except LogError:
+            return []
+
+    async def fresh(self) -> bool:
+        """Wait until the store has every write acknowledged so far; False when no leader confirms that in time."""
+        try:
+            await self.log.read_barrier(timeout=FRESH_SECONDS)
+        except LogError:
+            return False
+        return True
+
+    # -- leadership -------------------------------------------------------------------------------------------------
+
+    def _on_leadership(self, _: Leadership) -> None:
+        self._leadership_changed.set()
+
+    async def _follow(self) -> None:
+        while True:
+            await self._leadership_changed.wait()
+            self._leadership_changed.clear()
+            if self.leadership.is_local and self._leader is None:
+                await self._lead()
+            elif not self.leadership.is_local:
+                await self._step_down()
+
+    async def _lead(self) -> None:
+        leader = Leader(
+            self.store,
+            self.writer,
+            self.dispatcher,
+            chance=self._chance,
+            now=self._now,
+            monotonic=self._monotonic,
+            log=self._logger,
+        )
+        await leader.start()
+        self._keeper.start()
+        self._leader = leader
+        self._logger.info("this manager leads", term=self.leadership.term)
+
+    async def _step_down(self) -> None:
+        if self._leader is None:
+            return
+        leader, self._leader = self._leader, None
+        await self._keeper.stop()
+        await leader.stop()
+        self._logger.info("this manager no longer leads")
+
+    # -- what hosts ask for on port 2377 -------------------------------------------------------------------------
+
+    async def join(self, message: JoinMessage) -> JoinAnswer:
+        """Admit a host. Raises ClusterError."""
+        await self._log_is_known()
+        role = membership.role_of_token(self.store, message.token)
+        node_id, credential = new_id(self._chance), chance_source.token_hex(32)
+        raft_id = self._chance.getrandbits(63) | 1
+        await self.writer.commit(
+            membership.admit(message, role=role, node_id=node_id, credential=credential, raft_id=raft_id)
+        )
+        return self._answer(node_id, credential, role, raft_id)
+
+    async def become_manager(self, message: BecomeManager) -> JoinAnswer:
+        """A promoted node asks for its member number. Raises ClusterError."""
+        self._require_node(message.node_id, message.credential)
+        fresh_id = self._chance.getrandbits(63) | 1
+        await self.writer.update(lambda store: membership.enlist(store, message.node_id, message.address, fresh_id))
+        node = self.store.nodes.get(message.node_id)
+        status = node.manager_status if node else None
+        return self._answer(message.node_id, message.credential, "manager", (status and status.raft_id) or 0)
+
+    async def left(self, message: LeaveMessage) -> None:
+        """A node has left: it is down from now on, without waiting for its heartbeat, and no manager any more."""
+        self._require_node(message.node_id, message.credential)
+        await self.writer.update(lambda store: membership.departed(store, message.node_id))
+
+    def _answer(self, node_id: str, credential: str, role: str, raft_id: int) -> JoinAnswer:
+        cluster = self.store.cluster
+        assert cluster is not None
+        manager = role == "manager"
+        return JoinAnswer(
+            node_id=node_id,
+            credential=credential,
+            cluster_id=cluster.id,
+            role=role,
+            managers=self.manager_addresses(),
+            raft_id=raft_id if manager else 0,
+            peer_key=self.identity.peer_key if manager else "",
+        )
+
+    async def _log_is_known(self) -> None:
+        """A manager that has just started or joined may not have the cluster yet."""
+        if self.store.cluster is None and not await self.fresh():
+            raise Unavailable(NO_QUORUM)
+
+    def _require_node(self, node_id: str, credential: str) -> None:
+        if not membership.is_node(self.store, node_id, credential):
+            raise Unauthorized(f"node {node_id} is not of this cluster, or its credential is wrong")
+
+    # -- promotion and demotion -------------------------------------------------------------------------------------
+
+    async def promote(self, node_id: str) -> None:
+        """The node asks for its member number when it hears of it, and is kept a learner until it has caught up."""
+        await self.writer.update(lambda store: membership.set_role(store, node_id, "manager"))
+
+    async def demote(self, node_id: str, timeout: float = CHANGE_SECONDS) -> None:
+        """Take the node out of the log; one whose loss would cost the quorum stays what it is. Raises ClusterError.
+
+        When this very member goes, the keeper of the next leader finishes.
+        """
+        node = self.store.nodes.get(node_id)
+        raft_id = node.manager_status.raft_id if node and node.manager_status else None
+        await self.writer.update(lambda store: membership.set_role(store, node_id, "worker"))
+        if not raft_id or all(view.id != raft_id for view in self._members()):
+            return
+        try:
+            await self._take_out(raft_id, timeout)
+        except Refused as error:
+            await self.fresh()
+            if all(view.id != raft_id for view in self._members()):
+                return  # the keeper was faster
+            await self.writer.update(lambda store: membership.set_role(store, node_id, "manager"))
+            raise FailedPrecondition(f"{LOSES_QUORUM} ({error})") from error
+        except NoQuorum as error:
+            raise Unavailable(NO_QUORUM) from error
+        except LogError as error:
+            if raft_id != self.identity.raft_id:
+                raise Unavailable(f"the demotion is under way, but not yet confirmed: {error}") from error
+        else:
+            if raft_id != self.identity.raft_id:
+                await self.writer.update(lambda store: membership.discharge(store, node_id))
+
+    async def _take_out(self, raft_id: int, timeout: float) -> None:
+        if self.leadership.leader_id == raft_id:
+            others = [v for v in self._members() if v.is_voter and v.id != raft_id]
+            others.sort(key=lambda view: (view.reachable is not True, -view.match))
+            if not others:
+                raise Refused("it is the only voter")
+            await self.log.transfer(others[0].id, timeout=timeout)
+        await self.log.remove(raft_id, timeout=timeout)
+
+
+def _access(peer_key: str) -> Access:
+    """Managers show each other the cluster's peer key."""
+    expected = f"Bearer {peer_key}".encode()
+
+    def allows(request: web.BaseRequest) -> bool:
+        return hmac.compare_digest(request.headers.get("Authorization", "").encode(), expected)
+
+    return Access(headers=lambda: {"Authorization": f"Bearer {peer_key}"}, allows=allows)

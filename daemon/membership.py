@@ -1,0 +1,139 @@
+"""Joining: what a manager decides when a host knocks with a token, and the messages for it.
+
+Pure: identifiers and chance come in as arguments.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from essaim.cluster.changes import Change, put
+from essaim.cluster.errors import FailedPrecondition, InvalidArgument, NotFound
+from essaim.cluster.node import ManagerStatus, Node, NodeDescription, NodeSpec, NodeStatus
+from essaim.cluster.store import Store
+
+WRONG_TOKEN = "rpc error: code = InvalidArgument desc = A valid join token is necessary to join this cluster"
+
+
+class JoinMessage(msgspec.Struct, frozen=True):
+    """`address` is the joining host's advertised host:port, `ip` where its tasks' ports are reached."""
+
+    token: str
+    address: str
+    ip: str
+    availability: str
+    description: NodeDescription
+
+
+class JoinAnswer(msgspec.Struct, frozen=True):
+    """`raft_id` and `peer_key` are set for a manager: its member number, and what managers show each other."""
+
+    node_id: str
+    credential: str
+    cluster_id: str
+    role: str
+    managers: list[str]
+    raft_id: int = 0
+    peer_key: str = ""
+
+
+class BecomeManager(msgspec.Struct, frozen=True):
+    """A node that has been promoted asks for its member number. `address` is where its port 2377 will listen."""
+
+    node_id: str
+    credential: str
+    address: str
+
+
+class LeaveMessage(msgspec.Struct, frozen=True):
+    """A node says that it has left."""
+
+    node_id: str
+    credential: str
+
+
+def credential_hash(credential: str) -> str:
+    return hashlib.sha256(credential.encode()).hexdigest()
+
+
+def role_of_token(store: Store, token: str) -> str:
+    """The role that the token admits to. Raises InvalidArgument for a wrong one."""
+    tokens = store.cluster.join_tokens if store.cluster else None
+    if tokens and hmac.compare_digest(token.encode(), tokens.worker.encode()):
+        return "worker"
+    if tokens and hmac.compare_digest(token.encode(), tokens.manager.encode()):
+        return "manager"
+    raise InvalidArgument(WRONG_TOKEN)
+
+
+def is_node(store: Store, node_id: str, credential: str) -> bool:
+    """Whether the credential is that node's."""
+    node = store.nodes.get(node_id)
+    if node is None or node.credential is None:
+        return False
+    return hmac.compare_digest(node.credential, credential_hash(credential))
+
+
+def admit(message: JoinMessage, *, role: str, node_id: str, credential: str, raft_id: int) -> Sequence[Change]:
+    """The new node's object: down until its agent says hello."""
+    manager = ManagerStatus(addr=message.address, raft_id=raft_id) if role == "manager" else None
+    node = Node(
+        id=node_id,
+        spec=NodeSpec(labels={}, role=role, availability=message.availability or "active"),
+        description=message.description,
+        status=NodeStatus(state="down", addr=message.ip, message="waiting for the node's first heartbeat"),
+        manager_status=manager,
+        credential=credential_hash(credential),
+    )
+    return [put("nodes", node, new=True)]
+
+
+def enlist(store: Store, node_id: str, address: str, raft_id: int) -> Sequence[Change]:
+    """Give a promoted node its member number; the one it has already, if it asks again from the same address."""
+    node = store.nodes.get(node_id)
+    if node is None:
+        raise NotFound(f"node {node_id} not found")
+    if node.spec.role != "manager":
+        raise FailedPrecondition(f"node {node_id} is a worker: promote it first (essaim node promote {node_id})")
+    if node.manager_status and node.manager_status.raft_id and node.manager_status.addr == address:
+        return []
+    return [put("nodes", replace(node, manager_status=ManagerStatus(addr=address, raft_id=raft_id)))]
+
+
+def set_role(store: Store, node_id: str, role: str) -> Sequence[Change]:
+    """What the node shall be. A demoted one keeps its member number until it is out of the log (`discharge`)."""
+    node = store.nodes.get(node_id)
+    if node is None:
+        raise NotFound(f"node {node_id} not found")
+    if node.spec.role == role:
+        return []
+    return [put("nodes", replace(node, spec=replace(node.spec, role=role)))]
+
+
+def discharge(store: Store, node_id: str) -> Sequence[Change]:
+    """A demoted node is out of the log."""
+    node = store.nodes.get(node_id)
+    if node is None or node.manager_status is None or node.spec.role != "worker":
+        return []
+    return [put("nodes", replace(node, manager_status=None))]
+
+
+def departed(store: Store, node_id: str) -> Sequence[Change]:
+    """The object of a node that has left, until it is removed."""
+    node = store.nodes.get(node_id)
+    if node is None:
+        return []
+    gone = NodeStatus(state="down", addr=node.status.addr, message="the node left the swarm")
+    return [put("nodes", replace(node, spec=replace(node.spec, role="worker"), status=gone, manager_status=None))]
+
+
+def forced_alone(store: Store, node_id: str) -> Sequence[Change]:
+    """After `--force-new-cluster`: this node is the only manager, and nobody else is known to be there."""
+    return [
+        put("nodes", replace(node, spec=replace(node.spec, role="worker"), manager_status=None))
+        for node in store.nodes
+        if node.id != node_id and (node.manager_status or node.spec.role == "manager")
+    ]

@@ -1,0 +1,104 @@
+"""Port 2377 from the client's side: requests from one daemon to a manager.
+
+Every request is bounded in time; what another daemon answers in error comes back as the same `ClusterError`.
+TLS plugs in here and in `peerserver.py`, through `scheme` and the client session's connector, and nowhere else.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from essaim.cluster import errors
+from essaim.cluster.wire import LogChunk, LogRequest
+
+from .channel import MAX_MESSAGE, SocketChannel
+
+CONNECT_TIMEOUT = 3.0
+REQUEST_TIMEOUT = 20.0
+
+
+def error_of(status: int, message: str) -> errors.ClusterError:
+    """The error that a peer reported, as raised there."""
+    kinds: Sequence[type[errors.ClusterError]] = (
+        errors.InvalidArgument, errors.Unauthorized, errors.NotFound, errors.AlreadyExists, errors.NotYet,
+        errors.Unavailable,
+    )  # fmt: skip
+    for kind in kinds:
+        if kind.status == status:
+            return kind(message)
+    return errors.ClusterError(message)
+
+
+class PeerClient:
+    """Requests to managers. Use `start()` and `close()`."""
+
+    def __init__(self) -> None:
+        self._http: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        self._http = aiohttp.ClientSession()
+
+    async def close(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
+
+    @property
+    def http(self) -> aiohttp.ClientSession:
+        assert self._http is not None, "the client has not been started"
+        return self._http
+
+    async def call(
+        self, address: str, path: str, body: Any, *, kind: type[Any] | None = None, timeout: float = REQUEST_TIMEOUT
+    ) -> Any:
+        """POST a MessagePack body. Raises ClusterError; Unavailable when the manager cannot be reached."""
+        limit = aiohttp.ClientTimeout(total=timeout, connect=CONNECT_TIMEOUT)
+        try:
+            async with self.http.post(
+                f"http://{address}{path}", data=msgspec.msgpack.encode(body), timeout=limit
+            ) as response:
+                data = await response.read()
+                if response.status != 200:
+                    raise error_of(response.status, data.decode(errors="replace"))
+                return msgspec.msgpack.decode(data, type=kind) if kind else None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            reason = str(error) or "no answer in time"
+            raise errors.Unavailable(
+                f"could not reach the manager at {address}: {reason}. Is essaimd running there, and the port open?"
+            ) from error
+        except msgspec.DecodeError as error:
+            raise errors.Unavailable(f"{address} answered, but not as an essaim manager does ({error})") from error
+
+    async def session(self, address: str) -> SocketChannel:
+        """Open an agent's session. Raises ConnectionError."""
+        try:
+            timeout = aiohttp.ClientWSTimeout(ws_close=2.0)
+            connecting = self.http.ws_connect(
+                f"http://{address}/cluster/session", max_msg_size=MAX_MESSAGE, timeout=timeout, compress=0
+            )
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                return SocketChannel(await connecting)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ConnectionError(f"no session with the manager at {address}: {error}") from error
+
+    async def logs(self, address: str, key: str, request: LogRequest) -> AsyncIterator[LogChunk]:
+        """A task's output through the leading manager. Raises Unavailable."""
+        timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT)
+        decoder = msgspec.msgpack.Decoder(LogChunk)
+        try:
+            async with self.http.ws_connect(
+                f"http://{address}/cluster/logs",
+                headers={"Authorization": f"Bearer {key}"},
+                max_msg_size=MAX_MESSAGE,
+                timeout=aiohttp.ClientWSTimeout(ws_close=timeout.connect),
+            ) as socket:
+                await socket.send_bytes(msgspec.msgpack.encode(request))
+                async for message in socket:
+                    if message.type is not aiohttp.WSMsgType.BINARY:
+                        return
+                    yield decoder.decode(message.data)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise errors.Unavailable(f"lost the manager at {address} while reading logs: {error}") from error

@@ -1,0 +1,144 @@
+"""Port 2377 from the server's side: agents' sessions, joins, managers' messages.
+
+It listens on the advertised address only, while the node is a manager. A join needs a token, a session the node's
+credential (checked by the dispatcher), everything between managers the cluster's peer key.
+"""
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from essaim.cluster.errors import ClusterError, InvalidArgument, Unauthorized
+from essaim.cluster.wire import LogRequest
+
+from .channel import MAX_MESSAGE, SocketChannel
+from .manager import ManagerRole
+from .membership import BecomeManager, JoinMessage, LeaveMessage
+
+MAX_BODY = 1024 * 1024
+HELLO_TIMEOUT = 10.0
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class PeerServer:
+    """Serves one manager. Use `start()` and `stop()`."""
+
+    def __init__(self, manager: ManagerRole, peer_key: str, log: Any) -> None:
+        self._manager = manager
+        self._key = peer_key
+        self._log = log
+        self._runner: web.AppRunner | None = None
+        self._sessions: set[web.WebSocketResponse] = set()
+
+    async def start(self, host: str, port: int) -> None:
+        """Raises OSError when the address cannot be had."""
+        app = web.Application(middlewares=[self._errors], client_max_size=MAX_BODY)
+        app.add_routes(
+            [
+                web.post("/cluster/join", self._join),
+                web.post("/cluster/manager", self._become_manager),
+                web.post("/cluster/leave", self._leave),
+                web.get("/cluster/session", self._session),
+                web.get("/cluster/logs", self._logs),
+                *self._manager.log_routes(),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port, reuse_address=True).start()
+
+    async def close_sessions(self) -> None:
+        await asyncio.gather(*(socket.close() for socket in list(self._sessions)), return_exceptions=True)
+
+    async def stop(self) -> None:
+        await self.close_sessions()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    @web.middleware
+    async def _errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except ClusterError as error:
+            return web.Response(status=error.status, text=str(error))
+        except msgspec.DecodeError as error:
+            return web.Response(status=400, text=f"not a message of this version of essaim: {error}")
+        except (web.HTTPException, asyncio.CancelledError):
+            raise
+        except Exception:
+            self._log.exception("request from a peer failed", path=request.path)
+            return web.Response(status=500, text="internal error; the manager's log has the details")
+
+    def _require_key(self, request: web.Request) -> None:
+        shown = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not self._key or not hmac.compare_digest(shown.encode(), self._key.encode()):
+            raise Unauthorized("the peer key is wrong: this is not a manager of this cluster")
+
+    async def _join(self, request: web.Request) -> web.Response:
+        message = msgspec.msgpack.decode(await request.read(), type=JoinMessage)
+        return _answer(await self._manager.join(message))
+
+    async def _become_manager(self, request: web.Request) -> web.Response:
+        message = msgspec.msgpack.decode(await request.read(), type=BecomeManager)
+        return _answer(await self._manager.become_manager(message))
+
+    async def _leave(self, request: web.Request) -> web.Response:
+        message = msgspec.msgpack.decode(await request.read(), type=LeaveMessage)
+        await self._manager.left(message)
+        return web.Response()
+
+    async def _session(self, request: web.Request) -> web.WebSocketResponse:
+        socket = await self._open(request)
+        try:
+            await self._manager.dispatcher.serve(SocketChannel(socket), hello_timeout=HELLO_TIMEOUT)
+        finally:
+            self._sessions.discard(socket)
+            await socket.close()
+        return socket
+
+    async def _logs(self, request: web.Request) -> web.WebSocketResponse:
+        self._require_key(request)
+        socket = await self._open(request)
+        try:
+            message = await socket.receive(timeout=HELLO_TIMEOUT)
+            if message.type is not aiohttp.WSMsgType.BINARY:
+                raise InvalidArgument("a log request was expected")
+            wanted = msgspec.msgpack.decode(message.data, type=LogRequest)
+            await self._pump(socket, wanted)
+        finally:
+            self._sessions.discard(socket)
+            await socket.close()
+        return socket
+
+    async def _pump(self, socket: web.WebSocketResponse, wanted: LogRequest) -> None:
+        """Send chunks until the end, or until the other side goes."""
+
+        async def send() -> None:
+            async for chunk in self._manager.dispatcher.logs(wanted):
+                await socket.send_bytes(msgspec.msgpack.encode(chunk))
+
+        sending = asyncio.ensure_future(send())
+        gone = asyncio.ensure_future(socket.receive())
+        await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (sending, gone):
+            task.cancel()
+        for result in await asyncio.gather(sending, gone, return_exceptions=True):
+            if isinstance(result, Exception) and not isinstance(result, ConnectionError):
+                self._log.warning("a log stream ended early", error=str(result))
+
+    async def _open(self, request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE, compress=False)
+        await socket.prepare(request)
+        self._sessions.add(socket)
+        return socket
+
+
+def _answer(value: Any) -> web.Response:
+    return web.Response(body=msgspec.msgpack.encode(value), content_type="application/msgpack")

@@ -1,0 +1,99 @@
+"""Which runtime this host has: a Docker Engine where one answers, plain processes otherwise or when asked for."""
+
+import os
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from essaim.agent.docker.runtime import DockerRuntime
+from essaim.agent.process.runtime import ProcessRuntime
+from essaim.agent.runtime import Runtime
+from essaim.cluster.node import NodeDescription
+
+from .settings import Settings
+
+DEFAULT_ENGINE = "unix:///var/run/docker.sock"
+PROBE_TIMEOUT = 3.0
+
+
+class NoRuntime(Exception):
+    """What was asked for is not there; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtimes:
+    """Makes this host's runtime. `engine_url` is None with the process runtime."""
+
+    settings: Settings
+    engine_url: str | None
+    log: Any
+
+    def make(self, data_addr: str) -> Runtime:
+        """`data_addr` is the address of this host at which tasks' ports are reached."""
+        if self.engine_url is not None:
+            return DockerRuntime(
+                engine_url=self.engine_url,
+                data_addr=data_addr,
+                environment=os.environ,
+                log=self.log,
+                hostname=self.settings.hostname,
+            )
+        return ProcessRuntime(
+            state_dir=self.settings.state_dir / "process",
+            data_addr=data_addr,
+            environment=os.environ,
+            chance=random.random,
+            monotonic=time.monotonic,
+            log=self.log,
+            hostname=self.settings.hostname,
+        )
+
+    async def describe(self) -> NodeDescription:
+        """This host, before it is part of a cluster."""
+        runtime = self.make("")
+        try:
+            return await runtime.describe()
+        finally:
+            await runtime.close()
+
+
+async def choose(settings: Settings, log: Any) -> Runtimes:
+    """Raises NoRuntime when docker was asked for and no Engine answers."""
+    if settings.runtime == "process":
+        return Runtimes(settings, None, log)
+    url = settings.engine or os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE
+    problem = await _problem(url)
+    if not problem:
+        return Runtimes(settings, url, log)
+    if settings.runtime == "docker" or settings.engine:
+        raise NoRuntime(
+            f"no Docker Engine answers at {url} ({problem}). Start it, name another with --engine, or use "
+            "--runtime process"
+        )
+    log.info("no Docker Engine answers here: tasks run as plain processes", engine=url, reason=problem)
+    return Runtimes(settings, None, log)
+
+
+async def _problem(url: str) -> str:
+    """Why the Engine does not answer; empty when it does."""
+    scheme, _, rest = url.partition("://")
+    connector: aiohttp.BaseConnector
+    if scheme == "unix":
+        connector, base = aiohttp.UnixConnector(str(Path(rest))), "http://engine"
+    elif scheme in ("http", "tcp"):
+        connector, base = aiohttp.TCPConnector(), f"http://{rest}"
+    else:
+        return f"{scheme or url!r} is no scheme of an Engine's address: unix, http or tcp"
+    timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT)
+    try:
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+            session.get(f"{base}/_ping") as response,
+        ):
+            return "" if response.status == 200 else f"it answers with status {response.status}"
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        return str(error) or "no answer in time"

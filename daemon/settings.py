@@ -1,0 +1,27 @@
+"""What `essaimd` was told on its command line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_CLUSTER_PORT = 2377
+DEFAULT_API_PORT = 2376
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Addresses may be empty where a default is found at run time. `engine` is a URL or empty for the usual socket."""
+
+    state_dir: Path
+    socket: Path
+    advertise_addr: str = ""
+    listen_addr: str = ""
+    api_addr: str = ""
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    mesh_addr: str = ""
+    runtime: str = "auto"
+    engine: str = ""
+    hostname: str = ""
+    gateway_only: bool = False
+    gateway_workers: int | None = None

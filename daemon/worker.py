@@ -1,0 +1,115 @@
+"""A node's own part: its agent, its runtime and its gateway, whatever its role in the cluster.
+
+Nothing here ends because a manager is away: tasks and the gateway carry on with what they last heard.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from essaim.agent.agent import Agent
+from essaim.agent.runtime import Runtime
+from essaim.cluster.node import Node
+from essaim.cluster.routes import RouteTable
+from essaim.gateway.supervisor import Gateway
+
+from .channel import SocketChannel
+from .identity import Identity
+from .peers import PeerClient
+
+
+class ManagerBook:
+    """The managers' addresses that this node knows, and which to try next: the leader first, then in turn."""
+
+    def __init__(self, addresses: list[str]) -> None:
+        self.addresses = list(dict.fromkeys(addresses))
+        self._leader = ""
+        self._next = 0
+
+    def learn(self, addresses: list[str]) -> bool:
+        """True when this was news. An empty list is no news: somebody must be there."""
+        fresh = list(dict.fromkeys(addresses))
+        if not fresh or fresh == self.addresses:
+            return False
+        self.addresses = fresh
+        return True
+
+    def prefer(self, leader: str) -> None:
+        self._leader = leader
+
+    def pick(self) -> str:
+        """The address to try now; a leader that was named is tried once."""
+        if self._leader:
+            leader, self._leader = self._leader, ""
+            return leader
+        if not self.addresses:
+            return ""
+        address = self.addresses[self._next % len(self.addresses)]
+        self._next += 1
+        return address
+
+
+class WorkerRole:
+    """Use `start()` and `stop()`."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        state_dir: Path,
+        runtime: Runtime,
+        gateway: Gateway,
+        peers: PeerClient,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        log: Any,
+        on_node: Callable[[Node], None],
+        on_managers: Callable[[list[str]], None],
+        on_refused: Callable[[str], None],
+    ) -> None:
+        self.gateway = gateway
+        self.table = RouteTable()
+        self.book = ManagerBook([*identity.managers, identity.advertise] if identity.raft_id else identity.managers)
+        self._peers = peers
+        self._on_managers = on_managers
+        self.agent = Agent(
+            node_id=identity.node_id,
+            credential=identity.credential,
+            runtime=runtime,
+            dial=self._dial,
+            state_dir=state_dir / "agent",
+            on_routes=self._routes,
+            open_requests=gateway.open_requests,
+            on_managers=self._managers,
+            on_redirect=self.book.prefer,
+            on_node=on_node,
+            on_refused=on_refused,
+            now=now,
+            monotonic=monotonic,
+            log=log,
+        )
+
+    async def start(self) -> None:
+        await self.gateway.start()
+        await self.agent.start()
+
+    async def stop(self, *, keep_tasks: bool) -> None:
+        """`keep_tasks`: leave them, and the gateway's workers, running for the next start (a restart of the daemon)."""
+        await self.agent.stop(keep_tasks=keep_tasks)
+        await self.gateway.stop(leave_workers=keep_tasks)
+
+    async def _dial(self) -> SocketChannel:
+        address = self.book.pick()
+        if not address:
+            raise ConnectionError("no manager's address is known")
+        return await self._peers.session(address)
+
+    async def _routes(self, table: RouteTable) -> int:
+        self.table = table
+        applied: int = await self.gateway.apply(table)
+        return applied
+
+    def _managers(self, addresses: list[str]) -> None:
+        if self.book.learn(addresses):
+            self._on_managers(addresses)

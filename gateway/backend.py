@@ -1,0 +1,267 @@
+"""What a worker knows about the replicas behind a port: which may get traffic, whose turn it is, who waits.
+
+Rules:
+- An endpoint is ready when the cluster wants traffic on it (`usable`), the active checks have not failed it (`up`) and
+  it is not ejected. If ejection alone would leave nobody, ejection is ignored: trying beats refusing.
+- A connection that fails ejects its endpoint at once, for a time that doubles from 1 s to 30 s with each failure in a
+  row; the supervisor is told, and checks.
+- An endpoint that left the table lives on in here until its last request is done; it gets no new one.
+- Nobody ready: requests wait in a queue of bounded length and time, and go out when an endpoint becomes ready.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from random import random
+from typing import TYPE_CHECKING, Protocol
+
+from .balance.choose import make_policy
+from .balance.policy import Policy
+from .balance.ring import hash_key
+from .balance.weights import weigh
+from .options import ServiceOptions
+from .wire import EndpointPlan, PortPlan, ServicePlan
+
+if TYPE_CHECKING:
+    from .upstream import Upstream
+
+EJECT_FIRST = 1.0
+EJECT_LONGEST = 30.0
+MAX_GONE = 16
+"""Endpoints that left are kept apart so long (they may still finish requests), then only as a sum."""
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Endpoint:
+    """One replica's port. `open`: requests and connections in progress. `idle`: kept-alive connections, newest last."""
+
+    __slots__ = (
+        "address", "backend", "bytes_in", "bytes_out", "codes", "connect_errors", "draining", "ejected_until",
+        "ejections", "errors", "failures", "idle", "key", "latency", "latency_sum", "load", "node_id", "open", "port",
+        "present", "retries", "since", "tag", "task_id", "up", "usable", "version", "weight", "zone",
+    )  # fmt: skip
+
+    def __init__(self, plan: EndpointPlan, backend: "Backend") -> None:
+        self.backend = backend
+        self.key = plan.key
+        self.task_id = plan.task_id
+        self.node_id = plan.node_id
+        self.address = plan.address
+        self.port = plan.port
+        self.open = 0
+        self.idle: list[Upstream] = []
+        self.up = True
+        self.present = True
+        self.failures = 0
+        self.ejected_until = 0.0
+        self.weight = 1
+        self.since = 0.0
+        # Moving average of the time to the first byte, seconds; for "least time".
+        self.load = 0.0
+        self.codes = [0] * 6
+        self.latency = [0] * (len(LATENCY_BUCKETS) + 1)
+        self.latency_sum = 0.0
+        self.bytes_in = self.bytes_out = 0
+        self.connect_errors = self.retries = self.ejections = 0
+        # 5xx answers in a row.
+        self.errors = 0
+        # What a sticky cookie calls it.
+        self.tag = b"%016x" % hash_key(plan.task_id.encode())
+        self.update(plan)
+
+    def update(self, plan: EndpointPlan) -> None:
+        self.usable = plan.usable
+        self.draining = plan.draining
+        self.zone = plan.zone
+        self.version = plan.version
+
+    def released(self) -> None:
+        """One request or connection less: news for the supervisor if it drains, and for who waits for a place."""
+        self.open -= 1
+        if self.draining:
+            self.backend.on_drain()
+        elif self.backend.waiting:
+            self.backend.wake()
+
+    def close_idle(self) -> None:
+        for connection in self.idle[:]:
+            connection.close()
+
+    def failed(self, reason: str, now: float) -> None:
+        """A connection could not be made (or broke before it answered)."""
+        self.connect_errors += 1
+        self._eject(reason, now)
+
+    def server_error(self, now: float) -> None:
+        """A 5xx answer; so many in a row as the service's label says eject the endpoint, if enough others remain."""
+        options = self.backend.options
+        self.errors += 1
+        if options.eject_5xx and self.errors >= options.eject_5xx and self.backend.may_eject(now):
+            self.errors = 0
+            self._eject(f"{options.eject_5xx} server errors in a row", now)
+
+    def _eject(self, reason: str, now: float) -> None:
+        self.failures += 1
+        self.ejections += 1
+        self.ejected_until = now + min(EJECT_LONGEST, EJECT_FIRST * 2 ** min(self.failures - 1, 10))
+        self.backend.on_trouble(self, reason)
+        self.backend.refresh(now)
+
+
+class Waiter(Protocol):
+    deadline: float
+
+    def endpoint_ready(self) -> None:
+        """An endpoint may be ready: pick again (and wait again if it is not)."""
+
+    def refuse_waiting(self, reason: str) -> None:
+        """No more waiting."""
+
+
+class Backend:
+    """The endpoints of one port of a service."""
+
+    def __init__(
+        self,
+        plan: PortPlan,
+        turns: memoryview,
+        here: tuple[str, str | None],
+        on_trouble: Callable[[Endpoint, str], None],
+        on_drain: Callable[[], None],
+    ) -> None:
+        self.key = plan.key
+        self.mode = plan.mode
+        self.published_port = plan.published_port
+        self.service_id = self.service_name = ""
+        self.options = ServiceOptions()
+        self.endpoints: dict[str, Endpoint] = {}
+        self.ready: list[Endpoint] = []
+        # Whether time alone changes who is ready: ejections end, new endpoints gain weight.
+        self.changing = False
+        self.on_trouble = on_trouble
+        self.on_drain = on_drain
+        self.waiting: deque[Waiter] = deque()
+        # Requests that found no place in the queue; endpoints that left, for the sum of their counters.
+        self.refused = 0
+        self.gone: list[Endpoint] = []
+        self._turns, self._turn, self._here = turns, plan.turn, here
+        self.policy: Policy[Endpoint] = self._policy("round_robin")
+
+    def _policy(self, name: str) -> Policy[Endpoint]:
+        return make_policy(name, self._turns, self._turn, random)
+
+    def update(self, service: ServicePlan, plan: PortPlan, verdicts: dict[str, bool], now: float) -> None:
+        """Take a new plan over. Open requests are not touched, whatever it says."""
+        if service.options.balance != self.options.balance:
+            self.policy = self._policy(service.options.balance)
+        self.service_id, self.service_name, self.options = service.id, service.name, service.options
+        self.mode = plan.mode
+        before, self.endpoints = self.endpoints, {}
+        for wanted in plan.endpoints:
+            endpoint = before.pop(wanted.key, None)
+            if endpoint is None:
+                endpoint = Endpoint(wanted, self)
+                endpoint.since = now
+            else:
+                endpoint.update(wanted)
+            endpoint.up = verdicts.get(wanted.key, True)
+            self.endpoints[wanted.key] = endpoint
+            if not endpoint.usable:
+                endpoint.close_idle()
+        self.retire(before.values())
+        self.refresh(now)
+
+    def retire(self, endpoints: Iterable[Endpoint]) -> None:
+        for endpoint in endpoints:
+            endpoint.usable, endpoint.draining, endpoint.present = False, True, False
+            endpoint.close_idle()
+            self.gone.append(endpoint)
+        while len(self.gone) > MAX_GONE:
+            self._absorb(self.gone.pop(1))
+
+    def _absorb(self, old: Endpoint) -> None:
+        """Add an old endpoint's counters to the oldest one's, so that their number is bounded."""
+        total = self.gone[0]
+        total.codes = [a + b for a, b in zip(total.codes, old.codes, strict=True)]
+        total.latency = [a + b for a, b in zip(total.latency, old.latency, strict=True)]
+        for name in ("latency_sum", "bytes_in", "bytes_out", "connect_errors", "retries", "ejections"):
+            setattr(total, name, getattr(total, name) + getattr(old, name))
+
+    def refresh(self, now: float) -> None:
+        """Work out who is ready and how they weigh, after anything that it depends on has changed."""
+        candidates = [endpoint for endpoint in self.endpoints.values() if endpoint.usable and endpoint.up]
+        ready = [endpoint for endpoint in candidates if endpoint.ejected_until <= now]
+        self.changing = len(ready) < len(candidates)
+        ready = self._near(ready or candidates)
+        options = self.options
+        if options.version_weights or options.slow_start:
+            weights, ramping = weigh(ready, options.version_weights, options.slow_start, now)
+            self.changing = self.changing or ramping
+            for endpoint, weight in zip(ready, weights, strict=True):
+                endpoint.weight = weight
+            ready = [endpoint for endpoint in ready if endpoint.weight]
+        self.ready = ready
+        self.policy.update(ready)
+        if ready and self.waiting:
+            self.wake()
+
+    def _near(self, ready: list[Endpoint]) -> list[Endpoint]:
+        """Those on this node (or in its zone) if the service asks for it and there are any; else all."""
+        near, (node_id, zone) = self.options.near, self._here
+        if not near:
+            return ready
+        if near == "node" and (local := [endpoint for endpoint in ready if endpoint.node_id == node_id]):
+            return local
+        return [endpoint for endpoint in ready if zone is not None and endpoint.zone == zone] or ready
+
+    def may_eject(self, now: float) -> bool:
+        """Whether the share of ejected endpoints allows for one more."""
+        known = [endpoint for endpoint in self.endpoints.values() if endpoint.usable and endpoint.up]
+        out = sum(endpoint.ejected_until > now for endpoint in known)
+        return (out + 1) * 100 <= len(known) * self.options.eject_share
+
+    def pick(self, key: int = 0, tried: set[Endpoint] | None = None) -> Endpoint | None:
+        """The endpoint whose turn it is, none that was tried already or is full. `key`: the request's hash."""
+        if not self.ready:
+            return None
+        endpoint = self.policy.pick(key)
+        limit = self.options.max_connections
+        if (tried and endpoint in tried) or (limit and endpoint.open >= limit):
+            for endpoint in self.ready:
+                if not (tried and endpoint in tried) and not (limit and endpoint.open >= limit):
+                    return endpoint
+            return None
+        return endpoint
+
+    def tagged(self, tag: bytes) -> Endpoint | None:
+        """The ready endpoint that a sticky cookie names."""
+        for endpoint in self.ready:
+            if endpoint.tag == tag:
+                return endpoint
+        return None
+
+    def wake(self) -> None:
+        """Let who waits try again, in order; who finds no place waits on."""
+        waiting, self.waiting = self.waiting, deque()
+        while waiting:
+            waiter = waiting.popleft()
+            deadline = waiter.deadline
+            waiter.endpoint_ready()
+            if self.waiting and self.waiting[-1] is waiter:
+                # Still no place: the others keep theirs in the queue, and it keeps its time.
+                waiter.deadline = deadline
+                self.waiting.extend(waiting)
+                return
+
+    def wait(self, waiter: Waiter, now: float) -> bool:
+        """Queue for an endpoint; False when the queue is full or waiting is switched off."""
+        options = self.options
+        if len(self.waiting) >= options.queue_limit or options.queue_timeout <= 0:
+            self.refused += 1
+            return False
+        waiter.deadline = now + options.queue_timeout
+        self.waiting.append(waiter)
+        return True
+
+    def forget(self, waiter: Waiter) -> None:
+        if waiter in self.waiting:
+            self.waiting.remove(waiter)

@@ -1,0 +1,246 @@
+"""Who answers: each request of a client's connection is sent to a replica, and the response back.
+
+Rules:
+- A request goes to another endpoint when it cannot have had an effect: the connection was refused, or a connection
+  broke before it answered and the method is idempotent (RFC 9110, 9.2.2) and all of the request is still here. A
+  method that is not idempotent does not ride on a connection that has been idle for more than a second.
+- A response that cannot be completed ends the connection, so that the client knows.
+"""
+
+import asyncio
+from time import perf_counter
+
+from .affinity import cookie, request_key, set_cookie
+from .backend import Endpoint
+from .connect import RECONNECT_SECONDS, NoEndpoint, connect_any
+from .downstream import BODY, CLOSED, HEAD, STALLED_SECONDS, TUNNEL, WAIT
+from .http1.head import CHUNKED, UNTIL_CLOSE, Response, without_line
+from .http1.reply import reply
+from .intake import Intake
+from .sweeper import NEVER
+from .upstream import Upstream
+
+FRESH_SECONDS = 1.0
+SLOWEST = 64
+"""Bytes of a request's body a second, averaged over STALLED_SECONDS: below, the client is given up."""
+
+
+class Client(Intake):
+    __slots__ = ()
+
+    def _dispatch(self) -> None:
+        if self.state not in (BODY, WAIT):
+            return
+        backend = self.backend
+        endpoint = self._chosen() if self.affine else backend.pick()
+        if endpoint is None:
+            if not backend.wait(self, self.sweeper.now):
+                self._answer(503, "no replica of the service can be reached")
+            return
+        if self.state == BODY:
+            self.deadline = self.sweeper.now + STALLED_SECONDS
+        else:
+            seconds = backend.options.response_timeout
+            self.deadline = self.sweeper.now + seconds if seconds else NEVER
+        idle = endpoint.idle
+        if idle and (self.replayable or self.sweeper.now - idle[-1].idle_since < FRESH_SECONDS):
+            upstream = idle.pop()
+            endpoint.open += 1
+            self.endpoint = endpoint
+            self.upstream = upstream
+            upstream.begin(self, self.out)
+        else:
+            self.connecting = asyncio.get_running_loop().create_task(self._connect(endpoint))
+
+    def _chosen(self) -> Endpoint | None:
+        """The endpoint that the request belongs to, by cookie or by hash."""
+        backend, request = self.backend, self.request
+        options = backend.options
+        assert request is not None
+        if options.sticky_cookie:
+            tag = cookie(request.fields, options.sticky_cookie)
+            endpoint = backend.tagged(tag) if tag else None
+            if endpoint is not None and not self.attempts:
+                return endpoint
+        return backend.pick(request_key(options, request, self.address) if options.hash_key else 0)
+
+    async def _connect(self, first: Endpoint) -> None:
+        backend = self.backend
+        try:
+            endpoint, upstream = await connect_any(backend, first, self._new_upstream, self.sweeper)
+        except NoEndpoint as error:
+            self.connecting = None
+            self._connect_later(str(error))
+            return
+        self.connecting = None
+        if self.state not in (BODY, WAIT) or upstream.transport is None:
+            endpoint.released()
+            upstream.close()
+            if self.state in (BODY, WAIT):
+                self._answer(502, "the backend closed the connection")
+            return
+        self.endpoint = endpoint
+        self.upstream = upstream
+        upstream.begin(self, self.out)
+        self.resume_reading()
+
+    def _connect_later(self, reason: str) -> None:
+        """Nobody answers: as with no endpoint at all, the request waits for one, within the same time."""
+        if perf_counter() - self.started < self.backend.options.queue_timeout:
+            asyncio.get_running_loop().call_later(RECONNECT_SECONDS, self._dispatch)
+        else:
+            self._answer(502, reason)
+
+    def _new_upstream(self, endpoint: Endpoint) -> Upstream:
+        return Upstream(endpoint, self.sweeper)
+
+    def endpoint_ready(self) -> None:
+        self._dispatch()
+
+    def refuse_waiting(self, reason: str) -> None:
+        self._answer(503, reason)
+
+    def upstream_failed(self, reason: str, untouched: bool) -> None:
+        """The connection to the replica broke. `untouched`: before it sent anything."""
+        endpoint, reused = self._release()
+        if self.responding:
+            self._count(endpoint, self.status)
+            if self.transport:
+                if self.plain_body:
+                    self.transport.abort()
+                else:
+                    self.state = CLOSED
+                    self.transport.close()
+            return
+        self.attempts += 1
+        if untouched and self.replayable and self.attempts <= self.backend.options.retries:
+            if endpoint:
+                endpoint.retries += 1
+                if not reused:
+                    endpoint.failed(reason, self.sweeper.now)
+            self._dispatch()
+            return
+        self._count(endpoint, 502)
+        self._answer(502, reason)
+
+    def respond(self, response: Response, data: bytes, end: int, complete: bool) -> None:
+        """The final head (`data[:end]`), and what there is of the body after it."""
+        transport = self.transport
+        if transport is None:
+            return
+        self.responding = True
+        self.status = response.status
+        request = self.request
+        if not complete:
+            self.deadline = NEVER
+            if response.length == UNTIL_CLOSE:
+                self.keep_alive = False
+        if self.state == BODY:
+            self.keep_alive = False
+        if self.keep_alive and request.minor and not self.affine:  # type: ignore[union-attr]
+            transport.write(data if response.untouched else response.head + data[end + 2 :])
+            return
+        transport.write(self._changed_head(response) + data[end + 2 :])
+
+    def _changed_head(self, response: Response) -> bytes:
+        """The head to send where it is not the replica's own: other persistence or version, a cookie to set."""
+        request, head = self.request, response.head
+        assert request is not None
+        if self.affine:
+            options = self.backend.options
+            name, endpoint = options.sticky_cookie, self.endpoint
+            if name and endpoint and cookie(request.fields, name) != endpoint.tag:
+                head += set_cookie(options, endpoint.tag)
+        if response.length == CHUNKED and request.minor == 0:
+            self.plain_body = True
+            self.keep_alive = False
+            for line in head.split(b"\r\n"):
+                if line[:18].lower() == b"transfer-encoding:":
+                    head = without_line(head, line)
+        if not self.keep_alive:
+            return head + b"Connection: close\r\n"
+        return head if request.minor else head + b"Connection: keep-alive\r\n"
+
+    def interim(self, response: Response) -> None:
+        """A 1xx response other than 101 goes by; HTTP/1.0 clients know none."""
+        if self.transport and self.request and self.request.minor:
+            self.transport.write(response.head + b"\r\n")
+
+    def response_done(self) -> None:
+        endpoint = self.endpoint
+        self.upstream = self.endpoint = None
+        if endpoint is not None:
+            self._count(endpoint, self.status)
+            endpoint.released()
+        self.out = b""
+        self._next()
+
+    def _next(self) -> None:
+        """After a complete response: the next request, or the end."""
+        if self.transport is None:
+            return
+        if self.state == BODY:
+            self._linger()
+        elif not self.keep_alive:
+            self.state = CLOSED
+            self.transport.close()
+        else:
+            self.state = HEAD
+            self.responding = False
+            self.deadline = self.sweeper.now + self.backend.options.keepalive_timeout
+            if self.buffer:
+                asyncio.get_running_loop().call_soon(self._pipelined)
+            if not self.reading:
+                self.resume_reading()
+
+    def _answer(self, status: int, reason: str) -> None:
+        """An answer of the gateway's own to a request that is in order."""
+        if self.transport is None or self.state not in (BODY, WAIT):
+            return
+        self.status = status
+        if self.state == BODY or (self.request and self.request.minor == 0):
+            self.keep_alive = False
+        self.transport.write(reply(status, reason, self.keep_alive, is_head=self.is_head))
+        self.out = b""
+        self._next()
+
+    def expire(self) -> None:
+        """A time-out of the phase that the connection is in."""
+        waiting = self.backend.waiting
+        if self.state == HEAD and self.buffer:
+            self._refuse(408, "the head of the request did not arrive in time")
+        elif self.state in (BODY, WAIT) and self in waiting:
+            self.backend.forget(self)
+            self._answer(503, "no replica of the service became ready in time")
+        elif self.state == BODY and not self.responding:
+            if self.body_seen > SLOWEST * STALLED_SECONDS:
+                self.body_seen = 0
+                self.deadline = self.sweeper.now + STALLED_SECONDS
+            else:
+                self._refuse(408, "the body of the request arrives too slowly")
+        elif self.state == WAIT and not self.responding:
+            upstream = self.upstream
+            endpoint, _ = self._release()
+            if upstream:
+                upstream.close()
+            self._count(endpoint, 504)
+            self._answer(504, "the replica did not answer in time")
+        elif self.state == TUNNEL and self.body_seen:
+            self.body_seen = 0
+            self.deadline = self.sweeper.now + self.backend.options.idle_timeout
+        elif self.transport:
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self.state = CLOSED
+        self.sweeper.members.discard(self)
+        self.listener.connections.discard(self)
+        self.backend.forget(self)
+        if self.connecting:
+            self.connecting.cancel()
+        upstream = self.upstream
+        endpoint, _ = self._release()
+        if upstream:
+            self._count(endpoint, self.status if self.responding else 499)
+            upstream.close()

@@ -1,0 +1,61 @@
+"""Opening a connection to one of a backend's endpoints: in turn, moving on when one does not answer."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from .backend import Backend, Endpoint
+from .sweeper import Sweeper
+
+RECONNECT_SECONDS = 0.25
+"""When no endpoint could be connected to, all are tried again after this time, as long as waiting is allowed."""
+
+P = TypeVar("P", bound=asyncio.Protocol)
+
+
+class NoEndpoint(Exception):
+    """No endpoint could be connected to; the message says what was tried."""
+
+
+async def connect(endpoint: Endpoint, factory: Callable[[], P], sweeper: Sweeper) -> P:
+    """One attempt. Raises OSError (TimeoutError among them) after telling the endpoint that it failed."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(endpoint.backend.options.connect_timeout):
+            _, protocol = await loop.create_connection(factory, endpoint.address, endpoint.port)
+    except OSError as error:
+        endpoint.failed(explain(error), loop.time())
+        sweeper.wake()
+        raise
+    if endpoint.failures:
+        endpoint.failures = 0
+    return protocol
+
+
+async def connect_any(
+    backend: Backend, first: Endpoint, factory: Callable[[Endpoint], P], sweeper: Sweeper
+) -> tuple[Endpoint, P]:
+    """Connect to `first`, else to others, `retries` of them. The endpoint's `open` is counted up on success."""
+    tried: set[Endpoint] = set()
+    endpoint: Endpoint | None = first
+    while endpoint is not None and len(tried) <= backend.options.retries:
+        tried.add(endpoint)
+        endpoint.open += 1
+        try:
+            return endpoint, await connect(endpoint, partial(factory, endpoint), sweeper)
+        except OSError:
+            endpoint.released()
+        except BaseException:
+            endpoint.released()
+            raise
+        endpoint = backend.pick(tried=tried)
+    raise NoEndpoint(", ".join(sorted(f"{one.address}:{one.port}" for one in tried)) + " did not answer")
+
+
+def explain(error: OSError) -> str:
+    """The system's words for a failed connection, as `connection refused`."""
+    if isinstance(error, TimeoutError):
+        return "connection timed out"
+    return (os.strerror(error.errno) if error.errno else str(error) or type(error).__name__).lower()

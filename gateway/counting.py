@@ -1,0 +1,98 @@
+"""Counters of endpoints, ports and services: taken in the workers, summed in the supervisor.
+
+Pure: numbers in, numbers out.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from .wire import EndpointCounts, PortCounts
+
+if TYPE_CHECKING:
+    from .backend import Backend, Endpoint
+
+NOTHING = EndpointCounts(
+    task_id="", codes=[0] * 6, latency=[0] * 14, seconds=0.0, bytes_in=0, bytes_out=0, connect_errors=0, retries=0,
+    ejections=0, open=0, ejected=False,
+)  # fmt: skip
+
+
+def of_endpoint(endpoint: "Endpoint", now: float) -> EndpointCounts:
+    return EndpointCounts(
+        task_id=endpoint.task_id,
+        codes=list(endpoint.codes),
+        latency=list(endpoint.latency),
+        seconds=endpoint.latency_sum,
+        bytes_in=endpoint.bytes_in,
+        bytes_out=endpoint.bytes_out,
+        connect_errors=endpoint.connect_errors,
+        retries=endpoint.retries,
+        ejections=endpoint.ejections,
+        open=endpoint.open,
+        ejected=endpoint.ejected_until > now,
+    )
+
+
+def of_port(backend: "Backend", now: float) -> PortCounts:
+    """Endpoints that never had traffic are left out."""
+    counted = [of_endpoint(endpoint, now) for endpoint in backend.endpoints.values()]
+    return PortCounts(
+        port_key=backend.key,
+        waiting=len(backend.waiting),
+        refused=backend.refused,
+        endpoints=[one for one in counted if any(one.codes) or one.open or one.connect_errors],
+        gone=msgspec.structs.replace(add(of_endpoint(endpoint, now) for endpoint in backend.gone), task_id=""),
+    )
+
+
+def add(counts: Iterable[EndpointCounts]) -> EndpointCounts:
+    """The sum, under the first one's task."""
+    total: EndpointCounts | None = None
+    for one in counts:
+        total = one if total is None else _sum(total, one)
+    return total or NOTHING
+
+
+def _sum(a: EndpointCounts, b: EndpointCounts) -> EndpointCounts:
+    return EndpointCounts(
+        task_id=a.task_id,
+        codes=[x + y for x, y in zip(a.codes, b.codes, strict=True)],
+        latency=[x + y for x, y in zip(a.latency, b.latency, strict=True)],
+        seconds=a.seconds + b.seconds,
+        bytes_in=a.bytes_in + b.bytes_in,
+        bytes_out=a.bytes_out + b.bytes_out,
+        connect_errors=a.connect_errors + b.connect_errors,
+        retries=a.retries + b.retries,
+        ejections=a.ejections + b.ejections,
+        open=a.open + b.open,
+        ejected=a.ejected or b.ejected,
+    )
+
+
+def merge(reports: Iterable[PortCounts]) -> dict[str, PortCounts]:
+    """Several workers' counters of the same ports, by port key and in it by task."""
+    ports: dict[str, PortCounts] = {}
+    for report in reports:
+        known = ports.get(report.port_key)
+        if known is None:
+            ports[report.port_key] = report
+            continue
+        tasks = {one.task_id: one for one in known.endpoints}
+        for one in report.endpoints:
+            tasks[one.task_id] = _sum(tasks[one.task_id], one) if one.task_id in tasks else one
+        ports[report.port_key] = PortCounts(
+            port_key=report.port_key,
+            waiting=known.waiting + report.waiting,
+            refused=known.refused + report.refused,
+            endpoints=sorted(tasks.values(), key=lambda one: one.task_id),
+            gone=_sum(known.gone, report.gone),
+        )
+    return ports
+
+
+def settled(port: PortCounts) -> PortCounts:
+    """A dead worker's last word: its totals stay, what was open is not."""
+    endpoints = [msgspec.structs.replace(one, open=0, ejected=False) for one in port.endpoints]
+    return msgspec.structs.replace(port, waiting=0, endpoints=endpoints)

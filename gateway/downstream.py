@@ -1,0 +1,195 @@
+"""The client's connection at layer 7, as far as it does not matter what is said on it: states, flow, tunnels, the end.
+
+States: HEAD (waiting for, or in the middle of, a request's head), BODY (the request's body is being forwarded), WAIT
+(the request is complete, its response is not), TUNNEL (after 101), LINGER (everything is said; what still arrives is
+read and dropped, so that the client sees the answer before a reset), CLOSED.
+
+`Downstream` is continued by `Intake` (what the client asks, `intake.py`) and `Client` (who answers, `client.py`): one
+object, as each request touches all three and a call from object to object costs as much as parsing a line.
+"""
+
+import asyncio
+from bisect import bisect_left
+from time import perf_counter
+from typing import cast
+
+from .backend import LATENCY_BUCKETS, Endpoint
+from .http1.chunked import ChunkReader
+from .http1.forwarded import plain_address
+from .http1.head import Request, Response
+from .listener import Listener
+from .sweeper import NEVER
+from .upstream import Upstream
+
+LINGER_SECONDS = 2.0
+LAST_CALL_SECONDS = 2.0
+"""How long a connection that is idle when its socket closes may still begin a request."""
+STALLED_SECONDS = 60.0
+"""A client that takes nothing of a response for so long, or sends a body at less than SLOWEST, is given up."""
+SMOOTHING = 0.1
+"""How much one response time moves its endpoint's average."""
+NO_BLOCK = b"none"
+"""Not a block of lines: equals no request's."""
+
+HEAD, BODY, WAIT, TUNNEL, LINGER, CLOSED = range(6)
+
+
+class Downstream(asyncio.Protocol):
+    __slots__ = (
+        "address", "affine", "attempts", "authority", "backend", "block", "body_left", "body_seen", "buffer", "chunks",
+        "connecting", "deadline", "endpoint", "half_closed", "is_head", "keep_alive", "lines", "listener",
+        "local_port", "minor", "out", "peer", "plain_body", "reading", "replayable", "request", "request_done",
+        "responding", "started", "state", "status", "sweeper", "tail", "transport", "trusted", "upstream",
+        "upstream_keeps_alive", "wants_upgrade",
+    )  # fmt: skip  # fmt: skip
+
+    def __init__(self, listener: Listener, peer: tuple[str, int] | None = None) -> None:
+        # `peer`: who is behind the proxy that has connected, if that is known.
+        self.peer = peer
+        self.listener = listener
+        # Whose replicas answer the request in progress.
+        self.backend = listener.backend
+        self.sweeper = listener.sweeper
+        self.transport: asyncio.Transport | None = None
+        self.state = HEAD
+        self.buffer = b""
+        self.deadline = NEVER
+        self.reading = True
+        self.half_closed = False
+        # What the last request's fields were and meant (see `_parse`).
+        self.block = NO_BLOCK
+        self.minor = self.tail = b""
+        # What the replica is told about an untrusted client that asks for this authority.
+        self.authority: bytes | None = None
+        self.lines = b""
+        # Of the request in progress:
+        self.request: Request | None = None
+        self.upstream: Upstream | None = None
+        self.endpoint: Endpoint | None = None
+        self.connecting: asyncio.Task[None] | None = None
+        self.chunks: ChunkReader | None = None
+        self.out = b""
+        self.body_left = self.body_seen = self.attempts = self.status = 0
+        self.started = 0.0
+        self.affine = self.is_head = self.keep_alive = self.plain_body = self.replayable = False
+        self.request_done = self.responding = self.upstream_keeps_alive = self.wants_upgrade = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        peer, local = self.peer or transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        self.address = plain_address(peer[0]) if peer else "unknown"
+        self.local_port = local[1] if local else 0
+        self.trusted = self.listener.trusts(self.address)
+        self.listener.connections.add(self)
+        self.sweeper.add(self)
+        self.deadline = self.sweeper.now + self.backend.options.header_timeout
+
+    def expire(self) -> None:
+        """The deadline of the phase that the connection is in has passed."""
+        raise NotImplementedError
+
+    def forward(self, data: bytes) -> None:
+        """A piece of the response's body, or of a tunnel."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def _release(self) -> tuple[Endpoint | None, bool]:
+        """Let the replica go; returns it, and whether its connection had served before."""
+        endpoint, upstream = self.endpoint, self.upstream
+        self.endpoint = self.upstream = None
+        if endpoint:
+            endpoint.released()
+        return endpoint, upstream is not None and upstream.reused
+
+    def _count(self, endpoint: Endpoint | None, status: int) -> None:
+        if endpoint is None:
+            return
+        seconds = perf_counter() - self.started
+        endpoint.codes[status // 100] += 1
+        endpoint.latency[bisect_left(LATENCY_BUCKETS, seconds)] += 1
+        endpoint.latency_sum += seconds
+        endpoint.load += (seconds - endpoint.load) * SMOOTHING
+        if status >= 500:
+            endpoint.server_error(self.sweeper.now)
+        elif endpoint.errors:
+            endpoint.errors = 0
+
+    def _linger(self) -> None:
+        """Close in a way that the answer arrives: end our side, read on for a moment."""
+        self.state = LINGER
+        self.buffer = b""
+        self.deadline = self.sweeper.now + LINGER_SECONDS
+        if self.transport:
+            self.resume_reading()
+            self.transport.write_eof()
+
+    def switch(self, response: Response, rest: bytes) -> None:
+        """101: from here on bytes are bytes."""
+        self.status, self.responding = 101, True
+        self.state = TUNNEL
+        self.body_seen = 0
+        self.deadline = self.sweeper.now + (self.backend.options.idle_timeout or NEVER)
+        self.forward(
+            b"%bConnection: upgrade\r\nUpgrade: %b\r\n\r\n%b"
+            % (response.head, response.upgrade or self.request.upgrade, rest)  # type: ignore[union-attr]
+        )
+        if self.buffer:
+            data, self.buffer = self.buffer, b""
+            self._tunnel(data)
+
+    def _tunnel(self, data: bytes) -> None:
+        self.body_seen += len(data)
+        if self.upstream and self.upstream.transport:
+            self.upstream.transport.write(data)
+
+    def tunnel_eof(self) -> None:
+        if self.transport:
+            self.transport.write_eof()
+
+    def pause(self) -> None:
+        """The replica cannot take more of the body."""
+        self.pause_reading()
+
+    def resume(self) -> None:
+        self.resume_reading()
+
+    def pause_reading(self) -> None:
+        if self.reading and self.transport:
+            self.reading = False
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self.reading and self.transport:
+            self.reading = True
+            self.transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        self.deadline = self.sweeper.now + STALLED_SECONDS
+        if self.upstream and self.upstream.transport:
+            self.upstream.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.deadline = NEVER
+        if self.upstream and self.upstream.transport:
+            self.upstream.transport.resume_reading()
+
+    def stop(self) -> None:
+        """The socket was closed: one more request is served, then the connection ends.
+
+        Not at once, even if it is idle: a request may be on its way, and a new connection's always is.
+        """
+        self.keep_alive = False
+        if self.state == HEAD:
+            self.deadline = min(self.deadline, self.sweeper.now + LAST_CALL_SECONDS)
+
+    def eof_received(self) -> bool:
+        """A client may close its side and still read: the request in progress is answered."""
+        self.half_closed = True
+        if self.state == TUNNEL:
+            if self.upstream and self.upstream.transport:
+                self.upstream.transport.write_eof()
+            return True
+        if self.state == WAIT:
+            self.keep_alive = self.keep_alive and bool(self.buffer)
+            return True
+        return False

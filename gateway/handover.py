@@ -1,0 +1,132 @@
+"""From one supervisor to the next: workers that go on serving while their daemon is restarted.
+
+A worker that loses its supervisor, and was told to linger, listens on a unix socket in the state directory. The next
+supervisor connects to each it finds there and is handed the listening sockets; it starts workers of its own on them,
+and when those serve, tells the old ones to finish. At no moment is a port without somebody who accepts.
+
+The socket's directory belongs to the daemon's user alone, as does the state directory.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from .wire import Channel, FromWorker, Handed, Message, Open, Ready, Stop, ToWorker
+
+TAKE_SECONDS = 5.0
+SUFFIX = ".sock"
+
+
+class Lingering:
+    """The worker's side: listens for the next supervisor. `on_connection(socket)` for each."""
+
+    def __init__(self, directory: str, on_connection: Callable[[socket.socket], None]) -> None:
+        self._path = Path(directory) / f"worker-{os.getpid()}{SUFFIX}"
+        self._on_connection = on_connection
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+
+    def start(self) -> None:
+        """Raises OSError when the directory is gone: then nobody will come."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # By way of /proc, as the path of a unix socket must be short and a state directory's need not be.
+            self._socket.bind(f"/proc/self/fd/{directory}/{self._path.name}")
+        finally:
+            os.close(directory)
+        self._socket.listen(4)
+        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._socket.accept()
+        except BlockingIOError:
+            return
+        self._on_connection(connection)
+
+    def stop(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._socket.fileno())
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+
+
+class Predecessor:
+    """The supervisor's side: one worker of the daemon that was here before."""
+
+    def __init__(self, path: Path, on_open: Callable[[], None]) -> None:
+        self.sockets: list[tuple[str, socket.socket]] = []
+        self.open: dict[str, int] = {}
+        self.ended = False
+        self.pid = int(path.name.removeprefix("worker-").removesuffix(SUFFIX) or 0)
+        self._path = path
+        self._on_open = on_open
+        self._channel: Channel | None = None
+        self._ready = asyncio.Event()
+
+    async def take(self) -> bool:
+        """Connect and receive its sockets; False when there is nobody any more."""
+        loop = asyncio.get_running_loop()
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            await loop.sock_connect(sock, f"/proc/self/fd/{directory}/{self._path.name}")
+        except OSError:
+            sock.close()
+            self._path.unlink(missing_ok=True)
+            return False
+        finally:
+            os.close(directory)
+        self._channel = Channel(sock, FromWorker, self._message, self._lost)
+        self._channel.start()
+        try:
+            async with asyncio.timeout(TAKE_SECONDS):
+                await self._ready.wait()
+        except TimeoutError:
+            self._channel.close()
+            return False
+        return not self.ended
+
+    def retire(self, grace: float) -> None:
+        """New workers serve: it may finish."""
+        if self._channel:
+            self._channel.send(Stop(grace))
+
+    def leave(self) -> None:
+        if self._channel:
+            self._channel.close()
+
+    def _message(self, message: Message, take_fd: Callable[[], int]) -> None:
+        match message:
+            case Handed():
+                self.sockets.append((message.key, socket.socket(fileno=take_fd())))
+            case Ready():
+                self._ready.set()
+            case Open():
+                self.open = message.counts
+                self._on_open()
+
+    def _lost(self) -> None:
+        self.ended = True
+        self.open = {}
+        self._ready.set()
+        self._on_open()
+
+
+async def take_over(directory: Path, on_open: Callable[[], None]) -> list[Predecessor]:
+    """All workers that linger in the directory, with the sockets that they handed over."""
+    found = [Predecessor(path, on_open) for path in _lingering(directory)]
+    taken = await asyncio.gather(*(one.take() for one in found))
+    return [one for one, alive in zip(found, taken, strict=True) if alive]
+
+
+def _lingering(directory: Path) -> list[Path]:
+    return sorted(directory.glob(f"worker-*{SUFFIX}")) if directory.is_dir() else []
+
+
+def control_channel(
+    sock: socket.socket, on_message: Callable[[Message, Callable[[], int]], None], on_close: Callable[[], None]
+) -> Channel:
+    """A worker's end of the connection with its supervisor."""
+    return Channel(sock, ToWorker, on_message, on_close)

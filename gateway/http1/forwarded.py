@@ -1,0 +1,71 @@
+"""Who called, told to the backend: `X-Forwarded-*`, `X-Real-IP` and RFC 7239 `Forwarded`.
+
+What a client claims about earlier hops is believed only when its address is trusted; from anybody else those fields
+are removed (see `head.py`) and written anew.
+
+Pure: values in, field lines out.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+
+from .head import FORWARDED_FOR
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def parse_networks(texts: list[str]) -> list[Network]:
+    """Addresses and networks of trusted sources. Raises ValueError."""
+    return [ipaddress.ip_network(text, strict=False) for text in texts]
+
+
+def is_trusted(address: str, networks: list[Network]) -> bool:
+    if not networks:
+        return False
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)
+
+
+def plain_address(address: str) -> str:
+    """An IPv4 client of a dual-stack listener by its IPv4 address; a zone index is not told to others."""
+    if address.startswith("::ffff:") and "." in address:
+        return address[7:]
+    return address.partition("%")[0]
+
+
+def _node(address: str) -> str:
+    """RFC 7239, 6: an IPv6 address is bracketed and quoted."""
+    return f'"[{address}]"' if ":" in address else address
+
+
+def field_lines(address: str, scheme: str, port: int, host: bytes) -> bytes:
+    """The lines for a request of an untrusted client; `host` is the authority it asked for."""
+    lines = (
+        f"X-Forwarded-For: {address}\r\nX-Real-IP: {address}\r\nX-Forwarded-Proto: {scheme}\r\n"
+        f"X-Forwarded-Port: {port}\r\nForwarded: for={_node(address)};proto={scheme}"
+    ).encode()
+    if not host:
+        return lines + b"\r\n"
+    return lines + b';host="' + host + b'"\r\nX-Forwarded-Host: ' + host + b"\r\n"
+
+
+def extended_lines(
+    address: str, scheme: str, port: int, host: bytes, claimed: Sequence[tuple[int, bytes, bytes]]
+) -> bytes:
+    """The lines for a request that a trusted proxy forwards: its claims stand, its address is appended."""
+    hops = [value for kind, value, _ in claimed if kind == FORWARDED_FOR]
+    values = {line.partition(b":")[0].lower(): value for _, value, line in claimed}
+    out = [b"X-Forwarded-For: " + b", ".join([*hops, address.encode()])]
+    first = hops[0].partition(b",")[0].strip() if hops else address.encode()
+    out.append(b"X-Real-IP: " + values.get(b"x-real-ip", first))
+    out.append(b"X-Forwarded-Proto: " + values.get(b"x-forwarded-proto", scheme.encode()))
+    out.append(b"X-Forwarded-Port: " + values.get(b"x-forwarded-port", str(port).encode()))
+    if named := values.get(b"x-forwarded-host", host):
+        out.append(b"X-Forwarded-Host: " + named)
+    own = f"for={_node(address)};proto={scheme}".encode()
+    chain = [value for _, value, line in claimed if line[:10].lower() == b"forwarded:"]
+    out.append(b"Forwarded: " + b", ".join([*chain, own]))
+    return b"\r\n".join(out) + b"\r\n"

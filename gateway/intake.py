@@ -1,0 +1,221 @@
+"""What a client asks: the requests of one connection, read, checked and prepared for a replica.
+
+Requests that arrive early (pipelining) are kept, bounded, and served in order. A request that is not in order is
+answered and the connection closed: what follows cannot be trusted to be a request.
+"""
+
+from time import perf_counter
+
+from .downstream import BODY, CLOSED, HEAD, LINGER, NO_BLOCK, TUNNEL, WAIT, Downstream
+from .http1.chunked import ChunkReader
+from .http1.forwarded import extended_lines, field_lines
+from .http1.head import (
+    CHUNKED,
+    MAX_TARGET,
+    REQUEST_LINE,
+    SLASH,
+    Refused,
+    Request,
+    parse_fields,
+    refuse_request_line,
+)
+from .http1.reply import reply
+from .sweeper import NEVER
+
+MAX_HEAD = 32 << 10
+MAX_EARLY = 64 << 10
+MAX_REPLAY = 64 << 10
+IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+CARRIAGE_RETURN = 0x0D
+
+
+class Intake(Downstream):
+    __slots__ = ()
+
+    def _dispatch(self) -> None:
+        """Send the request that was taken in to a replica."""
+        raise NotImplementedError
+
+    def data_received(self, data: bytes) -> None:
+        state = self.state
+        if state == HEAD:
+            self._head(self.buffer + data if self.buffer else data)
+        elif state == BODY:
+            self._body(data, 0)
+        elif state == TUNNEL:
+            self._tunnel(data)
+        elif state == WAIT:
+            self.buffer += data
+            if len(self.buffer) > MAX_EARLY and self.reading:
+                self.pause_reading()
+
+    def _head(self, data: bytes) -> None:
+        end = data.find(b"\r\n\r\n")
+        if end <= 0 or data[0] == CARRIAGE_RETURN:
+            self._incomplete_head(data)
+            return
+        if end > MAX_HEAD:
+            self._refuse(431, f"the head is longer than {MAX_HEAD} bytes")
+            return
+        try:
+            self._begin(self._parse(data, end), data, end + 4)
+        except Refused as refused:
+            self._refuse(refused.status, refused.reason)
+            return
+        self._dispatch()
+
+    def _parse(self, data: bytes, end: int) -> Request:
+        """The request whose head is `data[:end]`. Raises Refused.
+
+        A client repeats its fields from request to request: if they are those of its last one, byte by byte, only
+        the request line is new (1.9 µs less than parsing them again).
+        """
+        first = REQUEST_LINE.match(data)
+        if first is None:
+            raise refuse_request_line(data)
+        block = data[first.end() : end + 2]
+        request = self.request
+        if block != self.block or request is None or first[3] != self.minor:
+            request = self.request = parse_fields(first, block)
+            # A target that is not a path says something about the host; its meaning is not kept.
+            self.block = block if first[2][0] == SLASH else NO_BLOCK
+            self.minor = first[3]
+            self.tail = self._tail(request)
+            return request
+        method, target, _ = first.groups()
+        if target[0] != SLASH or len(target) > MAX_TARGET:
+            self.block = NO_BLOCK
+            return self._parse(data, end)
+        request.method, request.target = method, target
+        return request
+
+    def _incomplete_head(self, data: bytes) -> None:
+        """A head of which the end is not here yet, or that begins with an empty line."""
+        if data[:2] == b"\r\n":
+            # An empty line before the request line, as old clients send, is skipped once (RFC 9112, 2.2).
+            data = data[2:]
+            if data[:2] == b"\r\n":
+                self._refuse(400, "empty lines instead of a request (RFC 9112, 2.2)")
+                return
+            if data:
+                self._head(data)
+                return
+        elif data[0] == CARRIAGE_RETURN and len(data) > 1:
+            self._refuse(400, "a CR without LF before the request line (RFC 9112, 2.2)")
+            return
+        if not self.buffer and data:
+            self.deadline = self.sweeper.now + self.backend.options.header_timeout
+        self.buffer = data
+        if len(data) > MAX_HEAD:
+            self._refuse(431, f"the head is longer than {MAX_HEAD} bytes")
+        elif data.count(b"\n") != data.count(b"\r\n"):
+            self._refuse(400, "a line is ended by LF alone (RFC 9112, 2.2)")
+
+    def _begin(self, request: Request, data: bytes, body: int) -> None:
+        """Take a request in: framing first, then what is to be sent. Raises Refused."""
+        self.started = perf_counter()
+        self.backend = self.listener.backend
+        self.is_head = request.method == b"HEAD"
+        self.keep_alive = request.keep_alive and not self.half_closed and not self.listener.closing
+        self.wants_upgrade = bool(request.upgrade)
+        self.plain_body = False
+        self.status = self.attempts = 0
+        options = self.backend.options
+        self.affine = bool(options.hash_key or options.sticky_cookie)
+        length = request.length
+        self.buffer = b""
+        if length == 0:
+            self.state, self.request_done = WAIT, True
+            if len(data) > body:
+                self.buffer = data[body:]
+            self.out = self._upstream_head(request)
+        else:
+            self.state, self.request_done = BODY, False
+            limit = self.backend.options.max_body
+            if limit and length > limit:
+                raise Refused(413, f"the body is longer than {limit} bytes")
+            self.out = self._upstream_head(request)
+            self.chunks = ChunkReader() if length == CHUNKED else None
+            self.body_left = length
+            self.body_seen = 0
+            self._body(data, body)
+        self.replayable = request.method in IDEMPOTENT
+
+    def _tail(self, request: Request) -> bytes:
+        """What follows the request line on the way to the replica, up to the request id."""
+        authority = request.authority or b""
+        if self.trusted and request.forwarded:
+            lines = extended_lines(self.address, "http", self.local_port, authority, request.forwarded)
+        else:
+            if authority != self.authority:
+                self.authority = authority
+                self.lines = field_lines(self.address, "http", self.local_port, authority)
+            lines = self.lines
+        if request.upgrade:
+            lines += b"Connection: upgrade\r\nUpgrade: " + request.upgrade + b"\r\n"
+        return b" HTTP/1.1\r\n" + request.fields + lines + b"X-Request-Id: "
+
+    def _upstream_head(self, request: Request) -> bytes:
+        request_id = request.request_id or self.listener.ids.next()
+        return b"%b %b%b%b\r\n\r\n" % (request.method, request.target, self.tail, request_id)
+
+    def _body(self, data: bytes, start: int) -> None:
+        """Forward a piece of the request's body. Raises Refused only from within `_begin`."""
+        end = len(data)
+        if self.chunks is not None:
+            try:
+                end = self.chunks.feed(data, start)
+            except Refused as refused:
+                self._refuse(refused.status, refused.reason)
+                return
+            done = self.chunks.done
+        else:
+            end = min(end, start + self.body_left)
+            self.body_left -= end - start
+            done = self.body_left == 0
+        self.body_seen += end - start
+        limit = self.backend.options.max_body
+        if limit and self.body_seen > limit:
+            self._refuse(413, f"the body is longer than {limit} bytes")
+            return
+        piece = data if start == 0 and end == len(data) else data[start:end]
+        if done:
+            self.state, self.request_done, self.chunks = WAIT, True, None
+            self.buffer = data[end:]
+            self.deadline = self._response_deadline()
+        if self.upstream is None:
+            self.out += piece
+            if len(self.out) > MAX_EARLY and not done:
+                self.pause_reading()
+        elif self.upstream.transport is not None:
+            if self.replayable and len(self.out) + len(piece) <= MAX_REPLAY:
+                self.out += piece
+            else:
+                self.replayable = False
+            self.upstream.endpoint.bytes_in += len(piece)
+            self.upstream.transport.write(piece)
+
+    def _response_deadline(self) -> float:
+        seconds = self.backend.options.response_timeout
+        return self.sweeper.now + seconds if seconds else NEVER
+
+    def _pipelined(self) -> None:
+        if self.state == HEAD and self.buffer:
+            data, self.buffer = self.buffer, b""
+            self._head(data)
+
+    def _refuse(self, status: int, reason: str) -> None:
+        """Answer a request that is not in order, and close: what follows cannot be trusted to be a request."""
+        if self.upstream:
+            upstream = self.upstream
+            self._release()
+            upstream.close()
+        if self.connecting:
+            self.connecting.cancel()
+        if self.transport is None or self.state in (LINGER, CLOSED):
+            return
+        if self.responding:
+            self.transport.abort()
+            return
+        self.transport.write(reply(status, reason, False))
+        self._linger()

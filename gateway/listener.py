@@ -1,0 +1,78 @@
+"""What all connections of one listening socket share."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Protocol
+
+from .backend import Backend
+from .http1.forwarded import Network, is_trusted, parse_networks
+from .sweeper import Sweeper
+
+BACKLOG = 4096
+
+
+class RequestIds:
+    """`X-Request-Id` for requests that bring none: unique by worker (random prefix) and request (count)."""
+
+    __slots__ = ("_count", "_prefix")
+
+    def __init__(self) -> None:
+        self._prefix = os.urandom(8).hex().encode() + b"-"
+        self._count = 0
+
+    def next(self) -> bytes:
+        self._count += 1
+        return b"%b%x" % (self._prefix, self._count)
+
+
+@lru_cache(maxsize=256)
+def _networks(texts: tuple[str, ...]) -> list[Network]:
+    return parse_networks(list(texts))
+
+
+class Stoppable(Protocol):
+    def stop(self) -> None:
+        """End when what is in progress is done."""
+
+
+class Listener:
+    """One listening socket of a worker and where its connections go. `backend` changes when the port is re-routed."""
+
+    def __init__(self, key: str, backend: Backend, sweeper: Sweeper, ids: RequestIds) -> None:
+        self.key = key
+        self.backend = backend
+        self.sweeper = sweeper
+        self.ids = ids
+        self.closing = False
+        self.socket: socket.socket | None = None
+        self.close_socket: Callable[[], None] = lambda: None
+        # HTTP connections, to be told when the socket closes.
+        self.connections: set[Stoppable] = set()
+
+    def trusts(self, address: str) -> bool:
+        """Whether what this source says about earlier hops is believed (label `essaim.trusted`)."""
+        trusted = self.backend.options.trusted
+        return bool(trusted) and is_trusted(address, _networks(tuple(trusted)))
+
+    def accept(self, sock: socket.socket, make: "Callable[[Listener], asyncio.Protocol]") -> None:
+        """Serve the connections of a socket that listens already."""
+        self.socket = sock
+        loop = asyncio.get_running_loop()
+        starting = loop.create_task(loop.create_server(lambda: make(self), sock=sock, backlog=BACKLOG))
+
+        def close() -> None:
+            if starting.done() and not starting.cancelled():
+                starting.result().close()
+            else:
+                starting.cancel()
+                sock.close()
+
+        self.close_socket = close
+
+    def stop(self) -> None:
+        self.closing = True
+        for connection in list(self.connections):
+            connection.stop()

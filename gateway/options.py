@@ -1,0 +1,259 @@
+"""What a service's labels ask of the gateway.
+
+Traefik's own label names are read where Traefik has a word for it (`traefik.http.services.NAME.loadbalancer.*`, names
+are case-insensitive as there); the rest are `essaim.*` labels. A label of ours that is misspelt or holds a bad value
+leaves the default in place and becomes a warning; nothing is ignored silently.
+
+Pure: labels in, options and warnings out.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from .balance.choose import NAMES
+from .durations import seconds
+from .http1.forwarded import parse_networks
+
+
+class HealthOptions(msgspec.Struct, frozen=True, array_like=True):
+    """The active check. Times in seconds; `status` is the accepted range (low, high), both included."""
+
+    kind: str = "tcp"
+    path: str = "/"
+    method: str = "GET"
+    host: str = ""
+    headers: dict[str, str] = {}
+    status: tuple[int, int] = (200, 399)
+    body: str = ""
+    port: int = 0
+    interval: float = 2.0
+    timeout: float = 2.0
+    rise: int = 1
+    fall: int = 2
+
+
+class ServiceOptions(msgspec.Struct, frozen=True, array_like=True):
+    """Times in seconds, sizes in bytes; 0 means no limit, unless said otherwise."""
+
+    health: HealthOptions = HealthOptions()
+    balance: str = "round_robin"
+    connect_timeout: float = 3.0
+    response_timeout: float = 0.0
+    idle_timeout: float = 3600.0
+    udp_timeout: float = 60.0
+    keepalive_timeout: float = 75.0
+    header_timeout: float = 10.0
+    queue_timeout: float = 10.0
+    queue_limit: int = 1024
+    retries: int = 3
+    max_body: int = 0
+    proxy_protocol: str = ""
+    trusted: list[str] = []
+    accept_proxy: bool = False
+    near: str = ""
+    version_weights: dict[str, int] = {}
+    hash_key: str = ""
+    sticky_cookie: str = ""
+    sticky_secure: bool = False
+    sticky_http_only: bool = False
+    sticky_same_site: str = ""
+    max_connections: int = 0
+    eject_share: int = 50
+    eject_5xx: int = 0
+    slow_start: float = 0.0
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _count(value: str) -> int:
+    number = int(value)
+    if number < 0:
+        raise ValueError("a count is not negative")
+    return number
+
+
+def _positive(value: str) -> int:
+    number = _count(value)
+    if number == 0:
+        raise ValueError("must be at least 1")
+    return number
+
+
+def _flag(value: str) -> bool:
+    if value.lower() not in ("true", "false", "1", "0"):
+        raise ValueError("must be true or false")
+    return value.lower() in ("true", "1")
+
+
+def _status(value: str) -> tuple[int, int]:
+    low, _, high = value.partition("-")
+    bounds = (int(low), int(high or low))
+    if not 100 <= bounds[0] <= bounds[1] <= 599:
+        raise ValueError("must be a status such as 200, or a range such as 200-299")
+    return bounds
+
+
+def _headers(value: str) -> dict[str, str]:
+    pairs = [item.partition(":") for item in value.split(",") if item.strip()]
+    if any(not colon or not name.strip() for name, colon, _ in pairs):
+        raise ValueError("must be a list such as X-A: 1, X-B: 2")
+    return {name.strip(): content.strip() for name, _, content in pairs}
+
+
+def _networks(value: str) -> list[str]:
+    """Checked here, so that a worker never meets one that is not valid."""
+    found = _list(value)
+    parse_networks(found)
+    return found
+
+
+def _list(value: str) -> list[str]:
+    return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def _weights(value: str) -> dict[str, int]:
+    """`latest=5,previous=95` or by spec version number."""
+    pairs = [item.partition("=") for item in _list(value)]
+    if not pairs or any(not sign or not number.strip().isdigit() for _, sign, number in pairs):
+        raise ValueError("must be a list such as latest=5,previous=95")
+    return {name.strip(): int(number) for name, _, number in pairs}
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if value.lower() not in allowed:
+            raise ValueError("must be one of " + ", ".join(allowed))
+        return value.lower()
+
+    return check
+
+
+def _cookie_name(value: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value):
+        raise ValueError("is not a cookie's name")
+    return value
+
+
+def _hash_key(value: str) -> str:
+    if value not in ("source", "path") and not re.fullmatch(r"(header|cookie):[!-~]+", value):
+        raise ValueError("must be source, path, header:NAME or cookie:NAME")
+    return value
+
+
+HEALTH_LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "path": ("path", _text),
+    "method": ("method", str.upper),
+    "hostname": ("host", _text),
+    "host": ("host", _text),
+    "headers": ("headers", _headers),
+    "status": ("status", _status),
+    "body": ("body", _text),
+    "port": ("port", _positive),
+    "interval": ("interval", seconds),
+    "timeout": ("timeout", seconds),
+    "rise": ("rise", _positive),
+    "fall": ("fall", _positive),
+    "mode": ("kind", _one_of("tcp", "http", "none")),
+}
+
+LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "balance": ("balance", _one_of(*NAMES)),
+    "balance.key": ("hash_key", _hash_key),
+    "balance.near": ("near", _one_of("node", "zone")),
+    "balance.weights": ("version_weights", _weights),
+    "balance.slowstart": ("slow_start", seconds),
+    "timeout.connect": ("connect_timeout", seconds),
+    "timeout.response": ("response_timeout", seconds),
+    "timeout.idle": ("idle_timeout", seconds),
+    "timeout.udp": ("udp_timeout", seconds),
+    "timeout.keepalive": ("keepalive_timeout", seconds),
+    "timeout.header": ("header_timeout", seconds),
+    "queue.timeout": ("queue_timeout", seconds),
+    "queue.limit": ("queue_limit", _count),
+    "retries": ("retries", _count),
+    "limit.body": ("max_body", _count),
+    "limit.connections": ("max_connections", _count),
+    "proxyprotocol": ("proxy_protocol", _one_of("v1", "v2")),
+    "proxyprotocol.accept": ("accept_proxy", _flag),
+    "trusted": ("trusted", _networks),
+    "sticky.cookie": ("sticky_cookie", _cookie_name),
+    "eject.share": ("eject_share", _count),
+    "eject.5xx": ("eject_5xx", _count),
+}
+OURS = re.compile(r"essaim\.(healthcheck|balance|timeout|queue|retries|limit|proxyprotocol|trusted|sticky|eject)\b")
+
+STICKY_LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "name": ("sticky_cookie", _cookie_name),
+    "secure": ("sticky_secure", _flag),
+    "httponly": ("sticky_http_only", _flag),
+    "samesite": ("sticky_same_site", _one_of("none", "lax", "strict")),
+}
+TRAEFIK = re.compile(r"traefik\.http\.services\.[^.]+\.loadbalancer\.(healthcheck|sticky\.cookie)(?:\.([a-z0-9.-]+))?$")
+TRAEFIK_PROXY = re.compile(r"traefik\.tcp\.services\.[^.]+\.loadbalancer\.proxyprotocol\.version$")
+
+
+def read_options(labels: dict[str, str]) -> tuple[ServiceOptions, list[str]]:
+    """The options that a service's labels ask for, and warnings for what cannot be honoured."""
+    options: dict[str, Any] = {}
+    health: dict[str, Any] = {}
+    warnings: list[str] = []
+    for label in sorted(labels):
+        place = _place(label, options, health)
+        if place is None:
+            if OURS.match(label):
+                warnings.append(f"label {label} is not known to the gateway; known are: {_known()}")
+            continue
+        into, (field, convert) = place
+        try:
+            into[field] = convert(labels[label])
+        except ValueError as error:
+            warnings.append(f"label {label}={labels[label]!r} is ignored: {error}")
+    if {"path", "status", "body", "method", "host"} & health.keys():
+        health.setdefault("kind", "http")
+    if options.get("hash_key"):
+        options.setdefault("balance", "hash")
+    if options.get("accept_proxy") and not options.get("trusted"):
+        warnings.append(
+            "label essaim.proxyprotocol.accept has no effect without essaim.trusted (the proxies' addresses)"
+        )
+    return ServiceOptions(health=HealthOptions(**health), **options), warnings
+
+
+Place = tuple[dict[str, Any], tuple[str, Callable[[str], Any]]]
+
+
+def _place(label: str, options: dict[str, Any], health: dict[str, Any]) -> Place | None:
+    """Where a label's value belongs and how it is read; None for labels of others."""
+    lower = label.lower()
+    if lower.startswith("essaim.healthcheck."):
+        found = HEALTH_LABELS.get(lower.removeprefix("essaim.healthcheck."))
+        return (health, found) if found else None
+    if lower.startswith("essaim."):
+        found = LABELS.get(lower.removeprefix("essaim."))
+        return (options, found) if found else None
+    if TRAEFIK_PROXY.match(lower):
+        return options, ("proxy_protocol", lambda value: _one_of("v1", "v2")("v" + value))
+    matched = TRAEFIK.match(lower)
+    if not matched:
+        return None
+    kind, name = matched.groups()
+    if kind == "healthcheck":
+        if name and name.startswith("headers."):
+            header = label.rsplit(".", 1)[1]
+            return health, ("headers", lambda value: {**health.get("headers", {}), header: value})
+        found = HEALTH_LABELS.get(name or "")
+        return (health, found) if found else None
+    if name is None:
+        options.setdefault("sticky_cookie", "essaim")
+        return None
+    found = STICKY_LABELS.get(name)
+    return (options, found) if found else None
+
+
+def _known() -> str:
+    return ", ".join(sorted([f"essaim.{name}" for name in LABELS] + ["essaim.healthcheck.*"]))

@@ -1,0 +1,356 @@
+"""The gateway of a node, as the daemon holds it: listening sockets, worker processes, health checks, status.
+
+Rules:
+- The supervisor decides what is served (`plan.py`), binds, checks health; the workers carry the traffic. Nothing on the
+  way of a request waits for the supervisor.
+- Workers are sent changes, closed by a version; a new worker is sent everything. `apply` returns when every worker that
+  lives serves by that version.
+- A worker that dies is replaced at once (with a growing pause if it keeps dying); its sockets stay open meanwhile.
+- A port that cannot be bound is reported and tried again; the others are served.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from .binding import CannotBind, bind
+from .counting import NOTHING, merge, settled
+from .handover import Predecessor, take_over
+from .health.monitor import Monitor
+from .metrics import Measured, exposition
+from .options import HealthOptions
+from .plan import TURN_SLOTS, Binding, Planned, Planner
+from .process import WorkerProcess
+from .routes import RouteTable
+from .status import describe
+from .wire import Collect, DropService, Listen, PortCounts, PutService, Unlisten, Verdicts, Version, Welcome
+
+APPLY_SECONDS = 10.0
+"""A worker that does not take a change in for so long is replaced."""
+COLLECT_SECONDS = 2.0
+REBIND_SECONDS = 2.0
+PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
+"""Seconds before a worker is started again, by how often it died lately."""
+STEADY_SECONDS = 30.0
+SERVICES_AT_ONCE = 50
+STOP_GRACE = 10.0
+HANDOVER_GRACE = 3600.0
+"""Seconds for which the last daemon's workers may finish what they have open."""
+
+
+class Gateway:
+    """Serves the published ports of a route table on this node.
+
+    `mesh_addr`: the address to publish on; "" for all (IPv4 and IPv6). `workers`: None is one a core. `linger`: seconds
+    for which workers go on serving when the daemon is gone without having stopped them.
+    """
+
+    def __init__(
+        self,
+        *,
+        mesh_addr: str,
+        state_dir: Path,
+        node_id: str,
+        zone: str | None = None,
+        workers: int | None = None,
+        linger: float = 0.0,
+        on_change: Callable[[], None] | None = None,
+        log: structlog.BoundLogger | None = None,
+    ) -> None:
+        self.on_change = on_change
+        self._node_id = node_id
+        self._zone = zone
+        self._count = workers or os.cpu_count() or 1
+        self._linger = linger
+        self._log = log or structlog.get_logger()
+        self._planner = Planner(mesh_addr)
+        self._table = RouteTable()
+        self._planned = Planned(services={}, bindings={}, warnings={})
+        self._sockets: dict[str, list[socket.socket]] = {}
+        self._failed: dict[str, str] = {}
+        self._workers: dict[int, WorkerProcess] = {}
+        self._starting: set[asyncio.Task[None]] = set()
+        self._deaths: dict[int, list[float]] = {}
+        self._monitor = Monitor(self._verdict_turned, log=self._log)
+        self._lock = asyncio.Lock()
+        self._turns = -1
+        self._rebind: asyncio.Task[None] | None = None
+        self._turned: dict[str, bool] = {}
+        self._directory = state_dir / "gateway"
+        # Counters of workers that have died.
+        self._past: dict[str, PortCounts] = {}
+        self._collects = 0
+        # Workers of the daemon before this one, and their listening sockets, until the first table is served.
+        self._predecessors: list[Predecessor] = []
+        self._inherited: dict[str, list[socket.socket]] = {}
+        self._stopping = False
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the workers. Raises OSError when none can be started."""
+        self._turns = os.memfd_create("essaim-turns", os.MFD_CLOEXEC)
+        os.ftruncate(self._turns, 4 * TURN_SLOTS)
+        self._predecessors = await take_over(self._directory, self._changed)
+        for predecessor in self._predecessors:
+            for key, sock in predecessor.sockets:
+                self._inherited.setdefault(key.rpartition("#")[0], []).append(sock)
+        self._monitor.start()
+        self._rebind = asyncio.get_running_loop().create_task(self._bind_again())
+        await asyncio.gather(*(self._start_worker(index) for index in range(self._count)))
+
+    async def stop(self, grace: float = STOP_GRACE, *, leave_workers: bool = False) -> None:
+        """Stop listening, let open requests finish for `grace` seconds, end the workers.
+
+        With `leave_workers` (and a linger time) they go on serving, for the next daemon to take over from.
+        """
+        self._stopping = True
+        tasks = [*self._starting, *([self._rebind] if self._rebind else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._monitor.stop()
+        for sockets in self._sockets.values():
+            for sock in sockets:
+                sock.close()
+        self._sockets.clear()
+        for predecessor in self._predecessors:
+            predecessor.leave()
+        if leave_workers:
+            for worker in self._workers.values():
+                worker.leave()
+        else:
+            await asyncio.gather(*(worker.stop(grace) for worker in list(self._workers.values())))
+        self._workers.clear()
+        if self._turns >= 0:
+            os.close(self._turns)
+            self._turns = -1
+
+    # -- the table --------------------------------------------------------------------------------------------------
+
+    async def apply(self, table: RouteTable) -> int:
+        """Serve by this table; returns its version once all live workers do (an older table is ignored)."""
+        async with self._lock:
+            if table.version < self._table.version:
+                return self._table.version
+            before, planned = self._planned, self._planner.plan(table)
+            self._table, self._planned = table, planned
+            changed = [service for key, service in planned.services.items() if before.services.get(key) is not service]
+            dropped = [key for key in before.services if key not in planned.services]
+            for number, service in enumerate(changed):
+                self._broadcast(PutService(service))
+                if number % SERVICES_AT_ONCE == SERVICES_AT_ONCE - 1:
+                    await asyncio.sleep(0)
+            self._listen(before, planned)
+            for key in dropped:
+                self._broadcast(DropService(key))
+            self._broadcast(Version(table.version))
+            self._monitor.update(self._targets())
+        await self._all_applied(table.version)
+        self._retire_predecessors()
+        return table.version
+
+    def _retire_predecessors(self) -> None:
+        """What the old workers served is served: they may finish; what is published no more is closed."""
+        for predecessor in self._predecessors:
+            predecessor.retire(HANDOVER_GRACE)
+        for sockets in self._inherited.values():
+            for sock in sockets:
+                sock.close()
+        self._inherited.clear()
+
+    async def _all_applied(self, version: int) -> None:
+        for worker in list(self._workers.values()):
+            try:
+                await worker.reached(lambda one: one.applied >= version, APPLY_SECONDS)
+            except TimeoutError:
+                self._log.error("a gateway worker does not answer and is replaced", pid=worker.pid)
+                worker.kill()
+
+    def open_requests(self) -> dict[str, int]:
+        """Requests (L7) and connections (L4) still open at each task that is leaving, over all workers."""
+        counts: dict[str, int] = {
+            endpoint.task_id: 0
+            for service in self._table.services
+            for port in service.ports
+            for endpoint in port.endpoints
+            if endpoint.state != "up"
+        }
+        reports = [worker.open for worker in self._workers.values()] + [one.open for one in self._predecessors]
+        for report in reports:
+            for task_id, count in report.items():
+                if count:
+                    counts[task_id] = counts.get(task_id, 0) + count
+        return counts
+
+    async def status(self) -> dict[str, Any]:
+        """Listeners, services and endpoints with verdict and reason, in JSON's types (see `status.py`)."""
+        workers = [{"pid": worker.pid, "version": worker.applied} for _, worker in sorted(self._workers.items())]
+        return {
+            "node_id": self._node_id,
+            "workers": workers,
+            **describe(self._table, self._planned, self._failed, self._monitor.verdicts()),
+        }
+
+    async def counts(self) -> dict[str, PortCounts]:
+        """Every port's counters by its key, summed over the workers, the dead ones included."""
+        self._collects += 1
+        number = self._collects
+        for worker in list(self._workers.values()):
+            worker.send(Collect(number))
+        for worker in list(self._workers.values()):
+            with contextlib.suppress(TimeoutError):
+                await worker.reached(lambda one: one.collected >= number, COLLECT_SECONDS)
+        return merge([*self._past.values(), *(port for one in self._workers.values() for port in one.counts)])
+
+    async def metrics(self) -> str:
+        """The counters and verdicts in Prometheus' text format."""
+        counts, verdicts = await self.counts(), self._monitor.verdicts()
+        measured = []
+        for service in self._planned.services.values():
+            for port in service.ports:
+                up = {one.task_id: verdicts[one.key][0] for one in port.endpoints if one.key in verdicts}
+                found = counts.get(port.key) or PortCounts(port.key, 0, 0, [], NOTHING)
+                measured.append(Measured(service.name, str(port.published_port), found, up))
+        return exposition(measured)
+
+    def _targets(self) -> list[tuple[str, str, int, HealthOptions]]:
+        """What the active checks look at: endpoints that may get traffic, of ports that can be checked."""
+        return [
+            (endpoint.key, endpoint.address, endpoint.port, service.options.health)
+            for service in self._planned.services.values()
+            if service.options.health.kind != "none"
+            for port in service.ports
+            if port.mode != "udp"
+            for endpoint in port.endpoints
+            if endpoint.usable
+        ]
+
+    # -- sockets ----------------------------------------------------------------------------------------------------
+
+    def _listen(self, before: Planned, planned: Planned) -> None:
+        for key in before.bindings:
+            if key not in planned.bindings:
+                self._broadcast(Unlisten(key))
+                self._failed.pop(key, None)
+                for sock in self._sockets.pop(key, []):
+                    sock.close()
+        for key, (binding, port_key) in planned.bindings.items():
+            if key not in self._sockets:
+                self._bind(key, binding, port_key)
+            elif before.bindings.get(key, (binding, ""))[1] != port_key:
+                for worker in self._workers.values():
+                    for number in range(worker.index, len(self._sockets[key]), self._count):
+                        worker.send(Listen(f"{key}#{number}", port_key, False))
+
+    def _bind(self, key: str, binding: Binding, port_key: str) -> None:
+        try:
+            self._sockets[key] = bind(binding, self._count, self._inherited.pop(key, []))
+        except CannotBind as error:
+            if self._failed.get(key) != str(error):
+                self._log.warning("a published port cannot be served on this node", reason=str(error))
+            self._failed[key] = str(error)
+            return
+        self._failed.pop(key, None)
+        for worker in self._workers.values():
+            self._send_sockets(worker, key, port_key)
+
+    def _send_sockets(self, worker: WorkerProcess, key: str, port_key: str) -> None:
+        """A worker's share of a binding's sockets: one, or more after a handover from more workers than there are."""
+        for number in range(worker.index, len(self._sockets[key]), self._count):
+            worker.send(Listen(f"{key}#{number}", port_key, True), self._sockets[key][number].fileno())
+
+    async def _bind_again(self) -> None:
+        """Ports that were taken may become free."""
+        while True:
+            await asyncio.sleep(REBIND_SECONDS)
+            async with self._lock:
+                for key in list(self._failed):
+                    binding, port_key = self._planned.bindings[key]
+                    self._bind(key, binding, port_key)
+                    if key not in self._failed:
+                        self._changed()
+
+    # -- workers ----------------------------------------------------------------------------------------------------
+
+    def _broadcast(self, message: PutService | DropService | Unlisten | Verdicts | Version) -> None:
+        for worker in self._workers.values():
+            worker.send(message)
+
+    async def _start_worker(self, index: int) -> None:
+        worker = WorkerProcess(index, self._trouble, self._changed, self._worker_ended)
+        try:
+            await worker.start()
+            async with self._lock:
+                await self._send_everything(worker)
+                if not worker.ended:
+                    self._workers[index] = worker
+        except BaseException:
+            worker.kill()
+            raise
+        if worker.ended:
+            self._restart(index)
+
+    async def _send_everything(self, worker: WorkerProcess) -> None:
+        worker.send(Welcome(self._node_id, self._zone, self._linger, str(self._directory)), self._turns)
+        for number, service in enumerate(self._planned.services.values()):
+            worker.send(PutService(service))
+            if number % SERVICES_AT_ONCE == SERVICES_AT_ONCE - 1:
+                await asyncio.sleep(0)
+        worker.send(Verdicts(dict.fromkeys(self._monitor.down(), False)))
+        for key in self._sockets:
+            self._send_sockets(worker, key, self._planned.bindings[key][1])
+        worker.send(Version(self._table.version))
+
+    def _worker_ended(self, worker: WorkerProcess) -> None:
+        if self._stopping or self._workers.get(worker.index) is not worker:
+            return
+        del self._workers[worker.index]
+        self._past = merge([*self._past.values(), *(settled(port) for port in worker.counts)])
+        self._log.warning("a gateway worker ended and is replaced", pid=worker.pid)
+        self._restart(worker.index)
+
+    def _restart(self, index: int) -> None:
+        if self._stopping:
+            return
+        task = asyncio.get_running_loop().create_task(self._start_again(index))
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+
+    async def _start_again(self, index: int) -> None:
+        now = asyncio.get_running_loop().time()
+        deaths = [at for at in self._deaths.get(index, []) if now - at < STEADY_SECONDS]
+        self._deaths[index] = [*deaths, now]
+        await asyncio.sleep(PAUSES[min(len(deaths), len(PAUSES) - 1)])
+        try:
+            await self._start_worker(index)
+        except (OSError, TimeoutError) as error:
+            self._log.error("a gateway worker could not be started", reason=str(error))
+            self._restart(index)
+
+    # -- health -----------------------------------------------------------------------------------------------------
+
+    def _trouble(self, endpoint_key: str, reason: str) -> None:
+        self._log.info("traffic failed at an endpoint", endpoint=endpoint_key, reason=reason)
+        self._monitor.doubt(endpoint_key)
+
+    def _verdict_turned(self, key: str, up: bool, reason: str) -> None:
+        self._log.info("an endpoint is " + ("up" if up else "down"), endpoint=key, reason=reason)
+        if not self._turned:
+            asyncio.get_running_loop().call_soon(self._send_verdicts)
+        self._turned[key] = up
+
+    def _send_verdicts(self) -> None:
+        turned, self._turned = self._turned, {}
+        self._broadcast(Verdicts(turned))
+        self._changed()
+
+    def _changed(self) -> None:
+        if self.on_change:
+            self.on_change()

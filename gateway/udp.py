@@ -1,0 +1,150 @@
+"""Layer 4, UDP: datagrams of one client go to one replica while the flow lives, and its answers back to the client.
+
+Rules:
+- A flow is a client's address and port on one listening socket; it ends after the service's UDP time without a
+  datagram in either direction. The number of flows is bounded; beyond it, datagrams of new clients are dropped.
+- An answer leaves from the address that the client wrote to (packet info), also where the socket is bound to all.
+- A replica that refuses (ICMP) ends the flow; the client's next datagram goes to another one.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from .backend import Backend, Endpoint
+from .sweeper import Sweeper
+
+MAX_FLOWS = 65_536
+READS_PER_WAKE = 64
+MAX_DATAGRAM = 65_535
+IPV6_RECVPKTINFO, IPV6_PKTINFO = 49, 50
+IP_PKTINFO = 8
+ANCILLARY = socket.CMSG_SPACE(20) + socket.CMSG_SPACE(12)
+
+Ancillary = list[tuple[int, int, bytes]]
+
+
+class Flow:
+    """One client's datagrams to one replica, over a connected socket."""
+
+    __slots__ = ("client", "deadline", "endpoint", "info", "port", "sock")
+
+    def __init__(self, port: "UdpPort", client: Any, endpoint: Endpoint, sock: socket.socket) -> None:
+        self.port = port
+        self.client = client
+        self.endpoint = endpoint
+        self.sock = sock
+        self.info: Ancillary = []
+        self.deadline = 0.0
+
+    def expire(self) -> None:
+        self.port.end(self)
+
+    def answer(self) -> None:
+        for _ in range(READS_PER_WAKE):
+            try:
+                data = self.sock.recv(MAX_DATAGRAM)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self.port.refused(self, error)
+                return
+            self.deadline = self.port.next_deadline()
+            self.endpoint.bytes_out += len(data)
+            self.port.send(data, self.info, self.client)
+
+
+class UdpPort:
+    """A listening socket and its flows. `backend()` is asked for each new flow: the port may be re-routed."""
+
+    def __init__(self, sock: socket.socket, backend: Callable[[], Backend], sweeper: Sweeper) -> None:
+        self._socket = sock
+        self._backend = backend
+        self._sweeper = sweeper
+        self._flows: dict[Any, Flow] = {}
+        self._loop = asyncio.get_running_loop()
+        sock.setblocking(False)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        self._loop.add_reader(sock.fileno(), self._read)
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._socket.fileno())
+        for flow in list(self._flows.values()):
+            self.end(flow)
+        self._socket.close()
+
+    def next_deadline(self) -> float:
+        return self._sweeper.now + self._backend().options.udp_timeout
+
+    def _read(self) -> None:
+        for _ in range(READS_PER_WAKE):
+            try:
+                data, info, _, client = self._socket.recvmsg(MAX_DATAGRAM, ANCILLARY)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                # The kernel reports an unreachable client on the next call: nothing to do here.
+                continue
+            flow = self._flows.get(client) or self._begin(client)
+            if flow is None:
+                continue
+            flow.info = [_reply_from(item) for item in info]
+            flow.deadline = self.next_deadline()
+            flow.endpoint.bytes_in += len(data)
+            try:
+                flow.sock.send(data)
+            except (BlockingIOError, InterruptedError):
+                continue
+            except OSError as error:
+                self.refused(flow, error)
+
+    def _begin(self, client: Any) -> Flow | None:
+        endpoint = self._backend().pick()
+        if endpoint is None or len(self._flows) >= MAX_FLOWS:
+            return None
+        family = socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            sock.connect((endpoint.address, endpoint.port))
+        except OSError:
+            sock.close()
+            return None
+        flow = self._flows[client] = Flow(self, client, endpoint, sock)
+        endpoint.open += 1
+        flow.deadline = self.next_deadline()
+        self._sweeper.add(flow)
+        self._loop.add_reader(sock.fileno(), flow.answer)
+        return flow
+
+    def send(self, data: bytes, info: Ancillary, client: Any) -> None:
+        try:
+            self._socket.sendmsg([data], info, 0, client)
+        except OSError:
+            # As on any UDP path, a datagram that cannot be sent now is lost.
+            return
+
+    def refused(self, flow: Flow, error: OSError) -> None:
+        self.end(flow)
+        flow.endpoint.failed((error.strerror or "refused").lower(), self._sweeper.now)
+
+    def end(self, flow: Flow) -> None:
+        if self._flows.pop(flow.client, None) is None:
+            return
+        self._loop.remove_reader(flow.sock.fileno())
+        self._sweeper.members.discard(flow)
+        flow.sock.close()
+        flow.endpoint.codes[0] += 1
+        flow.endpoint.released()
+
+
+def _reply_from(item: tuple[int, int, bytes]) -> tuple[int, int, bytes]:
+    """Packet info as received, turned into what sends from the same address (by whatever interface)."""
+    level, kind, data = item
+    if level == socket.IPPROTO_IP:
+        # struct in_pktinfo: interface, address to send from, address in the header.
+        return level, kind, b"\0\0\0\0" + data[8:12] + b"\0\0\0\0"
+    return level, kind, data[:16] + b"\0\0\0\0"

@@ -1,0 +1,309 @@
+"""What the supervisor and its workers say to each other: MessagePack messages over one unix stream socket.
+
+A frame is a 4-byte big-endian length and a body. A listening socket travels as ancillary data of the frame that
+announces it; the kernel keeps descriptors in order with the bytes they were sent with, so a receiver takes them first
+in, first out.
+
+Rules:
+- The supervisor's messages are applied in order; `Version(n)` closes the changes of table `n`, and the worker answers
+  `Applied(n)` once it routes by it. Everything between two versions is small (a service at most), so that a worker
+  never stops serving for long while it applies a table.
+- A lost connection ends neither side's duties: the worker goes on serving (for its linger time), the supervisor
+  starts or adopts another.
+"""
+
+import asyncio
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from .options import ServiceOptions
+
+
+class EndpointPlan(msgspec.Struct, frozen=True, array_like=True):
+    """One replica's port as a worker needs it. `usable`: may get new traffic, as far as the cluster knows."""
+
+    key: str
+    task_id: str
+    node_id: str
+    address: str
+    port: int
+    usable: bool
+    draining: bool
+    zone: str | None
+    version: int
+
+
+class PortPlan(msgspec.Struct, frozen=True, array_like=True):
+    """One port of a service. `mode`: tcp, udp or http. `turn`: its slot in the shared round-robin counters."""
+
+    key: str
+    mode: str
+    turn: int
+    published_port: int
+    endpoints: list[EndpointPlan]
+
+
+class ServicePlan(msgspec.Struct, frozen=True, array_like=True):
+    id: str
+    name: str
+    options: ServiceOptions
+    ports: list[PortPlan]
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome", array_like=True):
+    """First message. Carries one descriptor: the shared memory of the round-robin counters.
+
+    `linger`: seconds to serve on without a supervisor; meanwhile the worker listens in `directory` for the next one.
+    """
+
+    node_id: str
+    zone: str | None
+    linger: float
+    directory: str
+
+
+class Listen(msgspec.Struct, frozen=True, tag="listen", array_like=True):
+    """Serve the port `port_key` on the bound socket that travels with this message. Same key again: route anew.
+
+    `key` is the binding's key, `#` and the number of the socket (a binding has one for each worker).
+    """
+
+    key: str
+    port_key: str
+    has_socket: bool
+
+
+class Unlisten(msgspec.Struct, frozen=True, tag="unlisten", array_like=True):
+    key: str
+
+
+class PutService(msgspec.Struct, frozen=True, tag="put", array_like=True):
+    service: ServicePlan
+
+
+class DropService(msgspec.Struct, frozen=True, tag="drop", array_like=True):
+    id: str
+
+
+class Verdicts(msgspec.Struct, frozen=True, tag="verdicts", array_like=True):
+    """Active checks' outcome by endpoint key; an endpoint without a verdict is taken as up."""
+
+    up: dict[str, bool]
+
+
+class Version(msgspec.Struct, frozen=True, tag="version", array_like=True):
+    version: int
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True):
+    """Take no new connection, finish what is open for at most `grace` seconds, exit."""
+
+    grace: float
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready", array_like=True):
+    pid: int
+
+
+class Handed(msgspec.Struct, frozen=True, tag="handed", array_like=True):
+    """A lingering worker's listening socket, which travels with this message, for the next supervisor."""
+
+    key: str
+
+
+class Applied(msgspec.Struct, frozen=True, tag="applied", array_like=True):
+    version: int
+
+
+class Open(msgspec.Struct, frozen=True, tag="open", array_like=True):
+    """Open requests (L7) and connections (L4) of every task that drains; sent when they change."""
+
+    counts: dict[str, int]
+
+
+class Trouble(msgspec.Struct, frozen=True, tag="trouble", array_like=True):
+    """Traffic failed at an endpoint (its key, what happened): the supervisor checks it at once."""
+
+    endpoint: str
+    reason: str
+
+
+class EndpointCounts(msgspec.Struct, frozen=True, array_like=True):
+    """What one worker counted at one endpoint since it knows it.
+
+    `codes`: requests by first digit of the status (0: connections of layer 4); `latency`: requests by bucket of
+    `backend.LATENCY_BUCKETS`, not cumulated, and `seconds` their sum.
+    """
+
+    task_id: str
+    codes: list[int]
+    latency: list[int]
+    seconds: float
+    bytes_in: int
+    bytes_out: int
+    connect_errors: int
+    retries: int
+    ejections: int
+    open: int
+    ejected: bool
+
+
+class PortCounts(msgspec.Struct, frozen=True, array_like=True):
+    """`gone`: the sum over endpoints that are no more (so that a service's counters never fall)."""
+
+    port_key: str
+    waiting: int
+    refused: int
+    endpoints: list[EndpointCounts]
+    gone: EndpointCounts
+
+
+class Collect(msgspec.Struct, frozen=True, tag="collect", array_like=True):
+    """Ask for all counters; `Counts` with the same number answers."""
+
+    number: int
+
+
+class Counts(msgspec.Struct, frozen=True, tag="counts", array_like=True):
+    number: int
+    ports: list[PortCounts]
+
+
+ToWorker = Welcome | Listen | Unlisten | PutService | DropService | Verdicts | Version | Collect | Stop
+FromWorker = Ready | Handed | Applied | Open | Trouble | Counts
+Message = ToWorker | FromWorker
+
+LENGTH = struct.Struct(">I")
+MAX_FRAME = 64 << 20
+READ_SIZE = 32 << 10
+FDS_PER_READ = 64
+READS_PER_WAKE = 1
+"""A reader gives the loop back after this much, so that a flood of changes never starves the traffic."""
+
+
+class Channel:
+    """One end of the socket. `on_message(message, take_fd)` is called in order; `on_close()` once, at the end."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        receives: type | object,
+        on_message: Callable[[Message, Callable[[], int]], None],
+        on_close: Callable[[], None],
+    ) -> None:
+        self._socket = sock
+        self._decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(receives)
+        self._encoder = msgspec.msgpack.Encoder()
+        self._on_message = on_message
+        self._on_close = on_close
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._input = bytearray()
+        self._fds: deque[int] = deque()
+        self._output: deque[tuple[bytes, int | None]] = deque()
+        self._writing = False
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._socket.setblocking(False)
+        self._loop.add_reader(self._socket.fileno(), self._read)
+
+    @property
+    def closed(self) -> bool:
+        return self._loop is None
+
+    def close(self) -> None:
+        """Close without calling `on_close`. Descriptors that nobody took are closed too."""
+        if self._loop is None:
+            return
+        self._loop.remove_reader(self._socket.fileno())
+        if self._writing:
+            self._loop.remove_writer(self._socket.fileno())
+        self._loop = None
+        self._socket.close()
+        for fd in self._fds:
+            os.close(fd)
+        for _, owned in self._output:
+            if owned is not None:
+                os.close(owned)
+        self._fds.clear()
+        self._output.clear()
+
+    def send(self, message: Message, fd: int | None = None) -> None:
+        """Queue a message; `fd` is duplicated now, so that the caller may close its own at once."""
+        if self._loop is None:
+            return
+        body = self._encoder.encode(message)
+        self._output.append((LENGTH.pack(len(body)) + body, None if fd is None else os.dup(fd)))
+        if not self._writing:
+            self._write()
+
+    def _write(self) -> None:
+        assert self._loop is not None
+        while self._output:
+            data, fd = self._output[0]
+            try:
+                sent = self._socket.send(data) if fd is None else socket.send_fds(self._socket, [data], [fd])
+            except (BlockingIOError, InterruptedError):
+                self._watch_writable(True)
+                return
+            except OSError:
+                self._lost()
+                return
+            if fd is not None:
+                os.close(fd)
+            if sent < len(data):
+                self._output[0] = (data[sent:], None)
+            else:
+                self._output.popleft()
+        self._watch_writable(False)
+
+    def _watch_writable(self, wanted: bool) -> None:
+        if wanted == self._writing or self._loop is None:
+            return
+        self._writing = wanted
+        if wanted:
+            self._loop.add_writer(self._socket.fileno(), self._write)
+        else:
+            self._loop.remove_writer(self._socket.fileno())
+
+    def _read(self) -> None:
+        for _ in range(READS_PER_WAKE):
+            try:
+                data, fds, _, _ = socket.recv_fds(self._socket, READ_SIZE, FDS_PER_READ)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                data, fds = b"", []
+            self._fds.extend(fds)
+            if not data:
+                self._lost()
+                return
+            self._input += data
+            self._deliver()
+            if self._loop is None or len(data) < READ_SIZE:
+                return
+
+    def _deliver(self) -> None:
+        start, buffer = 0, self._input
+        while len(buffer) - start >= LENGTH.size and self._loop is not None:
+            (length,) = LENGTH.unpack_from(buffer, start)
+            end = start + LENGTH.size + length
+            if length > MAX_FRAME:
+                self._lost()
+                return
+            if len(buffer) < end:
+                break
+            message = self._decoder.decode(bytes(buffer[start + LENGTH.size : end]))
+            start = end
+            self._on_message(message, self._fds.popleft)
+        del buffer[:start]
+
+    def _lost(self) -> None:
+        if self._loop is not None:
+            self.close()
+            self._on_close()

@@ -1,0 +1,338 @@
+"""A data-plane worker: `python -m essaim.gateway.worker FD`, where FD is its end of the supervisor's socket pair.
+
+It holds what it needs to serve (see `wire.py`) and decides nothing about the cluster. It outlives its supervisor by
+the linger time it was told, and ends on SIGTERM once its connections are done.
+"""
+
+import asyncio
+import gc
+import mmap
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+import uvloop
+
+from .backend import Backend, Endpoint
+from .client import Client
+from .counting import of_port
+from .greeting import Greeting, Peer
+from .handover import Lingering, control_channel
+from .l4 import Front
+from .listener import Listener, RequestIds
+from .plan import TURN_SLOTS
+from .sweeper import Sweeper
+from .udp import UdpPort
+from .wire import (
+    Applied,
+    Collect,
+    Counts,
+    DropService,
+    Handed,
+    Listen,
+    Message,
+    Open,
+    PutService,
+    Ready,
+    Stop,
+    Trouble,
+    Unlisten,
+    Verdicts,
+    Version,
+    Welcome,
+)
+
+GRACE = 30.0
+DRAIN_REPORT = 0.02
+"""Seconds for which changes of the drain counts are collected before they are reported."""
+
+
+class Worker:
+    """The state of one worker process and the messages that change it."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._channel = control_channel(control, self._message, self._supervisor_lost)
+        self._lingering: Lingering | None = None
+        self._sweeper = Sweeper()
+        self._sweeper.on_tick = self._tick
+        self._ids = RequestIds()
+        self._turns = memoryview(bytearray(4 * TURN_SLOTS)).cast("I")
+        self._welcome = Welcome("", None, 0.0, "")
+        self._listeners: dict[str, Listener] = {}
+        # Listeners whose sockets are closed, while they have connections.
+        self._closed: list[Listener] = []
+        self._backends: dict[str, Backend] = {}
+        self._services: dict[str, list[str]] = {}
+        self._places: dict[str, list[Endpoint]] = {}
+        self._verdicts: dict[str, bool] = {}
+        self._leaving: set[Endpoint] = set()
+        # Backends of which time alone changes who is ready.
+        self._changing: set[Backend] = set()
+        self._report: asyncio.TimerHandle | None = None
+        self._end: asyncio.TimerHandle | None = None
+        self._stopping = False
+        self._done = asyncio.Event()
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop, GRACE)
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
+        self._sweeper.start()
+        self._channel.start()
+        self._channel.send(Ready(os.getpid()))
+        await self._done.wait()
+        if self._lingering:
+            self._lingering.stop()
+
+    # -- messages ---------------------------------------------------------------------------------------------------
+
+    def _message(self, message: Message, take_fd: Callable[[], int]) -> None:
+        now = asyncio.get_running_loop().time()
+        match message:
+            case PutService():
+                self._put(message, now)
+            case DropService():
+                self._drop(message.id)
+            case Verdicts():
+                self._judge(message.up, now)
+            case Listen():
+                fd = take_fd() if message.has_socket else None
+                self._listen(message, fd)
+            case Unlisten():
+                self._unlisten(message.key)
+            case Version():
+                self._send_open()
+                self._channel.send(Applied(message.version))
+                gc.freeze()
+            case Collect():
+                ports = [of_port(backend, now) for backend in self._backends.values()]
+                self._channel.send(Counts(message.number, ports))
+            case Welcome():
+                self._welcome = message
+                self._share_turns(take_fd())
+            case Stop():
+                self._stop(message.grace)
+
+    def _share_turns(self, fd: int) -> None:
+        shared = mmap.mmap(fd, 4 * TURN_SLOTS)
+        os.close(fd)
+        self._turns = memoryview(shared).cast("I")
+
+    def _put(self, message: PutService, now: float) -> None:
+        service = message.service
+        before = self._services.get(service.id, [])
+        here = (self._welcome.node_id, self._welcome.zone)
+        for plan in service.ports:
+            backend = self._backends.get(plan.key)
+            if backend is None:
+                backend = Backend(plan, self._turns, here, self._trouble, self._drain_changed)
+                self._backends[plan.key] = backend
+            old = list(backend.endpoints.values())
+            backend.update(service, plan, self._verdicts, now)
+            self._index(old, backend)
+            if backend.changing:
+                self._changing.add(backend)
+                self._sweeper.wake()
+        self._services[service.id] = [plan.key for plan in service.ports]
+        for key in before:
+            if key not in self._services[service.id]:
+                self._retire(key)
+
+    def _index(self, old: list[Endpoint], backend: Backend) -> None:
+        """Keep the endpoints findable by key, and the leaving ones watched."""
+        for endpoint in old:
+            if not endpoint.present:
+                self._forget(endpoint)
+        for endpoint in backend.endpoints.values():
+            places = self._places.setdefault(endpoint.key, [])
+            if endpoint not in places:
+                places.append(endpoint)
+            if endpoint.draining:
+                self._leaving.add(endpoint)
+            else:
+                self._leaving.discard(endpoint)
+
+    def _forget(self, endpoint: Endpoint) -> None:
+        self._leaving.add(endpoint)
+        places = self._places.get(endpoint.key, [])
+        if endpoint in places:
+            places.remove(endpoint)
+        if not places:
+            self._places.pop(endpoint.key, None)
+            self._verdicts.pop(endpoint.key, None)
+
+    def _drop(self, service_id: str) -> None:
+        for key in self._services.pop(service_id, []):
+            self._retire(key)
+
+    def _retire(self, port_key: str) -> None:
+        backend = self._backends.pop(port_key, None)
+        if backend:
+            old = list(backend.endpoints.values())
+            backend.endpoints = {}
+            backend.ready = []
+            backend.retire(old)
+            self._index(old, backend)
+            for waiter in list(backend.waiting):
+                backend.forget(waiter)
+                waiter.refuse_waiting("the service was removed")
+
+    def _judge(self, up: dict[str, bool], now: float) -> None:
+        changed: set[Backend] = set()
+        for key, verdict in up.items():
+            self._verdicts[key] = verdict
+            for endpoint in self._places.get(key, ()):
+                if endpoint.up != verdict or endpoint.failures:
+                    endpoint.up = verdict
+                    if verdict:
+                        endpoint.failures, endpoint.ejected_until = 0, 0.0
+                    else:
+                        endpoint.close_idle()
+                    changed.add(endpoint.backend)
+        for backend in changed:
+            backend.refresh(now)
+
+    # -- sockets ----------------------------------------------------------------------------------------------------
+
+    def _listen(self, message: Listen, fd: int | None) -> None:
+        backend = self._backends.get(message.port_key)
+        if backend is None:
+            if fd is not None:
+                os.close(fd)
+            return
+        listener = self._listeners.get(message.key)
+        if listener is not None:
+            listener.backend = backend
+        if fd is None:
+            return
+        if listener is not None:
+            os.close(fd)
+            return
+        listener = self._listeners[message.key] = Listener(message.key, backend, self._sweeper, self._ids)
+        sock = socket.socket(fileno=fd)
+        if sock.type == socket.SOCK_DGRAM:
+            self._sweeper.wake()
+            listener.socket = sock
+            listener.close_socket = UdpPort(sock, lambda: listener.backend, self._sweeper).close
+        else:
+            listener.accept(sock, self._new_connection)
+
+    def _new_connection(self, listener: Listener) -> asyncio.Protocol:
+        self._sweeper.wake()
+        make = self._new_client if listener.backend.mode == "http" else self._new_front
+        if listener.backend.options.accept_proxy:
+            return Greeting(listener, lambda peer: make(listener, peer))
+        return make(listener, None)
+
+    def _new_client(self, listener: Listener, peer: Peer | None) -> asyncio.Protocol:
+        return Client(listener, peer)
+
+    def _new_front(self, listener: Listener, peer: Peer | None) -> asyncio.Protocol:
+        return Front(listener.backend, self._sweeper, peer)
+
+    def _unlisten(self, binding: str) -> None:
+        """Close all sockets of a binding."""
+        for key in [key for key in self._listeners if key.rpartition("#")[0] == binding]:
+            self._close_listener(key)
+
+    def _close_listener(self, key: str) -> None:
+        listener = self._listeners.pop(key, None)
+        if listener:
+            listener.close_socket()
+            listener.stop()
+            self._closed = [one for one in (*self._closed, listener) if one.connections]
+
+    # -- what the supervisor is told --------------------------------------------------------------------------------
+
+    def _trouble(self, endpoint: Endpoint, reason: str) -> None:
+        self._changing.add(endpoint.backend)
+        self._sweeper.wake()
+        self._channel.send(Trouble(endpoint.key, reason))
+
+    def _drain_changed(self) -> None:
+        if self._report is None:
+            self._report = asyncio.get_running_loop().call_later(DRAIN_REPORT, self._send_open)
+
+    def _send_open(self) -> None:
+        if self._report is not None:
+            self._report.cancel()
+            self._report = None
+        counts: dict[str, int] = {}
+        for endpoint in list(self._leaving):
+            counts[endpoint.task_id] = counts.get(endpoint.task_id, 0) + endpoint.open
+            if not endpoint.present and endpoint.open == 0:
+                self._leaving.discard(endpoint)
+        self._channel.send(Open(counts))
+
+    def _tick(self) -> bool:
+        """Ejections that end and weights that grow are followed while there are any; says whether to keep on."""
+        for backend in list(self._changing):
+            backend.refresh(self._sweeper.now)
+            if not backend.changing:
+                self._changing.discard(backend)
+        return bool(self._changing)
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def _supervisor_lost(self) -> None:
+        """Serve on for the linger time, and wait for the next supervisor (see `handover.py`)."""
+        if self._stopping or self._lingering:
+            return
+        linger = self._welcome.linger
+        if linger > 0:
+            self._lingering = Lingering(self._welcome.directory, self._successor)
+            try:
+                self._lingering.start()
+            except OSError:
+                self._lingering, linger = None, 0.0
+        self._end = asyncio.get_running_loop().call_later(linger, self._done.set)
+
+    def _successor(self, connection: socket.socket) -> None:
+        """The next supervisor: it is handed the sockets, and is told from now on what the last one was."""
+        self._channel.close()
+        self._channel = control_channel(connection, self._message, lambda: None)
+        self._channel.start()
+        for key, listener in self._listeners.items():
+            if listener.socket is not None:
+                self._channel.send(Handed(key), listener.socket.fileno())
+        self._channel.send(Ready(os.getpid()))
+        self._send_open()
+
+    def _stop(self, grace: float) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        for key in list(self._listeners):
+            self._close_listener(key)
+        loop = asyncio.get_running_loop()
+        if self._end:
+            self._end.cancel()
+        self._end = loop.call_later(grace, self._done.set)
+        self._check_done()
+
+    def _check_done(self) -> None:
+        known = [endpoint for places in self._places.values() for endpoint in places]
+        open_ = any(endpoint.open for endpoint in (*known, *self._leaving))
+        if open_ or any(listener.connections for listener in self._closed):
+            asyncio.get_running_loop().call_later(0.05, self._check_done)
+        else:
+            asyncio.get_running_loop().call_later(0.05, self._done.set)
+
+
+def main() -> None:
+    control = socket.socket(fileno=int(sys.argv[1]))
+    # A full collection over a big route table takes longer than a request should wait: what a table brought is
+    # frozen (see Version), and the rest is mostly freed by reference counts.
+    gc.set_threshold(50_000, 20, 100)
+
+    async def run() -> None:
+        await Worker(control).run()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,335 @@
+"""The dispatcher: one session with every node's agent, on the leading manager.
+
+It tells nodes their tasks and gateways the routes, takes in their reports, and notices when a node falls silent.
+On a manager that does not lead, `serve` only says who does.
+"""
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import AsyncGenerator, Callable
+from datetime import datetime
+
+import msgspec
+
+from essaim.cluster import wire
+from essaim.cluster.changes import NodeReport, Report
+from essaim.cluster.node import Node, NodeDescription, NodeStatus
+from essaim.cluster.store import Store
+from essaim.cluster.swarm import SECOND
+from essaim.cluster.task import Task
+from essaim.cluster.watch import Event, Lagged
+from essaim.cluster.wire import Channel, FromAgent, Hello, LogCancel, LogChunk, LogRequest, Redirect, Refused
+from essaim.cluster.writer import Writer
+
+from .liveness import Liveness
+from .loop import Logger
+from .reports import ReportWriter
+from .session import Session
+from .traffic import Traffic
+
+DEFAULT_HEARTBEAT = 1.0
+TABLES = ("nodes", "tasks", "services", "clusters")
+TICK = 0.25
+"""Seconds between looks at drain limits and silent nodes."""
+ROUTES_REST = 10
+"""The route table is made at most one part in this of the time: a big table must not eat the leader."""
+
+
+class Dispatcher:
+    """`start` and `stop` with the leadership. `now` is the wall clock in UTC, `monotonic` in seconds.
+
+    `leader_address` and `manager_addresses` (host:port) are what agents are told to connect to.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        log: Logger,
+        *,
+        leader_address: Callable[[], str | None],
+        manager_addresses: Callable[[], list[str]],
+    ) -> None:
+        self._store = store
+        self._now = now
+        self._monotonic = monotonic
+        self._log = log
+        self._leader_address = leader_address
+        self._manager_addresses = manager_addresses
+        self._reports = ReportWriter(writer, log)
+        self._sessions: dict[str, Session] = {}
+        self._traffic = Traffic(store)
+        self._liveness = Liveness(DEFAULT_HEARTBEAT)
+        self._routes_stale = asyncio.Event()
+        self._managers: list[str] = []
+        self._running: list[asyncio.Task[None]] = []
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        if self._running:
+            return
+        self._traffic = Traffic(self._store)
+        self._liveness = Liveness(self._heartbeat())
+        self._managers = list(self._manager_addresses())
+        self._routes_stale.set()
+        self._traffic.look_at_everything(self._monotonic())
+        self._running = [
+            asyncio.create_task(work, name=f"dispatcher {name}")
+            for name, work in (
+                ("reports", self._reports.run()),
+                ("watch", self._watch_store()),
+                ("routes", self._publish_routes()),
+                ("clock", self._tick()),
+            )
+        ]
+
+    async def stop(self) -> None:
+        running, self._running = self._running, []
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        self._reports.clear()
+        for session in list(self._sessions.values()):
+            await session.close()
+
+    @property
+    def connected(self) -> frozenset[str]:
+        """Ids of the nodes that have a session here."""
+        return frozenset(self._sessions)
+
+    def _heartbeat(self) -> float:
+        """Seconds, from the cluster's specification."""
+        cluster = self._store.cluster
+        period = cluster.spec.dispatcher.heartbeat_period if cluster and cluster.spec.dispatcher else None
+        return period / SECOND if period else DEFAULT_HEARTBEAT
+
+    # -- sessions -----------------------------------------------------------------------------------------------
+
+    async def serve(self, channel: Channel, hello_timeout: float = 10.0) -> None:
+        """Hold one agent's session until it ends. Never raises for what the other side does."""
+        try:
+            hello = await self._hello(channel, hello_timeout)
+            if hello is None:
+                return
+            if not self._running:
+                leader = self._leader_address() or ""
+                await channel.send(wire.encode(Redirect(leader, list(self._manager_addresses()))))
+                return
+            node = self._store.nodes.get(hello.node_id)
+            if node is None or not proves(hello.credential, node.credential):
+                self._log.warning("an agent was refused", node=hello.node_id, known=node is not None)
+                await channel.send(wire.encode(Refused("this node is not a member of the cluster")))
+                return
+            await self._hold(node, hello, channel)
+        except OSError:
+            return
+        finally:
+            await channel.close()
+
+    async def _hello(self, channel: Channel, timeout: float) -> Hello | None:
+        try:
+            async with asyncio.timeout(timeout):
+                data = await channel.receive()
+            message = wire.decode_from_agent(data) if data is not None else None
+        except (TimeoutError, msgspec.DecodeError):
+            return None
+        return message if isinstance(message, Hello) else None
+
+    async def _hold(self, node: Node, hello: Hello, channel: Channel) -> None:
+        older = self._sessions.get(node.id)
+        session = Session(node, channel, self._store, self._traffic.is_held)
+        self._sessions[node.id] = session
+        if older is not None:
+            await older.close()
+        now = self._monotonic()
+        self._liveness.heard(node.id, now)
+        self._traffic.connect(node.id, now)
+        self._report_node(node, hello.description)
+        if self._traffic.encoded is not None:
+            session.set_routes(*self._traffic.encoded)
+        self._log.info("agent connected", node=node.id, hostname=hello.description.hostname)
+        writer = asyncio.create_task(session.run_writer(self._liveness.period, self._managers))
+        reader = asyncio.create_task(self._read(session, channel))
+        try:
+            done, _ = await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if not isinstance(task.exception(), OSError | None):
+                    self._log.error("a session failed", node=node.id, error=repr(task.exception()))
+        finally:
+            writer.cancel()
+            reader.cancel()
+            await asyncio.gather(writer, reader, return_exceptions=True)
+            session.close_logs()
+            if self._sessions.get(node.id) is session:
+                del self._sessions[node.id]
+                self._traffic.disconnect(node.id)
+
+    async def _read(self, session: Session, channel: Channel) -> None:
+        while (data := await channel.receive()) is not None:
+            try:
+                message = wire.decode_from_agent(data)
+            except msgspec.DecodeError as error:
+                self._log.warning("an agent sent what is no message", node=session.node_id, error=str(error))
+                return
+            if self._sessions.get(session.node_id) is not session:
+                return
+            self._liveness.heard(session.node_id, self._monotonic())
+            await self._receive(session, message)
+
+    async def _receive(self, session: Session, message: FromAgent) -> None:
+        if isinstance(message, wire.Heartbeat):
+            session.send_soon(wire.HeartbeatAck())
+        elif isinstance(message, wire.Reports):
+            for report in message.reports:
+                self._take_report(session.node_id, report)
+        elif isinstance(message, wire.RoutesApplied):
+            for verdict in self._traffic.applied(session.node_id, message):
+                self._reports.add(verdict)
+            self._release()
+        elif isinstance(message, wire.LogChunk):
+            await session.deliver(message)
+        elif isinstance(message, wire.Describe):
+            node = self._store.nodes.get(session.node_id)
+            if node is not None:
+                self._report_node(node, message.description)
+
+    def _take_report(self, node_id: str, report: wire.TaskReport) -> None:
+        task = self._store.tasks.get(report.task_id)
+        if task is not None and task.node_id == node_id and not task.is_terminal:
+            status = self._traffic.as_reported(task, report)
+            self._reports.add(Report(report.task_id, node_id, status, report.endpoints))
+
+    def _report_node(self, node: Node, description: NodeDescription | None, state: str = "ready") -> None:
+        address = node.status.addr or (description.data_addr if description else None)
+        message = None if state == "ready" else "heartbeat failure"
+        status = NodeStatus(state=state, message=message, addr=address)
+        if status != node.status or (description is not None and description != node.description):
+            self._reports.add(NodeReport(node.id, status, description))
+
+    # -- store events -------------------------------------------------------------------------------------------
+
+    async def _watch_store(self) -> None:
+        with self._store.watch(*TABLES) as watch:
+            while True:
+                try:
+                    events = await watch.next()
+                except Lagged:
+                    self._look_at_everything()
+                    continue
+                self._traffic.observe(events, self._monotonic())
+                for event in events:
+                    self._observe(event)
+                if self._traffic.is_stale:
+                    self._routes_stale.set()
+
+    def _look_at_everything(self) -> None:
+        self._traffic.look_at_everything(self._monotonic())
+        self._routes_stale.set()
+        for task in self._store.tasks:
+            if (session := self._sessions.get(task.node_id or "")) is not None:
+                session.task_changed(task.id)
+
+    def _observe(self, event: Event) -> None:
+        if event.table == "tasks":
+            task: Task = event.object
+            for node_id in {task.node_id, event.old.node_id if event.old else None}:
+                if node_id and (session := self._sessions.get(node_id)) is not None:
+                    session.task_changed(task.id)
+        elif event.table == "nodes":
+            session = self._sessions.get(event.object.id)
+            if event.kind == "delete":
+                self._liveness.forget(event.object.id)
+                if session is not None:
+                    session.refuse("this node was removed from the cluster")
+            elif session is not None:
+                session.node_changed(event.object)
+        elif event.table == "clusters":
+            self._liveness.period = self._heartbeat()
+
+    # -- traffic ------------------------------------------------------------------------------------------------
+
+    def _release(self) -> None:
+        """Pass on the orders to stop that nothing holds back any more."""
+        for task_id in self._traffic.release(self._monotonic()):
+            task = self._store.tasks.get(task_id)
+            session = self._sessions.get(task.node_id or "") if task else None
+            if session is not None:
+                session.task_changed(task_id)
+
+    async def _publish_routes(self) -> None:
+        while True:
+            await self._routes_stale.wait()
+            self._routes_stale.clear()
+            began = self._monotonic()
+            table = self._traffic.publish()
+            if table is not None:
+                for session in self._sessions.values():
+                    session.set_routes(*table)
+            self._release()
+            await asyncio.sleep((self._monotonic() - began) * ROUTES_REST)
+
+    # -- time ---------------------------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(min(TICK, self._liveness.period / 2))
+            self.check()
+
+    def check(self) -> None:
+        """What the passing of time brings: silent nodes, drains at their limit, other managers."""
+        now = self._monotonic()
+        self._release()
+        believed = [node.id for node in self._store.nodes if node.status.state != "down"]
+        for node_id in self._liveness.silent(believed, now):
+            node = self._store.nodes.get(node_id)
+            if node is not None:
+                self._log.warning("a node is down: its agent is silent", node=node_id, hostname=node.hostname)
+                self._report_node(node, None, "down")
+            self._liveness.forget(node_id)
+            if (session := self._sessions.pop(node_id, None)) is not None:
+                self._traffic.disconnect(node_id)
+                session.end()
+        managers = list(self._manager_addresses())
+        if managers != self._managers:
+            self._managers = managers
+            for session in self._sessions.values():
+                session.managers_changed(managers)
+
+    # -- logs ---------------------------------------------------------------------------------------------------
+
+    async def logs(self, request: LogRequest) -> AsyncGenerator[LogChunk, None]:
+        """A task's output as its node sends it; the last chunk has `end` or `error`."""
+        task = self._store.tasks.get(request.task_id)
+        session = self._sessions.get(task.node_id or "") if task is not None else None
+        if task is None or session is None:
+            why = "task not found" if task is None else f"node {task.node_id or '(none)'} is not connected"
+            yield LogChunk(request.request, request.task_id, end=True, error=why)
+            return
+        number, queue = session.open_log()
+        session.send_soon(msgspec.structs.replace(request, request=number))
+        ended = False
+        try:
+            while not ended:
+                chunk = await queue.get()
+                if chunk is None:
+                    ended = True
+                    yield LogChunk(
+                        request.request, request.task_id, end=True, error="the connection to the node was lost"
+                    )
+                    return
+                ended = chunk.end
+                yield msgspec.structs.replace(chunk, request=request.request)
+        finally:
+            session.log_readers.pop(number, None)
+            if not ended:
+                session.send_soon(LogCancel(number))
+
+
+def proves(credential: str, known_hash: str | None) -> bool:
+    """Whether the credential is the one whose SHA-256 (hexadecimal) the store has."""
+    offered = hashlib.sha256(credential.encode()).hexdigest()
+    return hmac.compare_digest(offered.encode(), (known_hash or "").encode())

@@ -1,0 +1,70 @@
+"""The leader: all control loops and the dispatcher, for as long as this manager leads."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from essaim.cluster.ids import Chance
+from essaim.cluster.store import Store
+from essaim.cluster.writer import Writer
+
+from .allocation import Allocation
+from .cron import Cron
+from .dispatcher import Dispatcher
+from .loop import Driver, Logger, Loop
+from .orchestrator import Orchestrator
+from .placer import Placer
+from .reaper import Reaper
+from .rebalance import Rebalancer
+
+
+def all_loops(chance: Chance) -> list[Loop]:
+    """Every control loop, in the order in which a change usually passes through them."""
+    placer = Placer()
+    return [Allocation(), Cron(), Orchestrator(chance), placer, Rebalancer(placer.view, chance), Reaper()]
+
+
+class Leader:
+    """`start` when this manager becomes the leader, `stop` when it no longer is; it may be started again later.
+
+    `now` is the wall clock in UTC, `monotonic` the one to measure by, in seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        dispatcher: Dispatcher,
+        chance: Chance,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        log: Logger,
+        *,
+        loops: Callable[[Chance], Sequence[Loop]] = all_loops,
+    ) -> None:
+        self._store = store
+        self._writer = writer
+        self._dispatcher = dispatcher
+        self._chance = chance
+        self._now = now
+        self._monotonic = monotonic
+        self._log = log
+        self._loops = loops
+        self._running: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Run the dispatcher and all loops; does nothing when they run already."""
+        if self._running:
+            return
+        await self._dispatcher.start()
+        for loop in self._loops(self._chance):
+            driver = Driver(loop, self._store, self._writer, self._now, self._monotonic, self._log)
+            self._running.append(asyncio.create_task(driver.run(), name=f"loop {loop.name}"))
+
+    async def stop(self) -> None:
+        """Stop them; sessions with agents end, and the agents look for the new leader."""
+        running, self._running = self._running, []
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self._dispatcher.stop()

@@ -1,0 +1,134 @@
+"""The orchestrator: looks at each service that something happened to, and plans towards what it declares.
+
+Services are decided one at a time, a slice of them a round. A service waits until its ports are allocated. Tasks
+without a service (it was removed) are told to go.
+
+Pure: chance comes in.
+"""
+
+from datetime import datetime
+
+import msgspec
+
+from essaim.cluster import changes
+from essaim.cluster.changes import Change, Delete
+from essaim.cluster.ids import Chance
+from essaim.cluster.service import Service
+from essaim.cluster.store import Store
+from essaim.cluster.task import Task, TaskState
+from essaim.cluster.watch import Event
+
+from .agenda import Agenda
+from .allocator import is_allocated
+from .global_service import plan_global
+from .jobs import plan_global_job, plan_replicated_job
+from .loop import Decision
+from .plan import Plan
+from .replicated import plan_replicated
+from .tasks import is_gone, is_up
+
+SLICE = 100
+"""Services a round."""
+
+
+class Orchestrator:
+    name = "orchestrator"
+    tables = ("services", "tasks", "nodes")
+
+    def __init__(self, chance: Chance) -> None:
+        self._chance = chance
+        self._agenda = Agenda()
+        self._node_changed: dict[str, bool] = {}
+
+    def reset(self, store: Store) -> None:
+        self._agenda.clear()
+        self._node_changed.clear()
+        for service in store.services:
+            self._agenda.add(service.id)
+        for task in store.tasks:
+            if task.service_id:
+                self._agenda.add(task.service_id)
+
+    def observe(self, events: list[Event]) -> None:
+        for event in events:
+            if event.table == "services":
+                self._agenda.add(event.object.id)
+            elif event.table == "nodes":
+                self._node_changed[event.object.id] = True
+            elif event.object.service_id and matters(event):
+                self._agenda.add(event.object.service_id)
+
+    def decide(self, store: Store, now: datetime) -> Decision:
+        self._spread_node_changes(store)
+        found: list[Change] = []
+        for service_id in self._agenda.take(now, SLICE):
+            service = store.services.get(service_id)
+            tasks = store.tasks.by("service", service_id)
+            if service is None or service.pending_delete:
+                found += dismiss(service, tasks)
+            elif is_allocated(service):
+                plan = plan_service(service, tasks, store, now, self._chance)
+                found += plan.changes()
+                if plan.wake is not None:
+                    self._agenda.at(plan.wake, service_id)
+        return Decision(found, self._agenda.next_time(), self._agenda.has_due)
+
+    def _spread_node_changes(self, store: Store) -> None:
+        """A change of a node concerns the services that have tasks there, and all that want one on every node."""
+        if not self._node_changed:
+            return
+        for node_id in self._node_changed:
+            for task in store.tasks.by("node", node_id):
+                if task.service_id:
+                    self._agenda.add(task.service_id)
+        self._node_changed.clear()
+        for service in store.services:
+            mode = service.spec.mode
+            if mode and (mode.global_ is not None or mode.global_job is not None):
+                self._agenda.add(service.id)
+
+
+def matters(event: Event) -> bool:
+    """Steps on the way to running, and news of a task that goes on running, change nothing that is decided by."""
+    if event.kind != "update" or event.old is None:
+        return True
+    return decided_by(event.old) != decided_by(event.object)
+
+
+def decided_by(task: Task) -> tuple[object, ...]:
+    state = task.state
+    if TaskState.ASSIGNED <= state < TaskState.RUNNING:
+        state = TaskState.ASSIGNED
+    why = task.status.err if state < TaskState.ASSIGNED else None
+    return (state, task.desired_state, task.node_id, task.spec_version, is_up(task), why)
+
+
+def plan_service(service: Service, tasks: list[Task], store: Store, now: datetime, chance: Chance) -> Plan:
+    """What the service needs next, whatever its mode."""
+    plan = Plan(service, store.nodes.get, now, chance)
+    for task in tasks:
+        if task.desired > TaskState.COMPLETE and not task.is_terminal and task.node_id and is_gone(plan.node(task)):
+            plan.abandon(task, "the node was lost while the task was to stop")
+    mode = service.spec.mode
+    if mode is not None and mode.global_ is not None:
+        plan_global(plan, tasks, list(store.nodes))
+    elif mode is not None and mode.replicated_job is not None:
+        plan_replicated_job(plan, tasks)
+    elif mode is not None and mode.global_job is not None:
+        plan_global_job(plan, tasks, list(store.nodes))
+    else:
+        plan_replicated(plan, tasks)
+    return plan
+
+
+def dismiss(service: Service | None, tasks: list[Task]) -> list[Change]:
+    """The tasks of a removed service go; a service that is only marked for removal goes after its last task."""
+    if service is not None and not tasks:
+        return [Delete("services", service.id, service.version.index)]
+    found: list[Change] = []
+    for task in tasks:
+        if task.state < TaskState.ASSIGNED:
+            found.append(Delete("tasks", task.id, task.version.index))
+        elif task.desired != TaskState.REMOVE:
+            found.append(changes.put("tasks", msgspec.structs.replace(task, desired_state=TaskState.REMOVE.label)))
+    return found

@@ -1,0 +1,98 @@
+"""The reaper: forgets tasks that are over.
+
+- A task whose desired state is `remove` goes once it has ended (or its node was removed).
+- Of each slot, as many ended tasks are kept as the cluster's TaskHistoryRetentionLimit says (5 unless set); while an
+  update runs at least one more, which the updater goes by.
+
+Pure: decides only.
+"""
+
+from collections import defaultdict
+from datetime import datetime
+
+from essaim.cluster.changes import Change, Delete
+from essaim.cluster.service import Service
+from essaim.cluster.store import Store
+from essaim.cluster.task import Task, TaskState
+from essaim.cluster.watch import Event
+
+from .agenda import Agenda
+from .loop import Decision
+from .slots import by_age
+from .tasks import is_gone
+from .updater import RUNNING_PHASES
+
+DEFAULT_HISTORY = 5
+SLICE = 200
+"""Services a round."""
+
+
+class Reaper:
+    name = "reaper"
+    tables = ("tasks", "clusters", "nodes")
+
+    def __init__(self) -> None:
+        self._agenda = Agenda()
+        self._limit = DEFAULT_HISTORY
+        self._all = True
+
+    def reset(self, store: Store) -> None:
+        self._all = True
+
+    def observe(self, events: list[Event]) -> None:
+        for event in events:
+            if event.table == "tasks":
+                if event.kind != "delete" and (event.object.is_terminal or event.object.desired == TaskState.REMOVE):
+                    self._agenda.add(event.object.service_id or "")
+            elif event.table == "clusters" or event.kind == "delete" or went_down(event):
+                self._all = True
+
+    def decide(self, store: Store, now: datetime) -> Decision:
+        if self._all:
+            self._all = False
+            for task in store.tasks:
+                self._agenda.add(task.service_id or "")
+        cluster = store.cluster
+        orchestration = cluster.spec.orchestration if cluster else None
+        limit = orchestration.task_history_retention_limit if orchestration else None
+        self._limit = DEFAULT_HISTORY if limit is None else max(0, limit)
+        found: list[Change] = []
+        for service_id in self._agenda.take(now, SLICE):
+            found += self._reap(store, service_id)
+        return Decision(found, None, self._agenda.has_due)
+
+    def _reap(self, store: Store, service_id: str) -> list[Change]:
+        service = store.services.get(service_id)
+        status = service.update_status if service else None
+        updating = status is not None and status.state in RUNNING_PHASES
+        keep = max(self._limit, 2 if updating else 1 if is_job(service) else 0)
+        found: list[Change] = []
+        ended: dict[tuple[int | None, str], list[Task]] = defaultdict(list)
+        for task in store.tasks.by("service", service_id):
+            if task.desired == TaskState.REMOVE:
+                if task.is_terminal or task.state < TaskState.ASSIGNED or is_gone(store.nodes.get(task.node_id or "")):
+                    found.append(Delete("tasks", task.id, task.version.index))
+            elif task.is_terminal:
+                place = (task.slot, "" if task.slot is not None else task.node_id or "")
+                ended[place].append(task)
+        for tasks in ended.values():
+            if len(tasks) > keep:
+                for task in sorted(tasks, key=by_age)[: len(tasks) - keep]:
+                    if is_settled(task):
+                        found.append(Delete("tasks", task.id, task.version.index))
+        return found
+
+
+def is_job(service: Service | None) -> bool:
+    """What a job has completed must not be forgotten, or it would be done again."""
+    mode = service.spec.mode if service else None
+    return mode is not None and (mode.replicated_job is not None or mode.global_job is not None)
+
+
+def went_down(event: Event) -> bool:
+    return event.old is not None and event.object.status.state == "down" and event.old.status.state != "down"
+
+
+def is_settled(task: Task) -> bool:
+    """The orchestrator has dealt with its end, or never will."""
+    return task.desired > TaskState.RUNNING

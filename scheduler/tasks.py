@@ -1,0 +1,135 @@
+"""Tasks as the orchestrators make and judge them: a new task from a service, and whether one is out of date.
+
+A task is dirty when what it runs differs from what its service declares now. The spec version is the quick answer
+when it is equal; when it is not, the contents decide, so that a change that concerns no task (replicas, labels,
+update policy, the number of a published port) restarts nothing.
+
+Pure: identifiers and times come in.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from essaim.cluster.node import Node
+from essaim.cluster.service import PortConfig, Service, ServiceSpec, TaskSpec
+from essaim.cluster.shape import Version
+from essaim.cluster.task import RestartRecord, Task, TaskState, TaskStatus
+
+from .constraints import satisfies
+
+_ROUTED_PORT = re.compile(r"traefik\.(?:http|tcp|udp)\.services\.[^.]+\.loadbalancer\.server\.port", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What a new task is made from: a specification of the service and its version."""
+
+    spec: ServiceSpec
+    version: Version | None
+
+
+def current_template(service: Service) -> Template:
+    return Template(service.spec, service.spec_version)
+
+
+def published_ports(service: Service) -> list[PortConfig]:
+    """The service's ports as allocated."""
+    return (service.endpoint.ports if service.endpoint else None) or []
+
+
+def routed_ports(labels: dict[str, str] | None) -> list[int]:
+    """Target ports that routing labels name, without their being published."""
+    found = {value for key, value in (labels or {}).items() if _ROUTED_PORT.fullmatch(key)}
+    return sorted(int(value) for value in found if value.isdigit() and 0 < int(value) < 65536)
+
+
+def task_ports(service: Service) -> list[PortConfig]:
+    """Every port of a task that its node must make reachable. Published port 0: through routing labels only."""
+    ports = list(published_ports(service))
+    known = {port.target_port for port in ports if (port.protocol or "tcp") == "tcp"}
+    for target in routed_ports(service.spec.labels):
+        if target not in known:
+            ports.append(PortConfig(protocol="tcp", target_port=target, published_port=0, publish_mode="ingress"))
+    return ports
+
+
+def new_task(
+    service: Service,
+    template: Template,
+    *,
+    task_id: str,
+    slot: int | None = None,
+    node_id: str | None = None,
+    desired: str = "running",
+    start_after: datetime | None = None,
+    restarts: RestartRecord | None = None,
+    now: datetime,
+    iteration: Version | None = None,
+    generation: int = 1,
+) -> Task:
+    """A task that waits for placement. `slot` for replicated services, `node_id` for global ones."""
+    name = service.spec.name or service.id
+    return Task(
+        id=task_id,
+        name=f"{name}.{slot if slot is not None else node_id}.{task_id}",
+        spec=template.spec.task_template or TaskSpec(),
+        service_id=service.id,
+        service_name=name,
+        slot=slot,
+        node_id=node_id,
+        status=TaskStatus(timestamp=now, state="pending", message="pending task scheduling"),
+        desired_state=desired,
+        job_iteration=iteration,
+        spec_version=template.version,
+        ports=task_ports(service) or None,
+        start_after=start_after,
+        service_labels=service.spec.labels,
+        restarts=restarts,
+        generation=generation,
+    )
+
+
+def _needs(ports: list[PortConfig] | None) -> set[tuple[object, ...]]:
+    """What a task's node has to do for its ports: the published port matters only in host mode."""
+    return {
+        (p.protocol or "tcp", p.target_port, p.published_port if p.publish_mode == "host" else None)
+        for p in ports or []
+    }
+
+
+def is_dirty(service: Service, task: Task, node: Node | None) -> bool:
+    """Whether the task has to be replaced to be what its service declares. `node` is where it is, if anywhere."""
+    if task.spec_version is not None and task.spec_version == service.spec_version:
+        return False
+    wanted = service.spec.task_template or TaskSpec()
+    if task.spec != wanted:
+        if msgspec.structs.replace(task.spec, placement=wanted.placement) != wanted:
+            return True
+        constraints = wanted.placement.constraints if wanted.placement else None
+        if node is None or not satisfies(node, constraints or []):
+            return True
+    return _needs(task.ports) != _needs(task_ports(service))
+
+
+def is_up(task: Task) -> bool:
+    """It runs, and neither its own health check nor that of its node's gateway denies it."""
+    status = task.status
+    return task.state == TaskState.RUNNING and status.healthy is not False and status.reachable is not False
+
+
+def is_gone(node: Node | None) -> bool:
+    """What runs on the node cannot be counted on: it is down, or was removed."""
+    return node is None or node.status.state == "down"
+
+
+def is_stateless(spec: ServiceSpec) -> bool:
+    """It keeps nothing in volumes or folders of its node, so that two copies may run for a moment."""
+    template = spec.task_template
+    container = template.container_spec if template else None
+    return not any(
+        (mount.type or "volume") in ("bind", "volume", "cluster") and not mount.read_only
+        for mount in (container.mounts if container else None) or []
+    )

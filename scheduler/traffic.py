@@ -1,0 +1,133 @@
+"""What the gateways know: the route table as published, which tasks drain, which are proven fit.
+
+The dispatcher brings events and words of gateways; it is given tables to send, tasks whose order to stop may pass, and
+corrections of tasks' statuses.
+
+Pure: times in seconds of a monotonic clock come in.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from essaim.cluster import wire
+from essaim.cluster.changes import Verdict
+from essaim.cluster.store import Store
+from essaim.cluster.task import Task, TaskState, TaskStatus
+from essaim.cluster.watch import Event
+from essaim.cluster.wire import Routes, RoutesApplied, TaskReport
+
+from .drain import DrainGate, limit_of
+from .proofs import Proofs
+from .routes import RouteCache, has_routes, serves
+
+Encoded = tuple[int, bytes]
+"""A table's version, and the message that carries it."""
+
+
+class Traffic:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._routes = RouteCache()
+        self._gate = DrainGate()
+        self._proofs = Proofs()
+        self.encoded: Encoded | None = None
+
+    def look_at_everything(self, now: float) -> None:
+        """Take the store as it is: at the start, and when events were missed."""
+        self._routes.reset()
+        for task in self._store.tasks:
+            self.consider(task, now)
+
+    # -- events -------------------------------------------------------------------------------------------------
+
+    def observe(self, events: Iterable[Event], now: float) -> None:
+        routed = [event for event in events if event.table in self._routes.tables]
+        self._routes.observe(routed)
+        for event in routed:
+            if event.table != "tasks":
+                continue
+            if event.kind == "delete":
+                self._forget(event.object)
+            else:
+                self.consider(event.object, now)
+
+    def consider(self, task: Task, now: float) -> None:
+        if task.is_terminal:
+            self._forget(task)
+        elif serves(task) and self._is_routed(task):
+            if task.desired > TaskState.COMPLETE:
+                self._gate.begin(task.id, limit_of(task.service_labels), now)
+            elif task.status.reachable is False:
+                self._proofs.expect(task.id, task.node_id or "")
+
+    def _is_routed(self, task: Task) -> bool:
+        service = self._store.services.get(task.service_id or "")
+        return has_routes(service) or (service is None and bool(task.ports))
+
+    def _forget(self, task: Task) -> None:
+        self._gate.forget(task.id)
+        self._proofs.forget(task.id, task.node_id or "")
+
+    # -- gateways -----------------------------------------------------------------------------------------------
+
+    def connect(self, node_id: str, now: float) -> None:
+        self._gate.connect(node_id, now)
+
+    def disconnect(self, node_id: str) -> None:
+        self._gate.disconnect(node_id)
+        self._proofs.disconnect(node_id)
+
+    def applied(self, node_id: str, word: RoutesApplied) -> list[Verdict]:
+        """A gateway's word on what it serves by, and how; what it means for the tasks of its node."""
+        self._gate.applied(node_id, word.version, word.open_requests)
+        found = [
+            self._verdict(task_id, node_id, None if word.unfit is None else True)
+            for task_id in self._proofs.told(node_id, word.version, word.unfit)
+        ]
+        found += [self._verdict(task_id, node_id, False) for task_id in word.unfit or ()]
+        return [verdict for verdict in found if verdict is not None]
+
+    def _verdict(self, task_id: str, node_id: str, reachable: bool | None) -> Verdict | None:
+        task = self._store.tasks.get(task_id)
+        if task is None or task.node_id != node_id or task.state != TaskState.RUNNING:
+            return None
+        if task.status.reachable == reachable:
+            return None
+        return Verdict(task_id, node_id, reachable)
+
+    def as_reported(self, task: Task, report: TaskReport) -> TaskStatus:
+        """An agent's status of a task; one that comes to run has yet to be found fit by a gateway that will say so."""
+        status = report.status
+        proves = (
+            status.progress == TaskState.RUNNING
+            and task.state < TaskState.RUNNING
+            and bool(report.endpoints or task.endpoints)
+            and self._proofs.speaks(task.node_id or "")
+            and self._is_routed(task)
+        )
+        return msgspec.structs.replace(status, reachable=False if proves else None)
+
+    # -- what follows -------------------------------------------------------------------------------------------
+
+    @property
+    def is_stale(self) -> bool:
+        return self._routes.is_stale
+
+    def publish(self) -> Encoded | None:
+        """The table to send, if it has changed."""
+        table = self._routes.table(self._store)
+        fresh = self.encoded is None or self.encoded[0] != table.version
+        if fresh:
+            self.encoded = (table.version, wire.encode(Routes(table)))
+        self._gate.published(table)
+        self._proofs.published(table)
+        return self.encoded if fresh else None
+
+    def is_held(self, task_id: str) -> bool:
+        """Whether the order to stop the task has to wait for its requests."""
+        return self._gate.is_held(task_id)
+
+    def release(self, now: float) -> list[str]:
+        """Tasks whose order to stop may pass now."""
+        return self._gate.release(now)

@@ -1,0 +1,181 @@
+"""Entry point: Compose and stack files to a `Document`, the one tree that is shown, planned and converted."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+
+from .errors import Place, Problem, StackError
+from .files import DiskFiles, Files
+from .project import Project, Reading, Source, dot_env, read_env_file
+from .references import check_references
+from .tree import Node, Path
+
+__all__ = ["Document", "Source", "load", "read_environment"]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The resolved project: canonical nodes by name. `warnings` are for the user. `environment` is what secrets and
+    configs with `environment:` are read from."""
+
+    services: dict[str, Node]
+    networks: dict[str, Node]
+    volumes: dict[str, Node]
+    secrets: dict[str, Node]
+    configs: dict[str, Node]
+    extensions: dict[str, Node] = field(default_factory=dict)
+    name: str | None = None
+    warnings: list[str] = field(default_factory=list)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    files: Files = field(default_factory=DiskFiles)
+    interpolated: bool = True
+
+
+def read_environment(
+    working_dir: FilePath, environ: Mapping[str, str], env_files: Collection[FilePath] = (), files: Files | None = None
+) -> dict[str, str]:
+    """The variables for `load`: those of `.env` (or of `env_files`, in order), overridden by `environ`."""
+    files = files or DiskFiles()
+    if not env_files:
+        return dot_env(working_dir, environ, files) | dict(environ)
+    values: dict[str, str] = {}
+    for path in env_files:
+        place = Place(str(path))
+        entry = Node({"path": Node(str(working_dir / path), place)}, place)
+        found = read_env_file(entry, {**values, **environ}, Reading(files))
+        values |= {key: value for key, value in found.values.items() if value is not None}
+    return values | dict(environ)
+
+
+def load(
+    sources: list[Source],
+    environment: Mapping[str, str],
+    working_dir: FilePath,
+    profiles: Collection[str] | None = None,
+    files: Files | None = None,
+    interpolate: bool = True,
+) -> Document:
+    """Read, merge and check. `profiles` defaults to COMPOSE_PROFILES of the environment; `*` is all of them. Without
+    `interpolate` variables stay as they are written (a typed value such as a port must then not hold one).
+
+    Raises `StackError` with everything that was found wrong at the stage where reading had to stop.
+    """
+    reading = Reading(files or DiskFiles(), interpolate=interpolate)
+    base = working_dir.absolute()
+    try:
+        tree = Project(reading, environment, base).load(sources)
+        if profiles is None:
+            profiles = [name.strip() for name in environment.get("COMPOSE_PROFILES", "").split(",") if name.strip()]
+        document = _document(tree, environment, set(profiles), reading)
+        check_references(document, reading.problems)
+        if (models := tree.get("models")) is not None:
+            reading.problems.add(models.place, (None, "models"), "is not supported: no model runner exists here")
+        reading.problems.stop_if_any()
+    except RecursionError:
+        name = sources[0].name if sources else "-"
+        raise StackError([Problem(Place(name), "", "values are nested too deeply")]) from None
+    return document
+
+
+def _document(tree: Node, environment: Mapping[str, str], profiles: set[str], reading: Reading) -> Document:
+    def section(name: str) -> dict[str, Node]:
+        found = tree.get(name)
+        if found is None:
+            return {}
+        return {
+            key: _named(key, node if node.value is not None else node.like({})) for key, node in found.value.items()
+        }
+
+    services = section("services")
+    enabled = {name: node for name, node in services.items() if _enabled(node, profiles)}
+    for name, node in enabled.items():
+        enabled[name] = _with_environment(node, (((None, "services")), name), environment, reading)
+    disabled = services.keys() - enabled.keys()
+    title = tree.get("name")
+    return Document(
+        services={name: _without_disabled(node, disabled) for name, node in enabled.items()},
+        networks=section("networks"),
+        volumes=section("volumes"),
+        secrets=section("secrets"),
+        configs=section("configs"),
+        extensions={key: node for key, node in tree.value.items() if key.startswith("x-")},
+        name=str(title.value) if title is not None else None,
+        warnings=list(reading.warnings),
+        environment=environment,
+        files=reading.files,
+        interpolated=reading.interpolate,
+    )
+
+
+def _named(key: str, node: Node) -> Node:
+    """An external object without a name of its own has its key's."""
+    external = node.get("external")
+    if external is None or external.value is not True or node.get("name") is not None:
+        return node
+    return node.like(node.value | {"name": external.like(key)})
+
+
+def _enabled(service: Node, profiles: set[str]) -> bool:
+    wanted = service.get("profiles")
+    if wanted is None or not wanted.value or "*" in profiles:
+        return True
+    return any(item.value in profiles for item in wanted.value)
+
+
+def _without_disabled(service: Node, disabled: set[str]) -> Node:
+    """Dependencies on services of other profiles that need not be there."""
+    needs = service.get("depends_on")
+    if needs is None or not disabled & needs.value.keys():
+        return service
+    kept = {
+        name: need
+        for name, need in needs.value.items()
+        if name not in disabled or need.get("required") is None or need.value["required"].value
+    }
+    return service.like(service.value | {"depends_on": needs.like(kept)})
+
+
+def _with_environment(service: Node, path: Path, environment: Mapping[str, str], reading: Reading) -> Node:
+    """The service with `env_file` and `label_file` read into `environment` and `labels`, and values taken over from
+    the environment. A variable that is set nowhere keeps its null."""
+    value = dict(service.value)
+    own = service.get("environment")
+    found: dict[str, Node] = {}
+    for entry in _list(service.get("env_file")):
+        variables = read_env_file(entry, environment, reading)
+        _warn_differences(entry, variables.differs, path, reading)
+        found |= {name: entry.like(text) for name, text in variables.values.items() if text is not None}
+    if own is not None:
+        found |= {
+            name: node if node.value is not None else node.like(environment.get(name))
+            for name, node in own.value.items()
+        }
+    if own is not None or found:
+        value["environment"] = (own or service).like(dict(sorted(found.items())))
+    files = service.get("label_file")
+    if files is not None:
+        value["labels"] = _labels(service, files, environment, reading)
+    return service.like(value)
+
+
+def _labels(service: Node, files: Node, environment: Mapping[str, str], reading: Reading) -> Node:
+    found: dict[str, Node] = {}
+    for item in files.value:
+        variables = read_env_file(item.like({"path": item}), environment, reading)
+        found |= {name: item.like(text or "") for name, text in variables.values.items()}
+    own = service.get("labels")
+    return (own or files).like(found | (own.value if own is not None else {}))
+
+
+def _list(node: Node | None) -> list[Node]:
+    return node.value if node is not None else []
+
+
+def _warn_differences(entry: Node, names: tuple[str, ...], path: Path, reading: Reading) -> None:
+    """`docker stack deploy` takes lines raw; who relied on that must hear that quotes are read here."""
+    if names:
+        file = entry.value["path"].value
+        reading.warnings[
+            f"{file}: quotes, comments and variables are read by Compose's rules ({', '.join(names)}); "
+            f"docker stack deploy takes lines as they stand, as `format: raw` does."
+        ] = None

@@ -1,0 +1,149 @@
+"""Rules that span keys of a service: what excludes what, and what a cluster cannot share.
+
+Pure: no I/O.
+"""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from .tree import Node, Path, Problems, plain
+from .values import familiar_image
+
+if TYPE_CHECKING:
+    from .load import Document
+
+CONSTRAINT = re.compile(r"\s*[^\s=!]+\s*(==|!=)\s*[^\s=!].*")
+SHARED_MODES = ("service:", "container:")
+IGNORED_NETWORK_KEYS = (
+    "ipv4_address", "ipv6_address", "link_local_ips", "mac_address", "priority", "gw_priority", "interface_name",
+)  # fmt: skip
+
+
+def check_rules(document: "Document", problems: Problems) -> list[str]:
+    """Report what cannot work; returns warnings."""
+    warnings: dict[str, None] = {}
+    for name, service in document.services.items():
+        path: Path = ((None, "services"), name)
+        _check_image(service, path, problems)
+        _check_shared(service, path, problems)
+        _check_replicas(service, path, problems)
+        _check_targets(service, path, problems)
+        _check_constraints(service, path, problems)
+        for warning in _warnings(name, service):
+            warnings[warning] = None
+    _check_published(document.services, problems)
+    for name, network in document.networks.items():
+        if (
+            network.get("external") is None
+            and (driver := network.get("driver")) is not None
+            and driver.value == "bridge"
+        ):
+            warnings[f"networks.{name}: a bridge ends at its node; the network is created as an overlay"] = None
+    return list(warnings)
+
+
+def _check_targets(service: Node, path: Path, problems: Problems) -> None:
+    """One place in a container holds one secret, config or mount."""
+    for key, what in (("secrets", "secret target"), ("configs", "config target"), ("volumes", "mount point")):
+        seen: set[str] = set()
+        for index, entry in enumerate(_entries(service, key)):
+            target = str((entry.get("target") or entry.value["source"]).value)
+            if target in seen:
+                problems.add(entry.place, ((path, key), index), f"duplicate {what} {target}")
+            seen.add(target)
+
+
+def _check_constraints(service: Node, path: Path, problems: Problems) -> None:
+    constraints = service.get("deploy", "placement", "constraints")
+    below: Path = (((path, "deploy"), "placement"), "constraints")
+    for index, entry in enumerate(constraints.value if constraints is not None else ()):
+        if not CONSTRAINT.match(str(entry.value)):
+            message = f'must be KEY==VALUE or KEY!=VALUE, such as node.role==worker, found "{entry.value}"'
+            problems.add(entry.place, (below, index), message)
+
+
+def _check_published(services: dict[str, Node], problems: Problems) -> None:
+    """A port is published once in a cluster: said before anything is created, not in the middle of a deploy."""
+    seen: dict[tuple[Any, ...], str] = {}
+    for name, service in services.items():
+        for index, entry in enumerate(_entries(service, "ports")):
+            port = plain(entry)
+            key = (port.get("published"), port["protocol"], port.get("host_ip"))
+            if key[0] is None or port["mode"] != "ingress":
+                continue
+            if key in seen:
+                message = f"port {key[0]}/{key[1]} is already published by the service {seen[key]}"
+                problems.add(entry.place, ((((None, "services"), name), "ports"), index), message)
+            seen[key] = name
+
+
+def _entries(service: Node, key: str) -> list[Node]:
+    node = service.get(key)
+    return node.value if node is not None else []
+
+
+def _at(service: Node, key: str) -> Any:
+    node = service.value[key]
+    return node.key_place or node.place
+
+
+def _check_image(service: Node, path: Path, problems: Problems) -> None:
+    image = service.get("image")
+    if image is None or not image.value:
+        built = service.get("build") is not None
+        hint = "build is not carried out here: build and push, then name the image" if built else "give one with image:"
+        problems.add(service.key_place or service.place, path, f"no image specified; {hint}")
+        return
+    try:
+        familiar_image(str(image.value))
+    except ValueError:
+        problems.add(image.place, (path, "image"), f'"{image.value}" is not a valid image reference')
+
+
+def _check_shared(service: Node, path: Path, problems: Problems) -> None:
+    for key in ("network_mode", "pid", "ipc"):
+        node = service.get(key)
+        if node is not None and str(node.value).startswith(SHARED_MODES):
+            what = "network" if key == "network_mode" else "namespace"
+            message = f'"{node.value}" is not supported: the other container may run on another node'
+            problems.add(node.place, (path, key), f"{message}, and its {what} exists only there")
+    mode = service.get("network_mode")
+    if mode is not None and service.get("networks") is not None:
+        problems.add(mode.place, (path, "network_mode"), "network_mode and networks exclude each other")
+
+
+def _check_replicas(service: Node, path: Path, problems: Problems) -> None:
+    scale, replicas = service.get("scale"), service.get("deploy", "replicas")
+    if scale is not None and replicas is not None and scale.value != replicas.value:
+        problems.add(
+            scale.place, (path, "scale"), f"scale and deploy.replicas ({replicas.value}) contradict each other"
+        )
+    for key, node in (("scale", scale), ("replicas", replicas)):
+        if node is not None and node.value < 0:
+            problems.add(node.place, (path, key), f"must not be negative, found {node.value}")
+    count = replicas or scale
+    mode = service.get("deploy", "mode")
+    if service.get("container_name") is None:
+        return
+    if (count is not None and count.value > 1) or (mode is not None and mode.value.startswith("replicated-job")):
+        message = "a container's name exists only once: it is refused for more than one replica"
+        problems.add(_at(service, "container_name"), (path, "container_name"), message)
+
+
+def _warnings(name: str, service: Node) -> list[str]:
+    found = []
+    for network, own in service.value["networks"].value.items() if service.get("networks") else ():
+        keys = sorted(set(IGNORED_NETWORK_KEYS) & (own.value or {}).keys())
+        if keys:
+            found.append(f"services.{name}.networks.{network}: Ignoring unsupported options: {', '.join(keys)}")
+    for mount in plain(service.value["volumes"]) if service.get("volumes") else ():
+        if (mount.get("bind") or {}).get("selinux"):
+            found.append(f"services.{name}.volumes: the SELinux label of {mount['target']} is not set by essaim")
+    if any((need.get("restart") or {}) for need in _depends(service)):
+        found.append(f"services.{name}.depends_on: restart: true has no effect: tasks restart on their own")
+    return found
+
+
+def _depends(service: Node) -> list[dict[str, Any]]:
+    needs = service.get("depends_on")
+    return [plain(need) for need in needs.value.values()] if needs is not None else []

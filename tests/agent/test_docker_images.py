@@ -1,0 +1,113 @@
+"""Sharing and giving up pulls, with an Engine that is scripted."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from essaim.agent.docker.engine import EngineError
+from essaim.agent.docker.images import Images, split_reference
+from essaim.agent.runtime import Rejected, RuntimeUnavailable
+
+from .doubles import LOG, until
+
+
+class Lines:
+    """The body of a response."""
+
+    def __init__(self, lines: list[bytes], gate: asyncio.Event) -> None:
+        self.content = self._read(lines, gate)
+
+    async def _read(self, lines: list[bytes], gate: asyncio.Event) -> AsyncGenerator[bytes, None]:
+        await gate.wait()
+        for line in lines:
+            yield line
+
+
+class ScriptedEngine:
+    def __init__(self, *lines: bytes) -> None:
+        self.lines = list(lines)
+        self.gate = asyncio.Event()
+        self.here: set[str] = set()
+        self.pulls: list[dict[str, Any]] = []
+        self.given_up = 0
+
+    async def call(self, method: str, path: str) -> Any:
+        if path.removeprefix("/images/").removesuffix("/json") not in self.here:
+            raise EngineError(404, "no such image")
+
+    @asynccontextmanager
+    async def stream(self, method: str, path: str, **options: Any) -> AsyncGenerator[Lines, None]:
+        self.pulls.append(options)
+        try:
+            yield Lines(self.lines, self.gate)
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
+
+
+def images_of(engine: ScriptedEngine) -> Images:
+    return Images(engine, LOG)  # type: ignore[arg-type]
+
+
+async def test_images_on_the_node_need_no_registry() -> None:
+    engine = ScriptedEngine()
+    engine.here.add("a:1")
+    await images_of(engine).ensure("a:1")
+    assert engine.pulls == []
+
+
+async def test_one_pull_serves_all_who_wait_for_the_same_image() -> None:
+    engine = ScriptedEngine(b'{"status":"ok"}\n')
+    images = images_of(engine)
+    waiting = [asyncio.create_task(images.ensure("a:1", auth="x")) for _ in range(3)]
+    waiting.append(asyncio.create_task(images.ensure("b:1")))
+    await until(lambda: len(engine.pulls) == 2)
+    waiting[0].cancel()
+    engine.gate.set()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [asyncio.CancelledError, type(None), type(None), type(None)]
+    assert len(engine.pulls) == 2
+    assert engine.pulls[0]["headers"] == {"X-Registry-Auth": "x"}
+    assert engine.pulls[0]["params"] == {"fromImage": "a", "tag": "1"}
+    await images.close()
+
+
+async def test_pull_is_given_up_when_nobody_waits_any_more() -> None:
+    engine = ScriptedEngine()
+    images = images_of(engine)
+    waiting = asyncio.create_task(images.ensure("a:1"))
+    await until(lambda: engine.pulls)
+    waiting.cancel()
+    await until(lambda: engine.given_up)
+    # Whoever comes later starts a new one.
+    again = asyncio.create_task(images.ensure("a:1"))
+    await until(lambda: len(engine.pulls) == 2)
+    await images.close()
+    with pytest.raises(RuntimeUnavailable):
+        await again
+
+
+async def test_pull_that_fails_says_why_to_all() -> None:
+    engine = ScriptedEngine(b'{"status":"pulling"}\n', b'{"error":"manifest unknown"}\n')
+    engine.gate.set()
+    images = images_of(engine)
+    results = await asyncio.gather(*(images.ensure("a:1") for _ in range(2)), return_exceptions=True)
+    assert [str(result) for result in results] == ["No such image: a:1 (manifest unknown)"] * 2
+    assert all(isinstance(result, Rejected) for result in results)
+
+
+@pytest.mark.parametrize(
+    ("image", "parts"),
+    [
+        ("a", ("a", "latest")),
+        ("a:1", ("a", "1")),
+        ("reg:5000/a", ("reg:5000/a", "latest")),
+        ("reg:5000/a/b:1", ("reg:5000/a/b", "1")),
+        ("reg:5000/a:1@sha256:ab", ("reg:5000/a", "sha256:ab")),
+    ],
+)
+def test_split_reference(image: str, parts: tuple[str, str]) -> None:
+    assert split_reference(image) == parts

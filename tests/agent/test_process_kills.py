@@ -1,0 +1,184 @@
+"""No orphans: what happens to process tasks when the agent or a supervisor is killed with -9."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+
+import pytest
+
+from essaim.agent.process.supervision import Ids, carrying, is_alive, read_ids
+from essaim.agent.runtime import Phase, UnknownTask, View, Work
+
+from .conftest import MakeRuntime
+from .doubles import NODE, make_task, until
+
+STARTER = """
+import asyncio, os, random, sys, time
+from pathlib import Path
+from essaim.agent.process.runtime import ProcessRuntime
+from essaim.agent.runtime import Work
+from tests.agent.doubles import LOG, NODE, make_task
+
+async def main():
+    runtime = ProcessRuntime(state_dir=Path(sys.argv[1]), data_addr="127.0.0.1", environment=dict(os.environ),
+                             chance=random.random, monotonic=time.monotonic, log=LOG)
+    await runtime.recover(NODE.id)
+    await runtime.prepare(Work(make_task(command=["/bin/sh", "-c", sys.argv[2]]), NODE))
+    await runtime.start("t1")
+    print("started", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+FAMILY = "setsid sleep 601 & sleep 602 & echo ready; wait"
+"""A program with a child in its process group, and one that left it."""
+
+
+@pytest.fixture
+def starter(tmp_path: Path) -> Iterator["Starter"]:
+    starter = Starter(tmp_path / "node")
+    yield starter
+    starter.kill()
+
+
+class Starter:
+    """An agent's process of its own, which starts one task."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
+        self.process: subprocess.Popen[str] | None = None
+
+    def run(self, script: str) -> Ids:
+        root = Path(__file__).parents[2]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", STARTER, str(self.state_dir), script],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(root)},
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "started\n"
+        ids = read_ids(self.state_dir / "tasks" / "t1")
+        assert ids is not None
+        return ids
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+
+def family() -> list[int]:
+    return sorted(carrying("t1"))
+
+
+async def view_of(views: AsyncGenerator[View, None], phase: Phase) -> View:
+    async for view in views:
+        if view.phase is phase:
+            return view
+    raise AssertionError
+
+
+async def started(starter: Starter, script: str) -> Ids:
+    ids = await asyncio.to_thread(starter.run, script)
+    await until(lambda: len(family()) == 3)
+    return ids
+
+
+async def test_agent_killed_is_succeeded_by_one_that_keeps_the_same_process(
+    starter: Starter, make_runtime: MakeRuntime
+) -> None:
+    ids = await started(starter, FAMILY)
+    before = family()
+    await asyncio.to_thread(starter.kill)
+    runtime = make_runtime()
+    found = await runtime.recover(NODE.id)
+    assert found["t1"].phase is Phase.RUNNING
+    assert found["t1"].pid == ids.pid
+    assert family() == before
+    await runtime.start("t1")
+    assert family() == before
+    await runtime.stop("t1")
+    ended = await view_of(runtime.watch("t1"), Phase.EXITED)
+    assert ended.exit_code == 143
+    assert family() == []
+
+
+async def test_supervisor_killed_takes_the_whole_family_with_it(starter: Starter, make_runtime: MakeRuntime) -> None:
+    ids = await started(starter, FAMILY)
+    await asyncio.to_thread(starter.kill)
+    runtime = make_runtime()
+    await runtime.recover(NODE.id)
+    os.kill(ids.shim_pid, signal.SIGKILL)
+    ended = await view_of(runtime.watch("t1"), Phase.EXITED)
+    assert ended.error == "its supervisor was killed"
+    await until(lambda: family() == [])
+
+
+async def test_supervisor_killed_while_no_agent_lives_leaves_nothing_after_the_next_start(
+    starter: Starter, make_runtime: MakeRuntime
+) -> None:
+    ids = await started(starter, FAMILY)
+    await asyncio.to_thread(starter.kill)
+    os.kill(ids.shim_pid, signal.SIGKILL)
+    await until(lambda: not is_alive(ids.shim_pid, ids.shim_start))
+    found = await make_runtime().recover(NODE.id)
+    assert found["t1"].phase is Phase.EXITED
+    await until(lambda: family() == [])
+
+
+async def test_task_that_ended_while_no_agent_lived_keeps_its_exit_code(
+    starter: Starter, make_runtime: MakeRuntime
+) -> None:
+    ids = await asyncio.to_thread(starter.run, "exec sleep 603")
+    await asyncio.to_thread(starter.kill)
+    os.kill(ids.pid, signal.SIGUSR1)
+    await until(lambda: (starter.state_dir / "tasks/t1/exit.json").exists())
+    found = await make_runtime().recover(NODE.id)
+    assert found["t1"].exit_code == 128 + signal.SIGUSR1
+
+
+async def test_main_process_ending_ends_what_it_has_started(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    script = "setsid sleep 604 & sleep 605 & exit 3"
+    await runtime.prepare(Work(make_task(command=["/bin/sh", "-c", script]), NODE))
+    await runtime.start("t1")
+    ended = await view_of(runtime.watch("t1"), Phase.EXITED)
+    assert ended.exit_code == 3
+    assert family() == []
+
+
+async def test_program_that_ignores_its_stop_signal_is_killed_after_the_grace_period(
+    make_runtime: MakeRuntime,
+) -> None:
+    runtime = make_runtime()
+    script = "trap '' INT; echo ready; while :; do sleep 0.05; done"
+    task = make_task(command=["/bin/sh", "-c", script], stop_signal="SIGINT", stop_grace_period=300_000_000)
+    await runtime.prepare(Work(task, NODE))
+    await runtime.start("t1")
+    log = runtime_log(make_runtime, "t1")
+    await until(lambda: b"ready" in log.read_bytes())
+    await runtime.stop("t1")
+    assert (await view_of(runtime.watch("t1"), Phase.EXITED)).exit_code == 137
+
+
+def runtime_log(make_runtime: MakeRuntime, task_id: str) -> Path:
+    return make_runtime().directory_of(task_id) / "log" / "current"
+
+
+async def test_removed_task_is_killed_and_forgotten(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    await runtime.prepare(Work(make_task(command=["/bin/sh", "-c", FAMILY]), NODE))
+    await runtime.start("t1")
+    await until(lambda: len(family()) == 3)
+    await runtime.remove("t1")
+    assert family() == []
+    assert not runtime.directory_of("t1").exists()
+    with pytest.raises(UnknownTask):
+        await anext(runtime.watch("t1"))

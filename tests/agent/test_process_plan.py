@@ -1,0 +1,136 @@
+"""What a process is given of its task's specification: command, environment, ports, limits; and what it is refused."""
+
+import signal
+from typing import Any
+
+import pytest
+
+from essaim.agent.durations import health_plan, size, stop_grace, stop_signal
+from essaim.agent.process.plan import DEFAULT_PORT, Place, ignored, make_plan
+from essaim.agent.process.ports import FIRST, LAST, PortPool
+from essaim.agent.runtime import Rejected, Work
+from essaim.cluster.container import ContainerSpec, DriverSpec, HealthConfig, Mount, Ulimit
+from essaim.cluster.service import PortConfig, ResourceRequirements, Resources, TaskSpec
+
+from .doubles import NODE, ingress, make_task
+
+
+def place(**changes: Any) -> Place:
+    settings: dict[str, Any] = {
+        "address": "127.0.0.2",
+        "ports": {("tcp", DEFAULT_PORT): 21000, ("tcp", 80): 21080, ("udp", 53): 21053, ("tcp", 443): 8443},
+        "work_dir": "/work",
+        "secrets_dir": "/mem/secrets",
+        "configs_dir": "/mem/configs",
+        "user": None,
+        "environment": {"PATH": "/bin"},
+        "python": "/py",
+        "whoami": "/whoami.py",
+    }
+    return Place(**(settings | changes))
+
+
+def test_plan_tells_the_task_who_and_where_it_is() -> None:
+    ports = [ingress(80), ingress(53, protocol="udp")]
+    plan = make_plan(Work(make_task(command=["a"], env=["X={{.Task.Slot}}", "PATH"], ports=ports), NODE), place())
+    env = plan.shim.env
+    assert (env["HOST"], env["PORT"], env["PORT_80"], env["PORT_53"]) == ("127.0.0.2", "21080", "21080", "21053")
+    assert (env["ESSAIM_TASK_NAME"], env["ESSAIM_SECRETS_DIR"], env["X"]) == ("web.1.t1", "/mem/secrets", "1")
+    assert "PATH" not in env
+    assert [(e.target_port, e.port) for e in plan.endpoints] == [(80, 21080), (53, 21053)]
+
+
+def test_plan_without_target_ports_still_has_a_port_of_its_own() -> None:
+    plan = make_plan(Work(make_task(command=["a"]), NODE), place())
+    assert plan.shim.env["PORT"] == "21000"
+    assert plan.endpoints == []
+
+
+def test_plan_host_mode_port_is_reported_as_it_came_out() -> None:
+    port = PortConfig(protocol="tcp", target_port=443, published_port=8443, publish_mode="host")
+    plan = make_plan(Work(make_task(command=["a"], ports=[port]), NODE), place())
+    assert plan.host_ports == [port]
+
+
+@pytest.mark.parametrize(
+    ("spec", "argv"),
+    [
+        ({"image": "host", "command": ["a"], "args": ["b"]}, ["a", "b"]),
+        ({"image": "host:latest", "args": ["b", "c"]}, ["b", "c"]),
+        ({"image": "essaim/whoami"}, ["/py", "-I", "-S", "/whoami.py"]),
+        ({"image": "essaim/whoami:1@sha256:ab", "args": ["-x"]}, ["/py", "-I", "-S", "/whoami.py", "-x"]),
+    ],
+)
+def test_plan_argv_of_an_image(spec: dict[str, Any], argv: list[str]) -> None:
+    assert make_plan(Work(make_task(**spec), NODE), place()).shim.argv == argv
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"image": "nginx:1"}, "has no images: nginx:1 cannot run here. Use the image host"),
+        ({"image": "host"}, "give one"),
+        ({"image": "host", "args": ["a"], "stop_signal": "SIGNOTHING"}, "unknown stop signal SIGNOTHING"),
+        ({"image": "host", "args": ["a"], "env": ["A={{.No}}"]}, "unknown field"),
+        ({"image": "host", "args": ["a"], "ulimits": [Ulimit(name="x")]}, "unknown ulimit x; known are as, core"),
+    ],
+)
+def test_plan_refuses_with_an_explanation(spec: dict[str, Any], words: str) -> None:
+    with pytest.raises(Rejected, match=words):
+        make_plan(Work(make_task(**spec), NODE), place())
+
+
+def test_plan_limits_and_log_options_are_carried_out_as_far_as_they_can_be() -> None:
+    container = ContainerSpec(image="host", args=["a"], ulimits=[Ulimit(name="nofile", soft=10, hard=20)])
+    spec = TaskSpec(
+        container_spec=container,
+        resources=ResourceRequirements(limits=Resources(memory_bytes=50 << 20, nano_cpus=1, pids=5)),
+        log_driver=DriverSpec(name="json-file", options={"max-size": "10k", "max-file": "2"}),
+    )
+    plan = make_plan(Work(make_task(spec=spec), NODE), place())
+    assert plan.shim.rlimits == {"RLIMIT_DATA": (50 << 20, 50 << 20), "RLIMIT_NOFILE": (10, 20)}
+    assert (plan.shim.log_max_bytes, plan.shim.log_max_files) == (10 << 10, 2)
+    assert plan.ignored == ["Resources.Limits.NanoCPUs", "Resources.Limits.Pids"]
+
+
+def test_ignored_names_what_a_process_cannot_have() -> None:
+    mounts = [Mount(type="bind", source="/a", target="/a"), Mount(type="volume", source="v", target="/v")]
+    assert ignored(make_task(hostname="x", mounts=mounts, read_only=True)) == ["Hostname", "ReadOnly", "Mounts[/v]"]
+
+
+@pytest.mark.parametrize(("given", "number"), [(None, signal.SIGTERM), ("INT", 2), ("sigquit", 3), ("9", 9)])
+def test_stop_signal_in_any_spelling(given: str | None, number: int) -> None:
+    assert stop_signal(ContainerSpec(stop_signal=given)) == number
+
+
+def test_stop_grace_defaults_to_ten_seconds_and_may_be_none() -> None:
+    assert stop_grace(ContainerSpec()) == 10
+    assert stop_grace(ContainerSpec(stop_grace_period=0)) == 0
+
+
+@pytest.mark.parametrize(("text", "number"), [("10m", 10 << 20), ("64k", 64 << 10), ("1gb", 1 << 30), ("7", 7)])
+def test_size_units(text: str, number: int) -> None:
+    assert size(text) == number
+
+
+def test_health_plan_has_dockers_defaults_and_none_means_none() -> None:
+    plan = health_plan(HealthConfig(test=["CMD-SHELL", "true"]))
+    assert plan is not None
+    assert (plan.interval, plan.timeout, plan.retries, plan.start_period) == (30, 30, 3, 0)
+    assert plan.argv == ["/bin/sh", "-c", "true"]
+    assert health_plan(HealthConfig(test=["NONE"])) is None
+    assert health_plan(HealthConfig()) is None
+    bare = health_plan(HealthConfig(test=["CMD", "a", "b"], interval=10**9))
+    assert bare is not None
+    assert (bare.argv, bare.interval) == (["a", "b"], 1)
+
+
+def test_ports_are_free_distinct_and_given_back() -> None:
+    pool = PortPool(iter([0.5, 0.5, 0.25, 0.5]).__next__)
+    first, second = (pool.take(task, "tcp", "127.0.0.1") for task in ("t1", "t2"))
+    assert first != second
+    assert all(FIRST <= port < LAST for port in (first, second))
+    with pytest.raises(Rejected, match=f"port {first}/tcp on 127.0.0.1 is already in use"):
+        pool.take("t2", "tcp", "127.0.0.1", first)
+    pool.release("t1")
+    assert pool.take("t3", "tcp", "127.0.0.1", first) == first

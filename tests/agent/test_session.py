@@ -1,0 +1,263 @@
+"""The agent's session: introduction, liveness, coming back, and what is said again afterwards."""
+
+import asyncio
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from essaim.agent.agent import Agent
+from essaim.agent.runtime import LogLine, Phase, View
+from essaim.agent.session import PAUSE_MOST, Backoff
+from essaim.cluster import wire
+from essaim.cluster.objects import Secret, SecretSpec
+from essaim.cluster.routes import RouteEndpoint, RoutePort, RouteService, RouteTable
+
+from .conftest import MakeAgent
+from .doubles import NODE, FakeManager, FakeRuntime, make_task, until, with_desired
+
+
+def table(version: int, *states: str) -> RouteTable:
+    endpoints = [
+        RouteEndpoint(task_id=f"t{i}", task_name="x", node_id="n", address="a", port=1, state=state)
+        for i, state in enumerate(states)
+    ]
+    port = RoutePort(protocol="tcp", target_port=80, published_port=80, endpoints=endpoints)
+    return RouteTable(version=version, services=[RouteService(id="s", name="web", ports=[port])])
+
+
+async def connected(agent: Agent, manager: FakeManager, hellos: int = 1) -> None:
+    await agent.start() if hellos == 1 else None
+    await until(lambda: manager.hellos == hellos and agent.is_connected)
+
+
+async def test_agent_says_who_it_is_and_remembers_the_managers(make_agent: MakeAgent, manager: FakeManager) -> None:
+    seen: dict[str, Any] = {}
+    agent = make_agent(
+        FakeRuntime(),
+        on_managers=lambda managers: seen.update(managers=managers),
+        on_node=lambda node: seen.update(node=node),
+    )
+    await connected(agent, manager)
+    hello = manager.of_type(wire.Hello)[0]
+    assert (hello.node_id, hello.credential, hello.description.data_addr) == ("node1", "c", "127.0.0.1")
+    assert seen == {"managers": ["m1:2377"], "node": NODE}
+
+
+async def test_agent_beats_and_leaves_a_manager_that_falls_silent(make_agent: MakeAgent) -> None:
+    class Silent(FakeManager):
+        async def _greet(self, end: Any) -> None:
+            if self.hellos == 1:
+                await end.send(wire.encode(wire.Welcome(0.01, self.node, [])))
+            else:
+                await super()._greet(end)
+
+        async def _serve(self, end: Any) -> None:
+            while (data := await end.receive()) is not None:
+                message = wire.decode_from_agent(data)
+                self.received.append(message)
+                if isinstance(message, wire.Hello):
+                    self.hellos += 1
+                    await self._greet(end)
+
+    manager = Silent()
+    agent = make_agent(FakeRuntime(), dial=manager.dial)
+    await agent.start()
+    await until(lambda: manager.hellos == 2)
+    assert len(manager.of_type(wire.Heartbeat)) >= 3
+    await manager.close()
+
+
+async def test_agent_redirected_tells_the_leader_and_dials_again(make_agent: MakeAgent, manager: FakeManager) -> None:
+    manager.first_answer = wire.Redirect(leader="m2:2377", managers=["m1:2377", "m2:2377"])
+    leaders: list[str] = []
+    agent = make_agent(FakeRuntime(), on_redirect=leaders.append)
+    await agent.start()
+    await until(lambda: manager.hellos == 2)
+    assert leaders == ["m2:2377"]
+
+
+async def test_agent_refused_stops_its_tasks_and_says_why(make_agent: MakeAgent, manager: FakeManager) -> None:
+    runtime, reasons = FakeRuntime(), list[str]()
+    agent = make_agent(runtime, on_refused=reasons.append)
+    await connected(agent, manager)
+    await manager.assign(make_task())
+    await until(lambda: manager.state("t1") == "running")
+    manager.first_answer = wire.Refused("node removed")
+    await manager.hang_up()
+    await until(lambda: reasons)
+    assert reasons == ["node removed"]
+    assert runtime.calls[-2:] == ["stop t1", "remove t1"]
+
+
+async def test_agent_back_after_a_loss_says_the_newest_states_again(
+    make_agent: MakeAgent, manager: FakeManager
+) -> None:
+    runtime = FakeRuntime()
+    agent = make_agent(runtime)
+    await connected(agent, manager)
+    task = make_task()
+    await manager.assign(task)
+    await until(lambda: manager.state("t1") == "running")
+    manager.reports.clear()
+    manager.full = wire.Assignments(full=True, tasks=[task])
+    await manager.hang_up()
+    await until(lambda: manager.hellos == 2 and manager.state("t1") == "running")
+    # What ended while nobody listened is said as soon as somebody does.
+    calls = list(runtime.calls)
+    await manager.hang_up()
+    runtime.views.put("t1", View(Phase.EXITED, exit_code=2))
+    await until(lambda: manager.hellos == 3 and manager.state("t1") == "failed")
+    assert runtime.calls == calls
+
+
+async def test_agent_given_a_full_assignment_ends_what_is_not_in_it(
+    make_agent: MakeAgent, manager: FakeManager
+) -> None:
+    runtime = FakeRuntime(found={"old": View(Phase.RUNNING), "t1": View(Phase.RUNNING)})
+    manager.full = wire.Assignments(full=True, tasks=[make_task("t1", state="running")])
+    agent = make_agent(runtime)
+    await connected(agent, manager)
+    await until(lambda: "remove old" in runtime.calls)
+    assert runtime.calls == ["stop old", "remove old"]
+    await manager.assign(make_task("t2"), full=True)
+    await until(lambda: "remove t1" in runtime.calls and manager.state("t2") == "running")
+
+
+async def test_agent_without_a_manager_touches_nothing(make_agent: MakeAgent) -> None:
+    async def nobody() -> wire.Channel:
+        attempts.append(1)
+        raise ConnectionRefusedError("nobody listens")
+
+    attempts: list[int] = []
+    runtime = FakeRuntime(found={"t1": View(Phase.RUNNING)})
+    agent = make_agent(runtime, dial=nobody, sleep=lambda _: asyncio.sleep(0))
+    await agent.start()
+    await until(lambda: len(attempts) > 10)
+    assert runtime.calls == []
+
+
+async def test_agent_stopped_for_good_ends_its_tasks(make_agent: MakeAgent, manager: FakeManager) -> None:
+    runtime = FakeRuntime(found={})
+    agent = make_agent(runtime)
+    await connected(agent, manager)
+    await manager.assign(make_task())
+    await until(lambda: manager.state("t1") == "running")
+    await agent.stop(keep_tasks=False)
+    assert runtime.calls[-2:] == ["stop t1", "remove t1"]
+
+
+async def test_agent_gives_a_task_only_the_secrets_it_uses(make_agent: MakeAgent, manager: FakeManager) -> None:
+    from essaim.cluster.container import SecretReference
+
+    runtime = FakeRuntime()
+    works: list[Any] = []
+    prepare = runtime.prepare
+
+    async def watched(work: Any) -> list[str]:
+        works.append(work)
+        return await prepare(work)
+
+    runtime.prepare = watched  # type: ignore[method-assign]
+    agent = make_agent(runtime)
+    await connected(agent, manager)
+    secrets = [Secret(id=i, spec=SecretSpec(name=i, data=b"x")) for i in ("s1", "s2")]
+    task = make_task(secrets=[SecretReference(secret_id="s1", secret_name="s1")])
+    await manager.assign(task, secrets=secrets, registry_auth={"service1": "token"})
+    await until(lambda: works)
+    assert list(works[0].secrets) == ["s1"]
+    assert works[0].registry_auth == "token"
+    assert "token" not in repr(works[0])
+    await manager.assign(with_desired(task, "shutdown"))
+    await until(lambda: manager.state("t1") == "shutdown")
+
+
+async def test_agent_reports_the_drain_until_nothing_is_open(make_agent: MakeAgent, manager: FakeManager) -> None:
+    still_open = {"t1": 2}
+    applied: list[int] = []
+
+    async def apply(routes: RouteTable) -> int:
+        applied.append(routes.version)
+        return routes.version
+
+    agent = make_agent(FakeRuntime(), on_routes=apply, open_requests=lambda: dict(still_open))
+    await connected(agent, manager)
+    await manager.send(wire.Routes(table(4, "up", "draining")))
+    await until(lambda: manager.of_type(wire.RoutesApplied))
+    still_open["t1"] = 1
+    await until(lambda: len(manager.of_type(wire.RoutesApplied)) == 2)
+    still_open.clear()
+    await until(lambda: len(manager.of_type(wire.RoutesApplied)) == 3)
+    assert [m.open_requests for m in manager.of_type(wire.RoutesApplied)] == [{"t1": 2}, {"t1": 1}, {"t1": 0}]
+    assert [m.version for m in manager.of_type(wire.RoutesApplied)] == [4, 4, 4]
+    await manager.send(wire.Routes(table(5, "up")))
+    await until(lambda: len(manager.of_type(wire.RoutesApplied)) == 4)
+    assert applied == [4, 5]
+
+
+async def test_agent_restarted_without_a_manager_serves_by_the_last_routes(
+    make_agent: MakeAgent, manager: FakeManager, tmp_path: Path
+) -> None:
+    applied: list[int] = []
+
+    async def apply(routes: RouteTable) -> int:
+        applied.append(routes.version)
+        return routes.version
+
+    async def nobody() -> wire.Channel:
+        raise ConnectionRefusedError
+
+    first = make_agent(FakeRuntime(), on_routes=apply)
+    await connected(first, manager)
+    await manager.send(wire.Routes(table(7, "up")))
+    await until(lambda: (tmp_path / "node" / "routes.msgpack").exists())
+    await first.stop(keep_tasks=True)
+    second = make_agent(FakeRuntime(), on_routes=apply, dial=nobody)
+    await second.start()
+    await until(lambda: applied == [7, 7])
+
+
+async def test_agent_streams_logs_and_ends_them_with_the_session(make_agent: MakeAgent, manager: FakeManager) -> None:
+    runtime = FakeRuntime(lines=[LogLine(1, "2026-01-01T00:00:00.5Z", b"hello")])
+    agent = make_agent(runtime)
+    await connected(agent, manager)
+    await manager.send(wire.LogRequest(request=1, task_id="t1"))
+    await until(lambda: len(manager.of_type(wire.LogChunk)) == 2)
+    line, end = manager.of_type(wire.LogChunk)
+    assert (line.line, line.stream, line.timestamp, line.end) == (b"hello", 1, "2026-01-01T00:00:00.5Z", False)
+    assert end.end
+    await manager.send(wire.LogRequest(request=2, task_id="t1", follow=True))
+    await until(lambda: len(manager.of_type(wire.LogChunk)) == 3)
+    await manager.send(wire.LogCancel(request=2))
+    await manager.hang_up()
+    await until(lambda: manager.hellos == 2)
+    assert len(manager.of_type(wire.LogChunk)) == 3
+
+
+async def test_agent_that_receives_garbage_opens_a_new_session(make_agent: MakeAgent, manager: FakeManager) -> None:
+    agent = make_agent(FakeRuntime())
+    await connected(agent, manager)
+    await manager._ends[-1].send(b"\xc1garbage")
+    await until(lambda: manager.hellos == 2)
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5, 0.999])
+def test_backoff_doubles_to_its_limit_and_starts_again(chance: float) -> None:
+    backoff = Backoff(lambda: chance)
+    pauses = [backoff.next() for _ in range(12)]
+    assert pauses[0] == 0
+    assert all(later >= earlier for earlier, later in itertools.pairwise(pauses))
+    assert PAUSE_MOST / 2 <= pauses[-1] <= PAUSE_MOST
+    backoff.reset()
+    assert 0 < backoff.next() <= 0.1
+
+
+async def test_mistake_of_ours_costs_a_session_and_not_the_agent(make_agent: MakeAgent, manager: FakeManager) -> None:
+    async def apply(routes: RouteTable) -> int:
+        raise ZeroDivisionError("oops")
+
+    agent = make_agent(FakeRuntime(), on_routes=apply)
+    await connected(agent, manager)
+    await manager.send(wire.Routes(table(1, "up")))
+    await until(lambda: manager.hellos == 2 and agent.is_connected)

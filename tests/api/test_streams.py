@@ -1,0 +1,121 @@
+"""Logs with their framing, and events as they happen."""
+
+import asyncio
+import json
+import struct
+import time
+from typing import Any
+
+from tests.api.conftest import Served
+
+
+def frames(data: bytes) -> list[tuple[int, bytes]]:
+    found = []
+    while data:
+        stream, length = struct.unpack(">BxxxL", data[:8])
+        found.append((stream, data[8 : 8 + length]))
+        data = data[8 + length :]
+    return found
+
+
+async def logs(served: Served, path: str) -> bytes:
+    async with served.client.get("http://essaim" + path) as reply:
+        assert reply.status == 200, await reply.text()
+        return await reply.read()
+
+
+async def running(served: Served, name: str, **spec: Any) -> str:
+    """A service with one running task; the task's id."""
+    await served.create(name, **spec)
+    manager = served.node.manager
+    assert manager is not None
+    with manager.store.watch("tasks") as watch:
+        while not (tasks := [t for t in manager.store.tasks if t.service_name == name]):
+            await watch.next()
+    return tasks[0].id
+
+
+async def test_logs_are_framed_with_stamps_and_details(scheduled: Served) -> None:
+    task = await running(scheduled, "web")
+    scheduled.node.logs[task] = [(1, b"out\n"), (2, b"err\n")]
+    assert frames(await logs(scheduled, "/services/web/logs?stdout=1&stderr=1")) == [(1, b"out\n"), (2, b"err\n")]
+    assert frames(await logs(scheduled, f"/tasks/{task}/logs?stdout=True")) == [(1, b"out\n")]
+    full = frames(await logs(scheduled, "/services/web/logs?stdout=1&timestamps=1&details=1"))
+    stamp, details, line = full[0][1].split(b" ", 2)
+    assert stamp == b"2026-01-02T03:04:05.000000006Z"
+    assert details.endswith(b"com.docker.swarm.task.id=" + task.encode())
+    assert details.startswith(b"com.docker.swarm.node.id=" + scheduled.node.node_id.encode() + b",com.docker.swarm")
+    assert line == b"out\n"
+
+
+async def test_logs_of_a_terminal_are_raw(scheduled: Served) -> None:
+    task = await running(scheduled, "tty", template={"ContainerSpec": {"Image": "essaim/whoami", "TTY": True}})
+    scheduled.node.logs[task] = [(1, b"hi\r\n")]
+    assert await logs(scheduled, "/services/tty/logs?stdout=1") == b"hi\r\n"
+
+
+async def test_logs_options_reach_the_node(scheduled: Served) -> None:
+    await running(scheduled, "web")
+    await logs(scheduled, "/services/web/logs?stdout=1&tail=5&since=1795371280.5&until=1795371290")
+    request = scheduled.node.log_requests[0]
+    assert (request.tail, request.since, request.until, request.stderr) == (5, 1795371280.5, 1795371290, False)
+
+
+async def test_logs_without_a_stream_or_with_nonsense_are_refused(scheduled: Served) -> None:
+    await running(scheduled, "web")
+    status, message = await scheduled.error("GET", "/services/web/logs")
+    assert (status, message) == (500, "Bad parameters: you must choose at least one stream")
+    for query in ("tail=x", "since=x", "tail=-7", "until=nan"):
+        assert (await scheduled.error("GET", f"/services/web/logs?stdout=1&{query}"))[0] == 400
+    assert (await scheduled.error("GET", "/services/nosuch/logs?stdout=1"))[0] == 404
+
+
+async def read_events(reply: Any, count: int) -> list[dict[str, Any]]:
+    async with asyncio.timeout(20):
+        return [json.loads(await reply.content.readline()) for _ in range(count)]
+
+
+async def test_events_follow_what_happens(served: Served) -> None:
+    filters = '{"type":{"service":true,"secret":true}}'
+    async with served.client.get(f"http://essaim/events?filters={filters}") as reply:
+        assert reply.status == 200
+        service = await served.create("web")
+        await served.call("POST", "/networks/create", {"Name": "n", "Driver": "overlay"}, 201)
+        await served.call("POST", "/secrets/create", {"Name": "s", "Data": "aGk="}, 201)
+        await served.call("DELETE", "/services/web")
+        events = await read_events(reply, 3)
+    assert [(e["Type"], e["Action"], e["Actor"]["Attributes"]["name"]) for e in events] == [
+        ("service", "create", "web"),
+        ("secret", "create", "s"),
+        ("service", "remove", "web"),
+    ]
+    assert events[0]["Actor"]["ID"] == service
+    assert events[0]["scope"] == "swarm"
+
+
+async def test_events_of_the_past_are_told_until_a_time(scheduled: Served) -> None:
+    before = time.time() - 1
+    await running(scheduled, "web")
+    async with scheduled.client.get(f"http://essaim/events?since={before}&until={time.time() + 0.1}") as reply:
+        events = [json.loads(line) for line in (await reply.read()).splitlines()]
+    kinds = {(e["Type"], e["Action"]) for e in events}
+    assert ("service", "create") in kinds
+    assert ("task", "create") in kinds
+
+
+async def test_update_of_a_service_tells_what_changed(served: Served) -> None:
+    await served.create("web")
+    current = await served.call("GET", "/services/web")
+    spec = current["Spec"] | {"Mode": {"Replicated": {"Replicas": 4}}}
+    async with served.client.get('http://essaim/events?filters={"service":["web"]}') as reply:
+        await served.call("POST", f"/services/web/update?version={current['Version']['Index']}", spec)
+        attributes = (await read_events(reply, 1))[0]["Actor"]["Attributes"]
+    assert attributes == {"name": "web", "replicas.old": "1", "replicas.new": "4"}
+
+
+async def test_events_begin_when_the_node_becomes_a_manager(outside: Served) -> None:
+    async with outside.client.get("http://essaim/events") as reply:
+        assert reply.headers["Content-Type"] == "application/json"
+        await outside.call("POST", "/swarm/init", {})
+        first = (await read_events(reply, 1))[0]
+        assert (first["Type"], first["Action"]) == ("network", "create")

@@ -1,0 +1,148 @@
+"""/swarm, /info, negotiation, and the words for a node that is no manager."""
+
+from typing import Any
+
+import pytest
+
+from essaim.api import versions
+from essaim.secrets import tokens
+from tests.api.conftest import Served
+
+NO_MANAGER = "This node is not a swarm manager."
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/nodes"), ("GET", "/services"), ("GET", "/tasks"), ("GET", "/secrets"), ("GET", "/configs"),
+        ("GET", "/swarm"), ("POST", "/services/create"), ("GET", "/swarm/unlockkey"), ("POST", "/swarm/update"),
+    ],
+)  # fmt: skip
+async def test_node_outside_a_swarm_or_a_worker_says_so(outside: Served, method: str, path: str) -> None:
+    status, message = await outside.error(method, path, {} if method == "POST" else None)
+    assert (status, message.startswith(NO_MANAGER + ' Use "docker swarm init"')) == (503, True)
+    outside.node.become_worker()
+    status, message = await outside.error(method, path, {} if method == "POST" else None)
+    assert (status, message.startswith(NO_MANAGER + " Worker nodes can't be used")) == (503, True)
+
+
+async def test_locked_node_asks_for_the_key(outside: Served) -> None:
+    outside.node.swarm_state = "locked"
+    status, message = await outside.error("GET", "/nodes")
+    assert (status, message.startswith("Swarm is encrypted and needs to be unlocked")) == (503, True)
+
+
+async def test_overlay_network_outside_a_swarm_is_refused(outside: Served) -> None:
+    body = {"Name": "x", "Driver": "overlay"}
+    status, message = await outside.error("POST", "/networks/create", body)
+    assert (status, message.startswith(NO_MANAGER)) == (500, True)
+    outside.node.become_worker()
+    status, message = await outside.error("POST", "/networks/create", body)
+    assert (status, message.startswith("Cannot create a multi-host network from a worker node.")) == (403, True)
+
+
+async def test_init_makes_a_swarm_with_its_ingress_network(outside: Served) -> None:
+    node_id = await outside.call("POST", "/swarm/init", {"ListenAddr": "0.0.0.0:2377"})
+    assert node_id == outside.node.node_id
+    assert [n["Name"] for n in await outside.call("GET", "/networks")] == ["ingress"]
+    swarm = await outside.call("GET", "/swarm")
+    assert tokens.parse(swarm["JoinTokens"]["Worker"]) != tokens.parse(swarm["JoinTokens"]["Manager"])
+    assert swarm["Spec"]["Name"] == "default"
+    status, message = await outside.error("POST", "/swarm/init", {})
+    assert (status, message.startswith("This node is already part of a swarm.")) == (503, True)
+
+
+async def test_init_takes_zeros_for_the_defaults(outside: Served) -> None:
+    await outside.call("POST", "/swarm/init", {"Spec": {"Raft": {"ElectionTick": 0, "KeepOldSnapshots": 2}}})
+    raft = (await outside.call("GET", "/swarm"))["Spec"]["Raft"]
+    assert (raft["ElectionTick"], raft["KeepOldSnapshots"]) == (10, 2)
+
+
+async def test_join_checks_the_token_before_anything_else(outside: Served) -> None:
+    body: dict[str, Any] = {"JoinToken": "bad", "RemoteAddrs": ["127.0.0.1:2377"]}
+    assert await outside.error("POST", "/swarm/join", body) == (500, "invalid join token")
+    token = "SWMTKN-1-5qr0y079crsw02l0llcug4mj4m0juwyqe7lvzfxzs46u29uzbe-6awad1z6kqjuuy5mrj87pgzvb"
+    await outside.call("POST", "/swarm/join", body | {"JoinToken": token})
+    assert outside.node.joined is not None
+    assert outside.node.joined.remote_addrs == ["127.0.0.1:2377"]
+
+
+async def test_leave_of_the_last_manager_wants_force(served: Served) -> None:
+    status, message = await served.error("POST", "/swarm/leave")
+    assert status == 503
+    assert message.endswith("Use `--force` to ignore this message. ")
+    await served.call("POST", "/swarm/leave?force=1")
+    assert await served.error("POST", "/swarm/leave") == (503, "This node is not part of a swarm")
+
+
+async def test_update_merges_partial_bodies_and_rotates_tokens(served: Served) -> None:
+    before = await served.call("GET", "/swarm")
+    query = f"?version={before['Version']['Index']}&rotateWorkerToken=True"
+    await served.call("POST", f"/swarm/update{query}", {"Orchestration": {"TaskHistoryRetentionLimit": 3}})
+    after = await served.call("GET", "/swarm")
+    assert after["Spec"]["Orchestration"] == {"TaskHistoryRetentionLimit": 3}
+    assert after["Spec"]["Raft"] == before["Spec"]["Raft"]
+    assert after["JoinTokens"]["Worker"] != before["JoinTokens"]["Worker"]
+    assert after["JoinTokens"]["Manager"] == before["JoinTokens"]["Manager"]
+    version = after["Version"]["Index"]
+    assert (await served.error("POST", f"/swarm/update?version={version}", {"Name": "other"}))[0] == 400
+    assert (await served.error("POST", f"/swarm/update?version={version - 1}", {}))[0] == 500
+    autolock = {"EncryptionConfig": {"AutoLockManagers": True}}
+    assert (await served.error("POST", f"/swarm/update?version={version}", autolock))[0] == 501
+
+
+async def test_unlock_of_an_unlocked_swarm_is_a_conflict(served: Served) -> None:
+    assert await served.error("POST", "/swarm/unlock", {"UnlockKey": "x"}) == (409, "swarm is not locked")
+    assert await served.call("GET", "/swarm/unlockkey") == {"UnlockKey": ""}
+
+
+async def test_info_tells_the_nodes_part_in_the_swarm(served: Served) -> None:
+    swarm = (await served.call("GET", "/info"))["Swarm"]
+    assert (swarm["LocalNodeState"], swarm["ControlAvailable"]) == ("active", True)
+    assert (swarm["Nodes"], swarm["Managers"], swarm["NodeID"]) == (1, 1, served.node.node_id)
+    assert "JoinTokens" not in swarm["Cluster"]
+    assert swarm["RemoteManagers"] == [{"NodeID": served.node.node_id, "Addr": "127.0.0.1:2377"}]
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+async def test_ping_negotiates(outside: Served, method: str) -> None:
+    async with outside.client.request(method, "http://essaim/_ping") as reply:
+        assert reply.headers["Api-Version"] == versions.text(versions.NEWEST)
+        assert reply.headers["Docker-Experimental"] == "false"
+        assert reply.headers["Ostype"] == "linux"
+        assert await reply.text() == ("OK" if method == "GET" else "")
+
+
+@pytest.mark.parametrize(("version", "word"), [("9.9", "too new"), ("1.23", "too old"), ("1.", "invalid")])
+async def test_version_that_is_not_spoken_is_refused(served: Served, version: str, word: str) -> None:
+    status, message = await served.error("GET", f"/v{version}/nodes")
+    assert (status, word in message) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/nosuch"), ("PUT", "/services"), ("GET", "/v1.41/no/such"), ("GET", "/")]
+)
+async def test_unknown_route_or_method_is_not_found(served: Served, method: str, path: str) -> None:
+    assert await served.error(method, path) == (404, "page not found")
+
+
+async def test_engine_command_without_an_engine_says_what_is_missing(served: Served) -> None:
+    status, message = await served.error("GET", "/containers/json")
+    assert status == 501
+    assert "--runtime docker" in message
+
+
+async def test_answers_end_with_a_newline(served: Served) -> None:
+    async with served.client.get("http://essaim/nodes") as reply:
+        assert (await reply.read()).endswith(b"\n")
+
+
+async def test_reads_without_a_leader_work_and_say_so(served: Served) -> None:
+    for leader, warned in ((True, False), (False, True)):
+        served.node.has_leader = leader
+        for path in ("/nodes", "/v1.41/services", "/essaim/v1/routes"):
+            async with served.client.get("http://essaim" + path) as reply:
+                assert reply.status == 200
+                assert ("last known state" in reply.headers.get("Essaim-Warning", "")) == warned
+        async with served.client.get("http://essaim/_ping") as reply:
+            assert "Essaim-Warning" not in reply.headers

@@ -1,0 +1,414 @@
+"""Commands that docker has not, or does otherwise: progress, logs, stacks, the load balancer, errors, completion."""
+
+import asyncio
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from essaim.cli.app import App, default_host
+from essaim.cli.main import execute, root
+from tests.cli.engine import NODE_ID, frame
+
+STACK = """
+services:
+  web:
+    image: nginx:1
+    ports: ["4000:80"]
+    deploy: {replicas: 2}
+    networks: [webnet]
+    secrets: [key]
+  db:
+    image: redis:7
+networks:
+  webnet:
+secrets:
+  key: {file: ./key.txt}
+"""
+
+
+@pytest.fixture
+def stack_file(tmp_path: Path) -> str:
+    (tmp_path / "key.txt").write_text("hush")
+    (tmp_path / "stack.yml").write_text(STACK)
+    return str(tmp_path / "stack.yml")
+
+
+def sent(engine: Any, method: str) -> list[str]:
+    return [item.path for item in engine.requests if item.method == method]
+
+
+# -- convergence ----------------------------------------------------------------------------------------------------
+
+
+async def test_service_create_waits_and_tells(essaim: Any, engine: Any) -> None:
+    done = await essaim("service", "create", "--no-resolve-image", "--name", "web", "--replicas", "2", "nginx")
+    key = next(iter(engine.services))
+    assert done.out.splitlines() == [
+        key,
+        "overall progress: 2 out of 2 tasks",
+        *(f"verify: Waiting {left} seconds to verify that tasks are stable..." for left in (5, 4, 3, 2, 1)),
+        f"verify: Service {key} converged",
+    ]
+    assert done.code == 0
+
+
+@pytest.mark.parametrize("flag", ["-d", "--detach", "--detach=true", "-dq"])
+async def test_service_create_detached_only_prints_the_id(flag: str, essaim: Any, engine: Any) -> None:
+    done = await essaim("service", "create", flag, "--no-resolve-image", "nginx")
+    assert done.out == next(iter(engine.services)) + "\n"
+
+
+async def test_service_update_that_is_paused_fails_with_the_reason(essaim: Any, engine: Any) -> None:
+    await essaim("service", "create", "-d", "--no-resolve-image", "--name", "web", "nginx")
+    engine.task_state = lambda service: "failed"
+    web = next(iter(engine.services.values()))
+    web["UpdateStatus"] = {"State": "paused", "Message": "update paused due to failure or early termination of task x"}
+    done = await essaim("service", "update", "--env-add", "A=1", "web")
+    assert done.code == 1
+    assert done.err == "service update paused: update paused due to failure or early termination of task x\n"
+
+
+async def test_service_scale_of_several_names_each_line(essaim: Any) -> None:
+    for name in ("a", "b"):
+        await essaim("service", "create", "-d", "--no-resolve-image", "--name", name, "nginx")
+    done = await essaim("service", "scale", "a=3", "b=1")
+    assert done.out.startswith("a scaled to 3\nb scaled to 1\n")
+    assert "a: overall progress: 3 out of 3 tasks\n" in done.out
+    assert "b: verify: Service b converged\n" in done.out
+
+
+async def test_service_rebalance_asks_the_native_api(essaim: Any, engine: Any) -> None:
+    await essaim("service", "create", "-d", "--no-resolve-image", "--name", "web", "nginx")
+    done = await essaim("service", "rebalance", "-d", "web")
+    assert (done.code, done.out) == (0, "web\n")
+    assert sent(engine, "POST")[-1] == f"/essaim/v1/services/{next(iter(engine.services))}/rebalance"
+
+
+async def test_service_create_own_flags_become_labels_and_port_fields(essaim: Any, engine: Any) -> None:
+    line = "service create -d --no-resolve-image --mode replicated-job --placement-strategy binpack --rebalance auto"
+    await essaim(*line.split(), "--schedule", "0 3 * * *", "-p", "127.0.0.1:80:80", "nginx")
+    spec = next(iter(engine.services.values()))["Spec"]
+    assert spec["Labels"] == {
+        "essaim.placement.strategy": "binpack",
+        "essaim.rebalance": "auto",
+        "essaim.schedule": "0 3 * * *",
+    }
+    assert spec["EndpointSpec"]["Ports"][0]["HostIP"] == "127.0.0.1"
+
+
+# -- secrets --------------------------------------------------------------------------------------------------------
+
+
+async def test_secret_create_takes_what_is_piped_in_without_a_dash(essaim: Any, engine: Any) -> None:
+    done = await essaim("secret", "create", "my_secret_data", stdin="This is a secret\n")
+    assert done.code == 0
+    assert engine.requests[-1].body["Data"] == "VGhpcyBpcyBhIHNlY3JldAo="
+
+
+async def test_secret_create_on_a_terminal_says_what_to_give(essaim: Any) -> None:
+    done = await essaim("secret", "create", "x")
+    assert done.code == 1
+    assert done.err.startswith("secret file is required")
+
+
+# -- logs -----------------------------------------------------------------------------------------------------------
+
+
+async def test_service_logs_name_task_and_node(essaim: Any, engine: Any, docker: Any) -> None:
+    await essaim("service", "create", "-d", "--no-resolve-image", "--name", "web", "nginx")
+    (key,) = engine.services
+    (task,) = engine.tasks.values()
+    parts = {"node.id": task["NodeID"], "service.id": key, "task.id": task["ID"]}
+    details = ",".join(f"com.docker.swarm.{name}={value}" for name, value in parts.items())
+    engine.log = frame(f"{details} hello\n") + frame(f"{details} oops\n", stream=2)
+    ours, theirs = await essaim("service", "logs", "web"), await docker("service", "logs", "web")
+    assert (ours.out, ours.err) == (theirs.out, theirs.err)
+    assert ours.out == f"web.1.{task['ID'][:12]}@wk    | hello\n"
+    for flags in (["--no-task-ids"], ["--no-trunc"], ["--no-resolve"], ["--details"]):
+        assert (await essaim("service", "logs", *flags, "web")).out == (
+            await docker("service", "logs", *flags, "web")
+        ).out
+    engine.log = frame("2024-01-31T12:00:00.000000000Z " + details + " late\n")
+    assert (await essaim("service", "logs", "-t", "web")).out == (await docker("service", "logs", "-t", "web")).out
+    engine.log = frame("plain\n")
+    assert (await essaim("service", "logs", "--raw", task["ID"])).out == "plain\n"
+
+
+# -- stacks ---------------------------------------------------------------------------------------------------------
+
+
+async def test_stack_deploy_makes_what_the_file_says_and_then_changes_nothing(
+    stack_file: str, essaim: Any, engine: Any
+) -> None:
+    done = await essaim("stack", "deploy", "-c", stack_file, "shop")
+    assert done.code == 0, done.err
+    assert sorted(done.out.splitlines()) == [
+        "Creating network shop_default",
+        "Creating network shop_webnet",
+        "Creating secret shop_key",
+        "Creating service shop_db",
+        "Creating service shop_web",
+    ]
+    web = next(item for item in engine.services.values() if item["Spec"]["Name"] == "shop_web")
+    secret = next(iter(engine.secrets))
+    assert web["Spec"]["TaskTemplate"]["ContainerSpec"]["Secrets"][0]["SecretID"] == secret
+    versions = [item["Version"] for item in engine.services.values()]
+    again = await essaim("stack", "deploy", "-q", "-c", stack_file, "shop")
+    assert (again.code, again.out) == (0, "")
+    assert [item["Version"] for item in engine.services.values()] == versions
+
+
+async def test_stack_deploy_dry_run_prints_the_plan_and_changes_nothing(
+    stack_file: str, essaim: Any, engine: Any
+) -> None:
+    done = await essaim("stack", "deploy", "--dry-run", "-c", stack_file, "shop")
+    assert done.code == 0
+    assert "create     service shop_web" in done.out
+    assert done.out.endswith("Plan: 5 to create.\n")
+    assert sent(engine, "POST") == []
+
+
+async def test_stack_deploy_prune_removes_what_the_file_dropped(stack_file: str, essaim: Any, engine: Any) -> None:
+    await essaim("stack", "deploy", "-c", stack_file, "shop")
+    path = Path(stack_file)
+    text = path.read_text().replace("  db:\n    image: redis:7\n", "")
+    await asyncio.to_thread(path.write_text, text)
+    done = await essaim("stack", "deploy", "--prune", "-q", "-c", stack_file, "shop")
+    assert done.out.splitlines()[0] == "Removing service shop_db"
+    assert [item["Spec"]["Name"] for item in engine.services.values()] == ["shop_web"]
+
+
+async def test_stack_deploy_when_the_registry_is_away_keeps_pinned_images(
+    stack_file: str, essaim: Any, engine: Any
+) -> None:
+    engine.digests |= {"nginx:1": "sha256:" + "a" * 64, "redis:7": "sha256:" + "b" * 64}
+    await essaim("stack", "deploy", "-c", stack_file, "shop")
+    engine.digests.clear()
+    engine.requests.clear()
+    done = await essaim("stack", "deploy", "-c", stack_file, "shop")
+    assert "could not be accessed on a registry" in done.err
+    assert [path for path in sent(engine, "POST") if path.startswith("/services")] == []
+
+
+async def test_stack_rm_removes_services_first_and_waits_when_asked(stack_file: str, essaim: Any, engine: Any) -> None:
+    await essaim("stack", "deploy", "-c", stack_file, "shop")
+    done = await essaim("stack", "rm", "--detach=false", "shop")
+    assert done.code == 0
+    assert [line.split()[1] for line in done.out.splitlines()] == ["service", "service", "secret", "network", "network"]
+    assert engine.services == {}
+
+
+async def test_stack_deploy_with_a_mistake_names_file_line_and_key(tmp_path: Path, essaim: Any, engine: Any) -> None:
+    path = tmp_path / "bad.yml"
+    path.write_text("services:\n  web:\n    image: x\n    prots: []\n")
+    done = await essaim("stack", "deploy", "-c", str(path), "shop")
+    assert done.code == 1
+    assert "bad.yml" in done.err
+    assert "prots" in done.err
+    assert engine.requests == []
+
+
+async def test_stack_config_prints_the_resolved_file_from_standard_input(essaim: Any) -> None:
+    text = "services:\n  web:\n    image: ${IMAGE:-nginx}:1\n"
+    done = await essaim("stack", "config", "-c", "-", stdin=text, environment={"IMAGE": "redis"})
+    assert "image: redis:1" in done.out
+
+
+async def test_stack_deploy_outside_a_swarm_says_what_to_do(stack_file: str, essaim: Any, engine: Any) -> None:
+    engine.in_swarm = False
+    done = await essaim("stack", "deploy", "-c", stack_file, "shop")
+    assert done.code == 1
+    assert done.err.startswith("this node is not a swarm manager")
+
+
+# -- the load balancer and the system -------------------------------------------------------------------------------
+
+
+async def test_lb_render_prints_the_configuration(essaim: Any) -> None:
+    assert (await essaim("lb", "render", "haproxy")).out == "# haproxy\n"
+    done = await essaim("lb", "render", "apache")
+    assert (done.code, "expected one of haproxy, nginx, traefik" in done.err) == (1, True)
+
+
+async def test_lb_status_shows_endpoints_with_verdict_and_reason(essaim: Any) -> None:
+    lines = (await essaim("lb", "status")).out.splitlines()
+    assert lines[0].split() == ["SERVICE", "PORT", "TASK", "ADDRESS", "VERDICT", "REASON"]
+    assert lines[1].split() == ["web", "4000->80/tcp", "http", "web.1.t", "127.0.0.1:40001", "up", "answered", "200"]
+    assert (await essaim("lb", "status", "other")).out.splitlines()[1:] == []
+
+
+async def test_events_print_lines_json_and_templates(essaim: Any, engine: Any, docker: Any) -> None:
+    event = {
+        "Type": "service",
+        "Action": "update",
+        "Actor": {"ID": "abc", "Attributes": {"name": "web", "image.new": "x:2"}},
+        "scope": "swarm",
+        "time": 1706702400,
+        "timeNano": 1706702400123456789,
+    }
+    engine.events = [event, {**event, "Action": "create"}]
+    for flags in ([], ["--format", "{{.Type}} {{.Action}} {{.Actor.ID}}"], ["--filter", "type=service"]):
+        ours, theirs = await essaim("events", "--until", "0s", *flags), await docker("events", "--until", "0s", *flags)
+        assert ours.out.replace("Z ", "000 ") == theirs.out.replace("Z ", "000 ") or flags == []
+    lines = (await essaim("events", "--until", "0s")).out.splitlines()
+    assert lines[0] == "2024-01-31T12:00:00.123456789Z service update abc (image.new=x:2, name=web)"
+    assert json.loads((await essaim("events", "--format", "json")).out.splitlines()[0]) == event
+
+
+async def test_info_and_version_print_the_swarm_s_part(essaim: Any) -> None:
+    text = (await essaim("info")).out
+    assert f" NodeID: {NODE_ID}\n" in text
+    assert "  Heartbeat Period: 5s\n" in text
+    assert (await essaim("info", "--format", "{{.Swarm.LocalNodeState}}")).out == "active\n"
+    assert "\nServer:\n Version:           20.10.24\n" in (await essaim("version")).out
+
+
+async def test_info_of_an_older_engine_with_missing_fields_prints(essaim: Any, engine: Any) -> None:
+    engine.in_swarm = False
+    assert "Swarm: inactive\n" in (await essaim("info")).out
+
+
+# -- swarm ----------------------------------------------------------------------------------------------------------
+
+
+async def test_swarm_init_prints_how_to_join(essaim: Any, engine: Any) -> None:
+    engine.in_swarm = False
+    done = await essaim("swarm", "init", "--advertise-addr", "10.0.0.1", "--force-new-cluster")
+    body = next(item.body for item in engine.requests if item.path == "/swarm/init")
+    assert (body["AdvertiseAddr"], body["ForceNewCluster"], body["ListenAddr"]) == ("10.0.0.1", True, "")
+    assert done.out == (
+        f"Swarm initialized: current node ({NODE_ID}) is now a manager.\n\n"
+        "To add a worker to this swarm, run the following command:\n\n"
+        "    essaim swarm join --token SWMTKN-1-w 10.0.0.1:2377\n\n"
+        "To add a manager to this swarm, run 'essaim swarm join-token manager' and follow the instructions.\n\n"
+    )
+
+
+async def test_swarm_join_tells_the_role(essaim: Any, engine: Any) -> None:
+    engine.in_swarm = False
+    done = await essaim("swarm", "join", "--token", "SWMTKN-1-m", "--availability", "drain", "10.0.0.1:2377")
+    assert done.out == "This node joined a swarm as a manager.\n"
+    assert next(item.body for item in engine.requests if item.path == "/swarm/join")["Availability"] == "drain"
+
+
+# -- errors ---------------------------------------------------------------------------------------------------------
+
+
+async def run(*argv: str, host: str) -> tuple[int, str]:
+    err = io.StringIO()
+    return await execute(argv, App(host, out=io.StringIO(), err=err)), err.getvalue()
+
+
+async def test_command_without_a_daemon_says_where_it_looked(tmp_path: Path) -> None:
+    host = f"unix://{tmp_path}/none.sock"
+    assert await run("node", "ls", host=host) == (
+        1,
+        f"Cannot connect to the essaim daemon at {host}. Is essaimd running?\n",
+    )
+    assert (await run("node", "ls", host="tcp://127.0.0.1:1"))[1].startswith("Cannot connect to the essaim daemon")
+
+
+async def test_command_with_a_host_that_is_none_explains() -> None:
+    code, err = await run("node", "ls", host="ftp://x")
+    assert (code, "expected unix:///path" in err) == (1, True)
+
+
+async def test_command_in_no_swarm_prints_the_daemon_s_words(essaim: Any, engine: Any) -> None:
+    engine.in_swarm = False
+    done = await essaim("service", "ls")
+    assert done.code == 1
+    assert done.err.startswith("Error response from daemon: This node is not a swarm manager.")
+
+
+async def test_global_flag_unknown_exits_125(essaim: Any) -> None:
+    done = await essaim("--nosuch", "service", "ls")
+    assert (done.code, done.err.splitlines()[0]) == (125, "unknown flag: --nosuch")
+
+
+async def test_template_that_does_not_fit_exits_1(essaim: Any) -> None:
+    done = await essaim("node", "ls", "--format", "{{.Nope}}")
+    assert (done.code, done.err) == (
+        1,
+        "template parsing error: can't evaluate field Nope: there is none of that name\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_root", "host"),
+    [
+        ({"ESSAIM_HOST": "tcp://h:1"}, True, "tcp://h:1"),
+        ({"XDG_RUNTIME_DIR": "/run/user/7"}, True, "unix:///run/essaim/essaim.sock"),
+        ({"XDG_RUNTIME_DIR": "/run/user/7"}, False, "unix:///run/user/7/essaim.sock"),
+    ],
+)
+def test_default_host_follows_environment_and_user(environment: dict[str, str], is_root: bool, host: str) -> None:
+    assert default_host(environment, is_root=is_root) == host
+
+
+# -- help and completion --------------------------------------------------------------------------------------------
+
+
+def leaves() -> list[list[str]]:
+    import click
+
+    found = []
+    top = root()
+    context = click.Context(top)
+    for name in top.list_commands(context):
+        command = top.get_command(context, name)
+        if isinstance(command, click.Group):
+            found += [[name, inner] for inner in command.list_commands(context)]
+        else:
+            found.append([name])
+    return found
+
+
+@pytest.mark.parametrize("path", leaves(), ids=" ".join)
+async def test_every_command_has_help_that_fits_the_terminal(
+    path: list[str], essaim: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (await essaim(*path, "--help")).code == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"Usage:  essaim {' '.join(path)}")
+    assert [line for line in text.splitlines() if len(line) > 100] == []
+
+
+async def complete(host: str, *words: str) -> list[str]:
+    """What bash would offer after these words."""
+    line = " ".join(["essaim", *words])
+    environment = {
+        **os.environ,
+        "_ESSAIM_COMPLETE": "bash_complete",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words)),
+        "ESSAIM_HOST": host,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "essaim.cli", env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    return [item.partition(",")[2] for item in out.decode().splitlines() if item]
+
+
+async def test_completion_offers_commands_flags_and_names_of_the_daemon(essaim: Any, engine: Any) -> None:
+    for name in ("web", "worker", "db"):
+        await essaim("service", "create", "-d", "--no-resolve-image", "--name", name, "nginx")
+    assert await complete(engine.host, "serv") == ["service"]
+    assert await complete(engine.host, "service", "ro") == ["rollback"]
+    assert await complete(engine.host, "service", "rm", "w") == ["web", "worker"]
+    assert await complete(engine.host, "service", "scale", "d") == ["db="]
+    assert await complete(engine.host, "node", "update", "--avail") == ["--availability"]
+    assert await complete(engine.host, "node", "update", "--availability", "d") == ["drain"]
+    assert await complete("unix:///nonexistent", "service", "rm", "w") == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+async def test_completion_script_is_printed_for(shell: str, essaim: Any) -> None:
+    done = await essaim("completion", shell)
+    assert done.code == 0
+    assert f"_ESSAIM_COMPLETE={shell}_complete" in done.out

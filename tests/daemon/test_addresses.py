@@ -1,0 +1,45 @@
+import re
+
+import pytest
+
+from essaim.cluster.errors import InvalidArgument
+from essaim.daemon.addresses import join_host_port, resolve_ip, source_ip, split_host_port
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10.0.0.1", ("10.0.0.1", 2377)),
+        ("10.0.0.1:99", ("10.0.0.1", 99)),
+        ("[::1]:99", ("::1", 99)),
+        ("[::1]", ("::1", 2377)),
+        ("fd00::7", ("fd00::7", 2377)),
+        ("eth0", ("eth0", 2377)),
+        ("eth0:4000", ("eth0", 4000)),
+    ],
+)
+def test_split_host_port_every_spelling(text: str, expected: tuple[str, int]) -> None:
+    assert split_host_port(text, 2377) == expected
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1:x", "[::1", "a:b:c", "10.0.0.1:0", "10.0.0.1:70000"])
+def test_split_host_port_nonsense_is_refused_by_name(text: str) -> None:
+    with pytest.raises(InvalidArgument, match=re.escape(text)):
+        split_host_port(text, 2377)
+
+
+def test_join_host_port_brackets_ipv6() -> None:
+    assert join_host_port("10.0.0.1", 5) == "10.0.0.1:5"
+    assert join_host_port("::1", 5) == "[::1]:5"
+
+
+def test_resolve_ip_takes_addresses_and_interfaces() -> None:
+    assert resolve_ip("10.1.2.3") == "10.1.2.3"
+    assert resolve_ip("lo") == "127.0.0.1"
+    with pytest.raises(InvalidArgument, match=r"nosuch0.*interfaces \(.*lo"):
+        resolve_ip("nosuch0")
+
+
+def test_source_ip_is_the_address_on_the_way() -> None:
+    assert source_ip("127.0.0.1", 9) == "127.0.0.1"
+    assert source_ip("::1", 9) in ("::1", None)

@@ -1,0 +1,93 @@
+"""The L7 plane without sockets: a client's and a replica's connection whose bytes the test hands over itself."""
+
+from typing import Any
+
+from essaim.gateway.backend import Backend
+from essaim.gateway.client import Client
+from essaim.gateway.listener import Listener, RequestIds
+from essaim.gateway.options import ServiceOptions
+from essaim.gateway.sweeper import Sweeper
+from essaim.gateway.upstream import HEAD, Upstream
+from essaim.gateway.wire import EndpointPlan, PortPlan, ServicePlan
+
+
+class FakeTransport:
+    """Keeps what is written; closing calls the protocol at once, as nothing is ever in flight."""
+
+    def __init__(self, protocol: Any) -> None:
+        self.written = b""
+        self.closed = self.aborted = self.ended = False
+        self.reading = True
+        self._protocol = protocol
+
+    def get_extra_info(self, name: str) -> Any:
+        return ("192.0.2.7", 4711) if name == "peername" else ("192.0.2.1", 80)
+
+    def write(self, data: bytes) -> None:
+        assert not self.ended, "written after the end"
+        if not self.closed:
+            self.written += data
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._protocol.connection_lost(None)
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.close()
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+
+class Plane:
+    """One client connection, and replicas that are connected already (the pool holds `connections` of them)."""
+
+    def __init__(self, connections: int = 1, **options: Any) -> None:
+        self.sweeper = Sweeper()
+        self.options = ServiceOptions(**options)
+        ready = EndpointPlan("e", "t", "n", "192.0.2.9", 80, True, False, None, 0)
+        plan = PortPlan("p", "http", 0, 80, [ready])
+        turns = memoryview(bytearray(4)).cast("I")
+        self.backend = Backend(plan, turns, ("n", None), lambda endpoint, reason: None, lambda: None)
+        self.backend.update(ServicePlan("s", "s", self.options, [plan]), plan, {}, 0.0)
+        self.endpoint = self.backend.endpoints["e"]
+        self.listener = Listener("l", self.backend, self.sweeper, RequestIds())
+        self.client = Client(self.listener)
+        self.near = FakeTransport(self.client)
+        self.client.connection_made(self.near)  # type: ignore[arg-type]
+        self.upstreams = [Upstream(self.endpoint, self.sweeper) for _ in range(connections)]
+        for upstream in self.upstreams:
+            upstream.connection_made(FakeTransport(upstream))  # type: ignore[arg-type]
+            upstream.state, upstream.reused = 0, True
+            self.endpoint.idle.insert(0, upstream)
+
+    @property
+    def far(self) -> Any:
+        """The transport of the first replica connection."""
+        return self._transports()[0]
+
+    def _transports(self) -> list[Any]:
+        return [upstream.transport for upstream in self.upstreams]
+
+    def ask(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            if not (self.near.closed or self.near.ended):
+                self.client.data_received(piece)
+
+    def answer(self, *pieces: bytes) -> None:
+        """From the first replica connection, as long as it is open."""
+        for piece in pieces:
+            if self.upstreams[0].transport is not None:
+                self.upstreams[0].data_received(piece)
+
+    @property
+    def waiting_for_answer(self) -> bool:
+        return self.upstreams[0].state == HEAD

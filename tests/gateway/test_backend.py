@@ -1,0 +1,171 @@
+"""Which endpoints are ready, who waits, and who is ejected."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from essaim.gateway.backend import EJECT_FIRST, EJECT_LONGEST, MAX_GONE, Backend
+from essaim.gateway.options import ServiceOptions
+from essaim.gateway.wire import EndpointPlan, PortPlan, ServicePlan
+
+
+def plan(name: str, **more: Any) -> EndpointPlan:
+    fields = {"node_id": "n1", "zone": None, "version": 1, "usable": True, "draining": False} | more
+    return EndpointPlan(key=name, task_id=name, address="192.0.2.1", port=80, **fields)
+
+
+class Scene:
+    """A backend on node n1 in zone z1, and what it told."""
+
+    def __init__(self, *plans: EndpointPlan, **options: Any) -> None:
+        self.troubles: list[tuple[str, str]] = []
+        self.drains = 0
+        self.options = ServiceOptions(**options)
+        turns = memoryview(bytearray(4)).cast("I")
+        first = PortPlan("p", "tcp", 0, 80, [])
+        self.backend = Backend(first, turns, ("n1", "z1"), self._trouble, self._drained)
+        self.update(*plans)
+
+    def _trouble(self, endpoint: Any, reason: str) -> None:
+        self.troubles.append((endpoint.key, reason))
+
+    def _drained(self) -> None:
+        self.drains += 1
+
+    def update(self, *plans: EndpointPlan, now: float = 0.0) -> None:
+        port = PortPlan("p", "tcp", 0, 80, list(plans))
+        self.backend.update(ServicePlan("s", "s", self.options, [port]), port, {}, now)
+
+    @property
+    def ready(self) -> list[str]:
+        return [endpoint.key for endpoint in self.backend.ready]
+
+
+class Waiting:
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.deadline = 0.0
+        self.served: str | None = None
+
+    def endpoint_ready(self) -> None:
+        endpoint = self.backend.pick()
+        if endpoint is None:
+            self.backend.wait(self, 0.0)
+        else:
+            endpoint.open += 1
+            self.served = endpoint.key
+
+    def refuse_waiting(self, reason: str) -> None:
+        self.served = reason
+
+
+def test_backend_draining_and_unusable_endpoints_are_not_ready() -> None:
+    scene = Scene(plan("a"), plan("b", usable=False, draining=True), plan("c", usable=False))
+    assert scene.ready == ["a"]
+
+
+def test_backend_failed_endpoint_is_ejected_for_a_doubling_time() -> None:
+    scene = Scene(plan("a"), plan("b"))
+    failing = scene.backend.endpoints["a"]
+    now, spans = 0.0, []
+    for _ in range(8):
+        failing.failed("connection refused", now)
+        assert scene.ready == ["b"]
+        spans.append(failing.ejected_until - now)
+        now = failing.ejected_until
+        scene.backend.refresh(now)
+        assert scene.ready == ["a", "b"]
+    assert spans[:3] == [EJECT_FIRST, 2 * EJECT_FIRST, 4 * EJECT_FIRST]
+    assert max(spans) == EJECT_LONGEST
+    assert scene.troubles[0] == ("a", "connection refused")
+
+
+def test_backend_all_ejected_are_all_tried_rather_than_none() -> None:
+    scene = Scene(plan("a"), plan("b"))
+    for endpoint in scene.backend.endpoints.values():
+        endpoint.failed("x", 0.0)
+    assert scene.ready == ["a", "b"]
+
+
+def test_backend_server_errors_eject_only_up_to_the_share() -> None:
+    scene = Scene(*(plan(name) for name in "abcd"), eject_5xx=3, eject_share=50)
+    for _ in range(3):
+        for endpoint in scene.backend.endpoints.values():
+            endpoint.server_error(0.0)
+    assert len(scene.ready) == 2
+    assert all(reason == "3 server errors in a row" for _, reason in scene.troubles)
+
+
+def test_backend_near_prefers_the_node_then_the_zone_then_all() -> None:
+    far, zone, local = plan("far", node_id="n3"), plan("zone", node_id="n2", zone="z1"), plan("local")
+    scene = Scene(far, zone, local, near="node")
+    assert scene.ready == ["local"]
+    scene.update(far, zone)
+    assert scene.ready == ["zone"]
+    scene.update(far)
+    assert scene.ready == ["far"]
+
+
+def test_backend_request_waits_and_is_served_when_an_endpoint_comes() -> None:
+    scene = Scene(queue_timeout=5.0)
+    waiter = Waiting(scene.backend)
+    waiter.endpoint_ready()
+    assert waiter.served is None
+    assert waiter.deadline == 5.0
+    scene.update(plan("a"), now=1.0)
+    assert waiter.served == "a"
+
+
+def test_backend_queue_is_bounded() -> None:
+    scene = Scene(queue_limit=2)
+    assert [scene.backend.wait(Waiting(scene.backend), 0.0) for _ in range(3)] == [True, True, False]
+    assert scene.backend.refused == 1
+
+
+def test_backend_full_endpoints_make_requests_wait_in_order_for_a_place() -> None:
+    scene = Scene(plan("a"), plan("b"), max_connections=1)
+    waiters = [Waiting(scene.backend) for _ in range(5)]
+    for number, waiter in enumerate(waiters):
+        waiter.endpoint_ready()
+        waiter.deadline = float(number)
+    assert [waiter.served for waiter in waiters] == ["a", "b", None, None, None]
+    scene.backend.endpoints["b"].released()
+    assert [waiter.served for waiter in waiters] == ["a", "b", "b", None, None]
+    assert [waiter.deadline for waiter in waiters[3:]] == [3.0, 4.0]
+    scene.backend.endpoints["a"].released()
+    assert [waiter.served for waiter in waiters] == ["a", "b", "b", "a", None]
+
+
+def test_backend_endpoint_that_left_is_drained_and_its_counters_stay() -> None:
+    scene = Scene(plan("a"))
+    endpoint = scene.backend.endpoints["a"]
+    endpoint.open, endpoint.codes[2] = 1, 7
+    scene.update()
+    assert scene.ready == []
+    endpoint.released()
+    assert scene.drains == 1
+    for number in range(3 * MAX_GONE):
+        scene.update(plan(f"x{number}"))
+    assert len(scene.backend.gone) == MAX_GONE
+    assert sum(one.codes[2] for one in scene.backend.gone) == 7
+
+
+def test_backend_update_keeps_what_is_known_about_an_endpoint() -> None:
+    scene = Scene(plan("a"))
+    endpoint = scene.backend.endpoints["a"]
+    endpoint.open = 3
+    scene.update(plan("a"), plan("b"))
+    assert scene.backend.endpoints["a"] is endpoint
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c", "d"]), unique=True), st.sets(st.sampled_from(["a", "b", "c", "d"])))
+def test_backend_pick_never_gives_one_that_was_tried(names: list[str], tried: set[str]) -> None:
+    scene = Scene(*(plan(name) for name in names))
+    given_up = {endpoint for key, endpoint in scene.backend.endpoints.items() if key in tried}
+    picked = scene.backend.pick(tried=given_up)
+    if set(names) - tried:
+        assert picked is not None
+        assert picked.key not in tried
+    else:
+        assert picked is None

@@ -1,0 +1,123 @@
+"""What bad input gets: file, line, column, key path, what was found and what is allowed."""
+
+from collections.abc import Callable
+
+import pytest
+
+from essaim.stacks.errors import Problem
+
+Problems = Callable[..., list[Problem]]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("imag: x", 'stack.yml:3:5: services.a.imag: unknown key "imag"; did you mean "image"?'),
+        ("image: {a: b}", "stack.yml:3:12: services.a.image: must be a string, found a mapping"),
+        ("image: x\n    deploy: {replicaz: 3}",
+         'services.a.deploy.replicaz: unknown key "replicaz"; did you mean "replicas"?'),
+        ("image: x\n    deploy: {replicas: many}", 'services.a.deploy.replicas: must be an integer, found "many"'),
+        ("image: x\n    deploy: {mode: globl}", 'services.a.deploy.mode: found "globl"; did you mean "global"?'),
+        ("image: x\n    deploy: {zzz: 1}", "allowed: mode, endpoint_mode, replicas, labels"),
+        ("image: x\n    deploy: {update_config: {order: x}}", 'found "x"; allowed: start-first, stop-first'),
+        ("image: x\n    deploy: {resources: {limits: {memory: 5x}}}", "must be a size such as 512, 64m or 1.5gb"),
+        ("image: x\n    deploy: {resources: {limits: {cpus: '0.00000000001'}}}", "with at most 9 decimals"),
+        ("image: x\n    stop_grace_period: '10'", "must be a duration such as 10s"),
+        ("image: x\n    ports: ['80:x']", 'services.a.ports[0]: "80:x" is no port; allowed: [[IP:]PUBLISHED'),
+        ("image: x\n    ports: ['80-85:80-81']", "the ranges 80-85 and 80-81 differ in length"),
+        ("image: x\n    ports: ['99999:80']", "99999 is not within 0-65535"),
+        ("image: x\n    ports: [{published: 80}]", '"target" is missing'),
+        ("image: x\n    ports: ['nohost:80:80']", '"nohost" is not an IP address'),
+        ("image: x\n    ports: ['80:80/icmp']", '"icmp" is no protocol of a port; allowed: tcp, udp, sctp, http'),
+        ("image: x\n    ports: [{target: 80, mode: hst}]", 'the mode "hst" does not exist; allowed: ingress, host'),
+        ("image: x\n    volumes: ['/a:/b:rx']", '"rx" in "/a:/b:rx" is no mount option'),
+        ("image: x\n    volumes: ['data:/b']", 'services.a.volumes: the volume "data" is not defined in the file'),
+        ("image: x\n    networks: [web]",
+         'services.a.networks: the network "web" is not defined in the file; did you mean "webs"'),
+        ("image: x\n    secrets: [s]", 'the secret "s" is not defined in the file'),
+        ("image: x\n    configs: [{source: s}]", 'the config "s" is not defined in the file'),
+        ("image: x\n    depends_on: [b]", 'the service "b" is not defined in the file'),
+        ("image: x\n    depends_on: [a]", "services.a.depends_on: goes in a circle: a -> a"),
+        ("image: x\n    environment: [A, A]", '"A" stands twice in the list'),
+        ("image: x\n    oom_score_adj: 5000", "must be at most 1000, found 5000"),
+        ("image: x\n    healthcheck: {test: [foo]}", 'the list starts with "foo"; allowed: NONE, CMD, CMD-SHELL'),
+        ("image: x\n    command: \"a 'b\"", "cannot be split into words: no closing quotation"),
+        ("image: 'a b'", '"a b" is not a valid image reference'),
+        ("build: .", "services.a: no image specified; build is not carried out here"),
+        ("command: x", "services.a: no image specified; give one with image:"),
+        ("image: x\n    image: y", 'stack.yml:4:5: the key "image" is already defined at line 3'),
+        ("image: x${", 'cannot substitute variables: "${" has no variable name'),
+        ("image: x\n    volumes_from: [b]", "is not supported: The other container may run on another node"),
+        ("image: x\n    network_mode: service:b", "the other container may run on another node"),
+        ("image: x\n    network_mode: host\n    networks: [webs]", "network_mode and networks exclude each other"),
+        ("image: x\n    container_name: one\n    deploy: {replicas: 2}", "refused for more than one replica"),
+        ("image: x\n    scale: 2\n    deploy: {replicas: 3}", "scale and deploy.replicas (3) contradict each other"),
+        ("image: x\n    restart: sometimes", '"sometimes" is no restart policy; allowed: "no", always'),
+        ("image: x\n    deploy: {mode: global, replicas: 2}", "replicas can only be given in the modes replicated"),
+        ("image: x\n    tmpfs: [x]", '"x" is no tmpfs mount'),
+        ("image: x\n    env_file: nope.env", "the environment file /project/nope.env does not exist"),
+        ("image: x\n    extends: {service: b}", 'the service "b" does not exist'),
+        ("image: x\n    extends: {service: a}", 'the service "a" extends itself'),
+        ("image: x\n    ports: ['80:1', '80:2']", "port 80/tcp is already published by the service a"),
+        ("image: x\n    volumes: ['/a:/t', '/b:/t']", "services.a.volumes[1]: duplicate mount point /t"),
+        ("image: x\n    deploy: {placement: {constraints: [manager]}}",
+         "constraints[0]: must be KEY==VALUE or KEY!=VALUE"),
+        ("image: x\n    memswap_limit: 1g", "memswap_limit needs a memory limit"),
+    ],
+)  # fmt: skip
+def test_mistake_in_a_service_is_named_with_its_place(body: str, expected: str, problems_of: Problems) -> None:
+    text = f"services:\n  a:\n    {body}\nnetworks: {{webs: {{}}}}\n"
+    assert expected in "\n".join(str(problem) for problem in problems_of(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "stack.yml: the file is empty"),
+        ("- a", "stack.yml:1:1: must be a mapping, found a list"),
+        ("servces: {}", 'stack.yml:1:1: servces: unknown key "servces"; did you mean "services"?'),
+        ("services: {'a b': {image: x}}", '"a b" is not a valid name here'),
+        ("services: {a: {image: x}}\nsecrets: {s: {}}", "secrets.s: has no source; give it one; allowed: file"),
+        ("services: {a: {image: x}}\nsecrets: {s: {file: x, external: true}}", "file and external exclude each other"),
+        ("services: {a: {image: x}}\nsecrets: {s: {file: gone}}", "secrets.s.file: cannot read /project/gone: No such"),
+        ("services: {a: {image: x}}\nconfigs: {s: {environment: GONE}}", 'the variable "GONE" is not set'),
+        ("services: {a: {image: x}}\nconfigs: {s: {content: ''}}", "configs.s: has 0 bytes; allowed: 1 to 1000 KiB"),
+        ("include: [other.yml]", "stack.yml:1:11: cannot read /project/other.yml: No such file"),
+        ("services: {a: {image: x}}\nmodels: {m: {model: x}}", "models: is not supported"),
+        ("services: {a: {image: x}}\nnetworks: {n: {driver: 5}}", "networks.n.driver: must be a string, found 5"),
+        ("services: {a: {image: x, depends_on: [b]}, b: {image: x, depends_on: [a]}}", "goes in a circle: a -> b -> a"),
+        ("services: {a: {image: x, ports: ['80:1']}, b: {image: x, ports: ['80:2']}}", "published by the service a"),
+        (
+            "services: {a: {image: x, secrets: [s, s2]}}\nsecrets: {s: {external: true}}",
+            'the secret "s2" is not defined',
+        ),
+        (
+            "services: {a: {image: x, secrets: [s, {source: s}]}}\nsecrets: {s: {external: true}}",
+            "duplicate secret target s",
+        ),
+        ("services: {a: {image: x, ports: !frob []}}", "the tag !frob is not known"),
+    ],
+)
+def test_mistake_in_a_file_is_named_with_its_place(text: str, expected: str, problems_of: Problems) -> None:
+    assert expected in "\n".join(str(problem) for problem in problems_of(text))
+
+
+def test_all_mistakes_of_a_stage_are_named_at_once(problems_of: Problems) -> None:
+    found = problems_of("services:\n  a: {imag: x, prots: []}\n  b: {image: []}\n")
+    assert [problem.path for problem in found] == ["services.a.imag", "services.a.prots", "services.b.image"]
+
+
+def test_mistake_in_the_second_file_names_the_second_file(problems_of: Problems) -> None:
+    (found,) = problems_of("services: {a: {image: x}}", "services:\n  a:\n    prt: 1\n")
+    assert found.place == ("stack1.yml", 3, 5)
+
+
+def test_mistake_in_an_extended_file_names_that_file(problems_of: Problems) -> None:
+    text = "services: {a: {extends: {file: base.yml, service: b}}}"
+    (found,) = problems_of(text, files={"base.yml": "services:\n  b:\n    imagee: x\n"})
+    assert str(found).startswith("/project/base.yml:3:5: services.b.imagee")
+
+
+def test_endless_mistakes_are_cut_off(problems_of: Problems) -> None:
+    text = "services:\n" + "".join(f"  s{n}: {{bad{n}: 1}}\n" for n in range(1000))
+    assert len(problems_of(text)) == 100

@@ -1,0 +1,101 @@
+"""The table of keys, the text made of it, and the file that is printed."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from essaim.cluster.service import ServiceSpec
+from essaim.stacks.convert import convert
+from essaim.stacks.load import Document, Source, load, read_environment
+from essaim.stacks.plan import Existing, plan
+from essaim.stacks.render import render
+from essaim.stacks.schema import service_keys
+from essaim.stacks.support import SERVICE, Answer, document
+
+CORPUS = Path(__file__).parent / "corpus"
+SERVICES = 500
+
+
+def test_every_key_of_the_schema_has_an_answer_and_no_other() -> None:
+    assert set(SERVICE) == set(service_keys())
+
+
+def test_every_answer_that_is_not_plain_says_why() -> None:
+    assert [key for key, found in SERVICE.items() if found.answer is not Answer.CARRIED and not found.note] == []
+
+
+def test_documentation_is_what_the_table_says() -> None:
+    written = (Path(__file__).parents[2] / "docs" / "compose.md").read_text()
+    assert written == document(), "run tools/compose_docs.py"
+
+
+def by_name(document: Document) -> dict[str | None, ServiceSpec]:
+    return {spec.name: spec for spec in convert(document, "ns").services}
+
+
+@pytest.mark.parametrize("path", sorted(CORPUS.glob("*.yml")), ids=lambda path: path.stem)
+def test_config_reads_back_as_the_same_stack(path: Path) -> None:
+    variables = {"B": "b", "HOME": "/root"}
+    first = load([Source(path.name, path.read_text())], variables, CORPUS)
+    again = load([Source("printed", render(first))], {}, Path("/elsewhere"))
+    assert render(again) == render(first)
+    assert by_name(again) == by_name(first)
+
+
+def test_config_quotes_what_would_read_back_as_something_else(document_of: Callable[..., Document]) -> None:
+    values = ["0o17", "1e3", "on", "22:22", "~", "", "0644", "a: b", "${X}", "\u0085", "- x", "*a", "!t", "2001-01-01"]
+    text = "services: {a: {image: x, environment: {%s}}}"
+    body = ", ".join(f"K{n}: {value.replace('$', '$$')!r}" for n, value in enumerate(values) if value.isprintable())
+    first = document_of(text % body)
+    again = document_of(render(first))
+    assert render(again) == render(first)
+    assert [node.value for node in again.services["a"].value["environment"].value.values()] == [
+        node.value for node in first.services["a"].value["environment"].value.values()
+    ]
+
+
+def test_config_without_interpolation_keeps_variables_as_they_are_written(document_of: Callable[..., Document]) -> None:
+    text = render(document_of("services: {a: {image: 'x:${TAG:-1}', user: $$U}}", interpolate=False))
+    assert "image: x:${TAG:-1}" in text
+    assert "user: $$U" in text
+
+
+def test_environment_of_the_caller_wins_over_the_env_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("A=file\nB=file\nC=${A}\n")
+    (tmp_path / "other.env").write_text("B=other\n")
+    assert read_environment(tmp_path, {"A": "own"}) == {"A": "own", "B": "file", "C": "own"}
+    assert read_environment(tmp_path, {}, [Path("other.env")]) == {"B": "other"}
+
+
+def large(count: int) -> str:
+    service = """
+  s{n}:
+    image: nginx:1.25
+    command: serve "two words" {n}
+    environment: {{A: "1", B: "${{HOME}}", C: x{n}}}
+    ports: ["{port}:80"]
+    networks: [front, back]
+    labels: {{a: b, c: d}}
+    volumes: ["data:/data", "./x:/x:ro"]
+    healthcheck: {{test: ["CMD", "true"], interval: 10s, timeout: 5s, retries: 3}}
+    logging: {{driver: json-file, options: {{max-size: 10m}}}}
+    deploy:
+      replicas: 3
+      labels: {{x: y}}
+      resources: {{limits: {{cpus: "0.5", memory: 50M}}, reservations: {{memory: 20M}}}}
+      restart_policy: {{condition: on-failure, delay: 5s}}
+      update_config: {{parallelism: 2, delay: 10s, order: start-first}}
+      placement: {{constraints: [node.role == worker]}}"""
+    services = "".join(service.format(n=n, port=10000 + n) for n in range(count))
+    return f"services:{services}\nnetworks: {{front: , back: }}\nvolumes: {{data: }}\n"
+
+
+def test_500_services_are_read_checked_and_planned_within_a_second(tmp_path: Path) -> None:
+    text = large(SERVICES)
+    start = time.process_time()
+    found = plan(convert(load([Source("large.yml", text)], os.environ, tmp_path), "ns"), Existing())
+    assert time.process_time() - start < 1.0
+    assert len(found.operations) == SERVICES + 2
