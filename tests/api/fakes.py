@@ -91,6 +91,7 @@ class FakeNode:
         self.joined: JoinRequest | None = None
         self.removed: list[str] = []
         self.logs: dict[str, list[tuple[int, bytes]]] = {}
+        self.default_logs: list[tuple[int, bytes]] = []
         self.log_requests: list[LogRequest] = []
         self.log: MemoryLog | None = None
 
@@ -152,7 +153,7 @@ class FakeNode:
     async def task_logs(self, requests: list[LogRequest]) -> AsyncIterator[LogChunk]:
         self.log_requests = requests
         for request in requests:
-            for stream, line in self.logs.get(request.task_id, []):
+            for stream, line in self.logs.get(request.task_id, self.default_logs):
                 wanted = request.stdout if stream == 1 else request.stderr
                 if wanted:
                     stamp = "2026-01-02T03:04:05.000000006Z"
