@@ -181,6 +181,7 @@ class DockerRuntime:
             await self._events.stop()
         await self._images.close()
         await self._unfinished.close()
+        await asyncio.to_thread(self._files.tidy)
         await self.engine.close()
 
     # Containers

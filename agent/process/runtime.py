@@ -158,6 +158,7 @@ class ProcessRuntime:
         for follower in followers:
             follower.cancel()
         await asyncio.gather(*followers, return_exceptions=True)
+        await asyncio.to_thread(self._dirs.tidy)
 
     def directory_of(self, task_id: str) -> Path:
         """Where the task's files are (plan.json, log/ ...)."""
