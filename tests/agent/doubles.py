@@ -175,6 +175,7 @@ class FakeRuntime:
     running: View = field(default_factory=lambda: View(Phase.RUNNING, pid=7))
     lines: list[LogLine] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    progress: list[str] = field(default_factory=list)
 
     async def _call(self, name: str, task_id: str) -> None:
         self.calls.append(f"{name} {task_id}")
@@ -191,7 +192,9 @@ class FakeRuntime:
             self.views.put(task_id, view)
         return dict(self.found)
 
-    async def prepare(self, work: Work) -> list[str]:
+    async def prepare(self, work: Work, say: Callable[[str], None] = lambda _: None) -> list[str]:
+        for word in self.progress:
+            say(word)
         await self._call("prepare", work.task.id)
         self.views.put(work.task.id, View(Phase.CREATED))
         return self.left_out

@@ -19,7 +19,7 @@ from essaim.cluster.objects import Secret, SecretSpec
 from essaim.cluster.wire import LogRequest
 
 from .conftest import MakeRuntime, make_process_runtime
-from .doubles import NODE, UNIQUE, ingress, make_task
+from .doubles import MEMORY, NODE, UNIQUE, ingress, make_task
 
 DEADLINE = 20
 
@@ -116,6 +116,8 @@ async def test_secret_is_found_in_memory_and_gone_with_the_task(make_runtime: Ma
     assert not Path(directory).parent.exists()
     with pytest.raises(UnknownTask):
         await output(runtime)
+    await runtime.close()
+    assert list(MEMORY.iterdir()) == []
 
 
 async def test_health_check_decides_and_follows_the_program(make_runtime: MakeRuntime) -> None:
