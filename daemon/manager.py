@@ -77,6 +77,7 @@ class ManagerRole:
             log=log,
             leader_address=self.leader_address,
             manager_addresses=self.manager_addresses,
+            reachable=self.reachable,
         )
         self._leader: Leader | None = None
         self._keeper = MemberKeeper(self.store, self.writer, self.log, log)

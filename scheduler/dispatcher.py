@@ -39,7 +39,8 @@ ROUTES_REST = 10
 class Dispatcher:
     """`start` and `stop` with the leadership. `now` is the wall clock in UTC, `monotonic` in seconds.
 
-    `leader_address` and `manager_addresses` (host:port) are what agents are told to connect to.
+    `leader_address` and `manager_addresses` (host:port) are what agents are told to connect to; `reachable` tells of
+    managers, by node id, whether the log reaches them.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Dispatcher:
         *,
         leader_address: Callable[[], str | None],
         manager_addresses: Callable[[], list[str]],
+        reachable: Callable[[], dict[str, bool]] = dict,
     ) -> None:
         self._store = store
         self._now = now
@@ -59,6 +61,7 @@ class Dispatcher:
         self._log = log
         self._leader_address = leader_address
         self._manager_addresses = manager_addresses
+        self._reachable = reachable
         self._reports = ReportWriter(writer, log)
         self._sessions: dict[str, Session] = {}
         self._traffic = Traffic(store)
@@ -247,8 +250,11 @@ class Dispatcher:
                     session.refuse("this node was removed from the cluster")
             elif session is not None:
                 session.node_changed(event.object)
-        elif event.table == "clusters":
+        elif event.table == "clusters" and self._heartbeat() != self._liveness.period:
+            # Agents are told their period at the beginning of a session: let them begin anew.
             self._liveness.period = self._heartbeat()
+            for session in self._sessions.values():
+                session.end()
 
     # -- traffic ------------------------------------------------------------------------------------------------
 
@@ -284,7 +290,8 @@ class Dispatcher:
         now = self._monotonic()
         self._release()
         believed = [node.id for node in self._store.nodes if node.status.state != "down"]
-        for node_id in self._liveness.silent(believed, now):
+        unreachable = {node_id for node_id, reachable in self._reachable().items() if not reachable}
+        for node_id in self._liveness.silent(believed, now, unreachable):
             node = self._store.nodes.get(node_id)
             if node is not None:
                 self._log.warning("a node is down: its agent is silent", node=node_id, hostname=node.hostname)

@@ -26,6 +26,7 @@ from .restart import next_restart
 from .tasks import Template, current_template, is_dirty, is_gone, is_stateless, is_up
 
 LOST = "the node is down"
+REMOVED = "the node was removed from the cluster"
 
 
 def by_age(task: Task) -> tuple[object, ...]:
@@ -106,6 +107,7 @@ class SlotKeeper:
         """Decide about one slot that is to be there."""
         for task in slot.live:
             self._adopt(task)
+        self._close_the_past(slot)
         if not slot.live:
             self._refill(slot)
         elif len(slot.live) == 1:
@@ -126,6 +128,14 @@ class SlotKeeper:
         service = self.service
         if task.spec_version != service.spec_version and not is_dirty(service, task, self.plan.node(task)):
             self.plan.change(task, spec_version=service.spec_version, spec=service.spec.task_template or task.spec)
+
+    def _close_the_past(self, slot: Slot) -> None:
+        """Ends that nothing is to follow any more: others came after, or the service has changed meanwhile."""
+        for task in slot.tasks:
+            if task.is_terminal and task.desired <= TaskState.RUNNING:
+                followed = task is not slot.newest
+                if followed or (slot.live and self._is_outdated(task)):
+                    self.plan.change(task, desired_state=TaskState.SHUTDOWN.label)
 
     def _refill(self, slot: Slot) -> None:
         """No task lives here: after an end of its own, by the restart policy; after a stop, when that is over."""
@@ -184,10 +194,10 @@ class SlotKeeper:
             self._promote(slot, task)
 
     def _replace_lost(self, slot: Slot, task: Task) -> None:
+        if is_removed(self.plan, task):
+            self.plan.abandon(task, REMOVED)
         if slot.number is not None:
             self.fill(slot)
-        elif plan_node_removed(self.plan, task):
-            self.plan.abandon(task, "the node was removed from the cluster")
 
     def _move(self, slot: Slot, task: Task) -> None:
         """Off a node that it must leave. A global task has no other place."""
@@ -227,9 +237,10 @@ class SlotKeeper:
             if slot.live[-1].node_id:
                 self._replace_lost(slot, slot.live[-1])
             return
-        if any(t.state >= TaskState.ASSIGNED for t in sound):
-            for task in lost:
-                plan.abandon(task, LOST)
+        placed = any(t.state >= TaskState.ASSIGNED for t in sound)
+        for task in lost:
+            if placed or is_removed(plan, task):
+                plan.abandon(task, REMOVED if is_removed(plan, task) else LOST)
         if len(sound) == 1 and sound[0].desired == TaskState.READY:
             self._promote(slot, sound[0])
         if len(sound) > 1:
@@ -271,5 +282,6 @@ class SlotKeeper:
                 plan.retire(task)
 
 
-def plan_node_removed(plan: Plan, task: Task) -> bool:
+def is_removed(plan: Plan, task: Task) -> bool:
+    """Its node will not come back."""
     return bool(task.node_id) and plan.nodes(task.node_id or "") is None

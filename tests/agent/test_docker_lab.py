@@ -20,7 +20,7 @@ from tests.lab.images import busybox_image
 from tests.lab.lab import Lab
 
 from .conftest import MakeAgent
-from .doubles import LOG, FakeManager, ingress, make_task, until, with_desired
+from .doubles import LOG, MEMORY, FakeManager, ingress, make_task, until, with_desired
 from .test_process_end_to_end import answers
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
@@ -43,7 +43,7 @@ async def make_docker(host: Host, tmp_path: Path) -> AsyncIterator[MakeDocker]:
             engine_url=host.engine_url,
             data_addr=host.address,
             environment=dict(os.environ),
-            memory_dirs=[Path("/dev/shm")],
+            memory_dirs=[MEMORY],
             log=LOG,
         )
         made.append(runtime)
@@ -100,7 +100,7 @@ async def test_agent_given_a_secret_shows_it_in_memory_and_removes_it_with_the_t
         mounted = host.docker("exec", "web.1.t1", "grep", path.removeprefix("/var"), "/proc/mounts")
         assert mounted.startswith("tmpfs ")
         assert " ro," in mounted
-    files = Path(f"/dev/shm/essaim-0/{manager.node.id}/t1")
+    files = MEMORY / f"essaim-0/{manager.node.id}/t1"
     assert files.is_dir()
     await manager.assign(removed=["t1"])
     await until(lambda: not files.exists())

@@ -20,7 +20,7 @@ SECRET = base64.b64encode(b"x").decode()
 
 @pytest.fixture
 async def three(tmp_path: Path) -> AsyncIterator[list[Daemon]]:
-    async with daemons(tmp_path, 3) as made:
+    async with daemons(tmp_path, 3, tasks=False) as made:
         await init(made[0])
         for daemon in made[1:]:
             await join(daemon, made[0], "Manager")

@@ -14,6 +14,7 @@ from essaim.cluster.node import NodeSpec
 from essaim.cluster.objects import Secret, SecretSpec
 from essaim.cluster.service import Endpoint, EndpointSpec, PortConfig, Service, TaskSpec
 from essaim.cluster.shape import Version
+from essaim.cluster.swarm import Cluster, DispatcherConfig, default_spec
 from essaim.cluster.task import Task, TaskState, TaskStatus
 from essaim.cluster.wire import Assignments, LogChunk, LogRequest, NodeChanged, Redirect, Refused, Welcome
 from essaim.scheduler.tasks import is_up
@@ -245,6 +246,19 @@ async def test_reports_survive_a_log_without_quorum(bench: Bench) -> None:
     await until(lambda: any("wait for the log" in line[1] for line in bench.manager.quiet.lines))
     bench.manager.log.has_quorum = True
     await until(lambda: bench.task("t1").state == TaskState.FAILED)
+
+
+async def test_other_heartbeat_period_has_agents_begin_anew(bench: Bench) -> None:
+    agent = await bench.agent("n1")
+    await until(lambda: bool(messages(agent, wire.Routes)))
+    spec = msgspec.structs.replace(default_spec(), dispatcher=DispatcherConfig(heartbeat_period=2_500_000_000))
+    await bench.put("clusters", Cluster(id="cluster", spec=spec))
+    await until(lambda: agent.channel.closed)
+    again = await bench.agent("n1")
+    await until(lambda: bool(messages(again, Welcome)))
+    welcome = messages(again, Welcome)[0]
+    assert isinstance(welcome, Welcome)
+    assert welcome.heartbeat == 2.5
 
 
 # -- drain before stop ---------------------------------------------------------------------------------------------

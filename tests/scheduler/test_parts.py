@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from essaim.cluster.routes import RouteEndpoint, RoutePort, RouteService, RouteTable
@@ -16,7 +16,7 @@ from essaim.scheduler.drain import NO_GATEWAY, DrainGate, limit_of
 from essaim.scheduler.liveness import GRACE, Liveness
 from essaim.scheduler.restart import next_restart
 from essaim.scheduler.routes import RouteCache, route_table
-from tests.scheduler.world import World, replicated
+from tests.scheduler.world import LONG, World, replicated
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NANO = 10**9
@@ -157,11 +157,11 @@ def test_drain_limit_is_read_from_the_label(text: str | None, seconds: float) ->
 # -- liveness ------------------------------------------------------------------------------------------------------
 
 
-def ticks(liveness: Liveness, start: float, end: float) -> float | None:
+def ticks(liveness: Liveness, start: float, end: float, *, unreachable: bool = False) -> float | None:
     """When node n is called down, looking every half second."""
     at = start
     while at <= end:
-        if liveness.silent(["n"], at):
+        if liveness.silent(["n"], at, {"n"} if unreachable else ()):
             return at
         at += 0.5
     return None
@@ -177,13 +177,21 @@ def test_new_leader_grants_more_time_to_nodes_it_never_heard() -> None:
     assert ticks(Liveness(1.0), 100, 130) == 103 + GRACE
 
 
+def test_new_leader_soon_gives_up_a_manager_that_the_log_cannot_reach_either() -> None:
+    assert ticks(Liveness(1.0), 100, 130, unreachable=True) == 102
+    liveness = Liveness(1.0)
+    liveness.heard("n", 100)
+    assert ticks(liveness, 100, 130, unreachable=True) == 103, "an agent that was heard is believed"
+
+
 def test_leader_that_was_held_up_itself_calls_nobody_down_for_it() -> None:
     liveness = Liveness(1.0)
     liveness.heard("n", 10)
     assert liveness.silent(["n"], 10.5) == []
     assert liveness.silent(["n"], 25) == []
-    liveness.heard("n", 25.1)
-    assert ticks(liveness, 25.5, 28) is None
+    assert ticks(liveness, 25.5, 60) == 25 + 3 + GRACE
+    liveness.heard("n", 38.5)
+    assert ticks(liveness, 38.5, 60) == 41.5
 
 
 # -- ports ---------------------------------------------------------------------------------------------------------
@@ -282,6 +290,7 @@ def test_down_node_is_in_no_route() -> None:
     assert [g.node_id for g in found.gateways] == ["n1"]
 
 
+@settings(deadline=None, derandomize=not LONG)
 @given(st.integers(0, 10_000), st.integers(1, 40))
 def test_cached_table_equals_the_one_made_anew(seed: int, steps: int) -> None:
     world = World(seed)

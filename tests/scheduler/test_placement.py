@@ -30,7 +30,7 @@ from essaim.scheduler.filters import request_of
 from essaim.scheduler.placement import Placing, StaticChecks
 from essaim.scheduler.placer import assign
 from essaim.scheduler.view import ClusterView
-from tests.scheduler.world import GB, World, replicated
+from tests.scheduler.world import GB, LONG, World, replicated
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -115,7 +115,7 @@ groups = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=not LONG)
 @given(nodes_strategy, existing, groups)
 def test_spread_agrees_with_a_naive_scheduler(
     shapes: list[tuple[int, str, str]],

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -28,7 +29,7 @@ from essaim.cluster.service import (
 )
 from essaim.cluster.task import Task, TaskState
 from essaim.cluster.watch import Event
-from tests.scheduler.world import World, image_of
+from tests.scheduler.world import LONG, World, image_of
 
 NANO = 1_000_000_000
 SECONDS = st.integers(0, 3).map(lambda n: n * NANO)
@@ -344,5 +345,10 @@ class Cluster(RuleBasedStateMachine):
 
 TestCluster = Cluster.TestCase
 TestCluster.settings = settings(
-    max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=4000 if LONG else 150,
+    stateful_step_count=60 if LONG else 40,
+    derandomize=not LONG,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )
+TestCluster.pytestmark = [pytest.mark.timeout(1200 if LONG else 60)]

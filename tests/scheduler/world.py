@@ -4,6 +4,7 @@
 moves the clock. Tests say what goes wrong; nothing here is random unless the test's own chance is.
 """
 
+import os
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,9 @@ from essaim.cluster.task import Task, TaskEndpoint, TaskState, TaskStatus
 from essaim.cluster.watch import Watch
 from essaim.scheduler.leader import all_loops
 from essaim.scheduler.loop import Loop
+
+LONG = bool(os.environ.get("ESSAIM_TEST_LONG"))
+"""Properties are tried with the same examples each time, so that CI is steady; with --long with many new ones."""
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 GB = 1 << 30
