@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 import yaml
+
 from essaim.gateway.routes import RouteTable
 
 from .balanced import Balanced, Server, balanced_ports, one_line, servers

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from essaim.configs.nginx import render_nginx
 from essaim.gateway.routes import RouteTable
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from essaim.configs.traefik import render_traefik, render_traefik_static
 from essaim.gateway.routes import RouteTable
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from essaim.cluster.routes import RoutePort, RouteService
 from essaim.gateway.supervisor import Gateway
 

@@ -1,6 +1,9 @@
 """Rules, routers, middlewares and the labels that make them."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from essaim.gateway.http1.head import Request
 from essaim.gateway.plan import Planner
 from essaim.gateway.routes import RoutePort, RouteService, RouteTable
@@ -10,8 +13,6 @@ from essaim.gateway.routing.paths import normal
 from essaim.gateway.routing.router import Route, Router
 from essaim.gateway.routing.rules import Asked, BadRule, parse_rule
 from essaim.gateway.supervisor import Gateway
-from hypothesis import given
-from hypothesis import strategies as st
 
 from .conftest import Backends, endpoint, exchange, free_port, table
 
