@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -48,6 +48,7 @@ class Api:
     engine_versions: dict[str, tuple[versions.Version, float]] = field(default_factory=dict)
     execs: Execs = field(default_factory=Execs)
     large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_BODIES))
+    unfinished: set["asyncio.Task[Any]"] = field(default_factory=set)
     exclusive: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -95,6 +96,27 @@ class Api:
             else:
                 return result
         raise OutOfSequence
+
+    async def finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """Carry something out to its end, even if the client that asked for it goes away meanwhile: half a join would
+        be worse than either."""
+        task = asyncio.create_task(work, name="api change of the node")
+        self.unfinished.add(task)
+        task.add_done_callback(self._finished)
+        return await asyncio.shield(task)
+
+    def _finished(self, task: "asyncio.Task[Any]") -> None:
+        self.unfinished.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, ClusterError):
+            self.log.error("a change of this node failed", error=repr(error))
+
+    async def stop(self) -> None:
+        """Changes under way are given up."""
+        for task in list(self.unfinished):
+            task.cancel()
+        await asyncio.gather(*self.unfinished, return_exceptions=True)
+        await self.hub.stop()
 
     async def commit_alone(self, decide: Decision[T]) -> T:
         """`commit` for decisions that depend on objects which they do not change."""

@@ -1,6 +1,7 @@
 """A node for the API to stand on: a store behind a log in memory, and a scheduler that marks tasks running at once."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -244,3 +245,32 @@ class InstantScheduler:
                     except TimeoutError:
                         continue
                     await self.settle()
+
+
+class QueueChannel:
+    """One end of a channel in memory."""
+
+    def __init__(self, incoming: "asyncio.Queue[bytes | None]", outgoing: "asyncio.Queue[bytes | None]") -> None:
+        self._incoming, self._outgoing = incoming, outgoing
+        self._closed = False
+
+    async def send(self, data: bytes) -> None:
+        if self._closed:
+            raise ConnectionResetError("the channel is closed")
+        await self._outgoing.put(data)
+
+    async def receive(self) -> bytes | None:
+        return None if self._closed else await self._incoming.get()
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            with contextlib.suppress(asyncio.QueueFull):
+                self._outgoing.put_nowait(None)
+
+
+def channel_pair() -> tuple[QueueChannel, QueueChannel]:
+    """Both ends of a channel; each direction holds a few messages, with room for the end."""
+    one: asyncio.Queue[bytes | None] = asyncio.Queue(1000)
+    other: asyncio.Queue[bytes | None] = asyncio.Queue(1000)
+    return QueueChannel(one, other), QueueChannel(other, one)

@@ -22,7 +22,7 @@ from tests.api.fakes import utc_now
 from tests.lab.images import busybox_image
 from tests.lab.lab import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.blocking_allowed]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.lab, pytest.mark.blocking_allowed]
 LAB_HOSTS = 2
 IMAGE = "page:1"
 

@@ -158,6 +158,7 @@ def make(chance: random.Random) -> tuple[str, str, bytes | None]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("seed", range(200 if os.environ.get("ESSAIM_TEST_LONG") else 3))
 async def test_damaged_request_gets_an_answer(watched: tuple[Served, Recorder], seed: int) -> None:
     served, recorder = watched
