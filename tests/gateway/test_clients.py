@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+
 from essaim.gateway.supervisor import Gateway
 
 from .conftest import endpoint, free_port, service, table
