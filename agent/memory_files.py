@@ -4,6 +4,7 @@ A secret is never written where it could reach a disk: without a memory-backed d
 Functions here block; they are called in a thread.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -61,9 +62,7 @@ def usual_roots(environment: Mapping[str, str]) -> list[Path]:
 def write_files(directory: Path, files: Iterable[MemoryFile], owner: tuple[int, int], mode: int) -> None:
     """Make `directory` (its owner and mode as given) with exactly these files. Raises OSError, Rejected."""
     shutil.rmtree(directory, ignore_errors=True)
-    for parent in reversed([p for p in directory.parents if not p.exists()]):
-        parent.mkdir(mode=0o711)
-    directory.mkdir(mode=0o700)
+    _make(directory)
     if file_system(directory) not in MEMORY_BACKED:
         directory.rmdir()
         raise Rejected(f"{directory} is not memory-backed: secrets are not written to disks")
@@ -79,6 +78,26 @@ def write_files(directory: Path, files: Iterable[MemoryFile], owner: tuple[int, 
         for path in [directory, *(p for p in directory.rglob("*") if p.is_dir())]:
             os.chown(path, *owner)
     directory.chmod(mode)
+
+
+def _make(directory: Path) -> None:
+    """With its parents, which another node of this machine may be tidying up just now."""
+    for attempt in range(3):
+        try:
+            for parent in reversed([p for p in directory.parents if not p.exists()]):
+                parent.mkdir(mode=0o711, exist_ok=True)
+            directory.mkdir(mode=0o700)
+            return
+        except FileNotFoundError:
+            if attempt == 2:
+                raise
+
+
+def tidy(root: Path) -> None:
+    """Remove what is empty: the nodes' directories below `root`, and `root` itself."""
+    for directory in [*root.glob("*"), root]:
+        with contextlib.suppress(OSError):
+            directory.rmdir()
 
 
 def _write(path: Path, file: MemoryFile) -> None:

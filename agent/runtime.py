@@ -9,7 +9,7 @@ Rules every runtime keeps:
   after the first view that says EXITED.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -110,8 +110,10 @@ class Runtime(Protocol):
     async def recover(self, node_id: str) -> dict[str, View]:
         """Take charge again of what this node ran before; the view of each task by id. Raises RuntimeUnavailable."""
 
-    async def prepare(self, work: Work) -> list[str]:
+    async def prepare(self, work: Work, say: Callable[[str], None]) -> list[str]:
         """Make everything ready to start (image, container, files); what of the specification is left out, and why.
+
+        `say` hears, now and then, how far it is when it takes long (an image that is pulled).
 
         Raises Rejected, RuntimeUnavailable.
         """

@@ -166,10 +166,15 @@ class TaskManager:
 
     async def _prepare(self) -> tuple[Event, str]:
         try:
-            self._left_out = await self._insist(lambda: self._around.runtime.prepare(self.work))
+            self._left_out = await self._insist(lambda: self._around.runtime.prepare(self.work, self._say))
         except (Rejected, StartFailed) as problem:
             return Event.REJECTED, str(problem)
         return Event.PREPARED, ""
+
+    def _say(self, progress: str) -> None:
+        """How far preparing is; not after its end, nor when the manager knows the task as further already."""
+        if self._state is TaskState.PREPARING >= self._known and self._intent is not Intent.STOP:
+            self._report(progress, "")
 
     async def _start(self) -> tuple[Event, str]:
         try:

@@ -76,10 +76,10 @@ def create_app(
         app.router.add_route("*", prefix + "/{family}", passthrough.pass_through)
         app.router.add_route("*", prefix + "/{family}/{rest:.*}", passthrough.pass_through)
     app.on_response_prepare.append(middleware.headers)
-    app.cleanup_ctx.append(_hub)
+    app.cleanup_ctx.append(_stopped)
     return app
 
 
-async def _hub(app: web.Application) -> AsyncIterator[None]:
+async def _stopped(app: web.Application) -> AsyncIterator[None]:
     yield
-    await app[API].hub.stop()
+    await app[API].stop()

@@ -1,7 +1,8 @@
 """What every handler gets: the node, chance and clock, and the way a decision becomes a committed change."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -25,6 +26,9 @@ T = TypeVar("T")
 
 BODY_SECONDS = 60.0
 """A client that takes longer to send one JSON body is told off."""
+SMALL_BODY = 64 << 10
+LARGE_BODIES = 16
+"""How many bodies above `SMALL_BODY` bytes are read at a time."""
 ATTEMPTS = 5
 
 Decision = Callable[[Store], tuple[Sequence[Change], T]]
@@ -43,6 +47,8 @@ class Api:
     dial_engine: DialEngine | None = None
     engine_versions: dict[str, tuple[versions.Version, float]] = field(default_factory=dict)
     execs: Execs = field(default_factory=Execs)
+    large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_BODIES))
+    unfinished: set["asyncio.Task[Any]"] = field(default_factory=set)
     exclusive: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -91,6 +97,27 @@ class Api:
                 return result
         raise OutOfSequence
 
+    async def finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """Carry something out to its end, even if the client that asked for it goes away meanwhile: half a join would
+        be worse than either."""
+        task = asyncio.create_task(work, name="api change of the node")
+        self.unfinished.add(task)
+        task.add_done_callback(self._finished)
+        return await asyncio.shield(task)
+
+    def _finished(self, task: "asyncio.Task[Any]") -> None:
+        self.unfinished.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, ClusterError):
+            self.log.error("a change of this node failed", error=repr(error))
+
+    async def stop(self) -> None:
+        """Changes under way are given up."""
+        for task in list(self.unfinished):
+            task.cancel()
+        await asyncio.gather(*self.unfinished, return_exceptions=True)
+        await self.hub.stop()
+
     async def commit_alone(self, decide: Decision[T]) -> T:
         """`commit` for decisions that depend on objects which they do not change."""
         async with self.exclusive:
@@ -111,9 +138,14 @@ def version_of(request: web.Request) -> versions.Version:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The whole body, up to `bodies.MAX_BODY`. Raises ClusterError when the client is too slow or stops half-way."""
+    """The whole body, up to `bodies.MAX_BODY`. Raises ClusterError when the client is too slow or stops half-way.
+
+    Large bodies wait for one another, so that a crowd of clients cannot fill the memory.
+    """
+    length = request.content_length
+    large = request.body_exists and (length is None or length > SMALL_BODY)
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(BODY_SECONDS), api_of(request).large_bodies if large else contextlib.nullcontext():
             return await request.read()
     except TimeoutError as error:
         raise RequestTimeout(f"the request's body did not arrive within {BODY_SECONDS:.0f} s") from error

@@ -38,6 +38,8 @@ FILTERS = {
     "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret",
     "service", "task", "type", "volume",
 }  # fmt: skip
+ENGINES = ("container", "daemon", "image", "plugin", "volume")
+"""Nouns of an Engine: who asks for one of them by name wants none of the cluster's events."""
 NAMED = ("config", "network", "node", "secret", "service", "task")
 
 
@@ -141,6 +143,8 @@ def matches(message: Message, filters: Filters) -> bool:
     if "type" in filters and message.type not in filters["type"]:
         return False
     if "event" in filters and message.action not in filters["event"]:
+        return False
+    if any(noun in filters for noun in ENGINES):
         return False
     if "label" in filters and not labels_match(message.attributes, filters["label"]):
         return False

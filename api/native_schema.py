@@ -30,72 +30,59 @@ class Health(Shape):
     leader: bool
 
 
+OUTCOMES = {
+    "200": "As asked.",
+    "404": "There is no such thing.",
+    "503": "It cannot; the reason is told.",
+}
+TARGET = {
+    "name": "target",
+    "in": "path",
+    "required": True,
+    "description": "Which load balancer: haproxy, nginx or traefik.",
+    "schema": {"type": "string"},
+}
+PRETTY = {"name": "pretty", "in": "query", "required": False, "schema": {"type": "string"}}
+
+
 def document() -> dict[str, Any]:
     """OpenAPI 3.1."""
     (table, error, health), parts = msgspec.json.schema_components(
         [RouteTable, ErrorBody, Health], ref_template="#/components/schemas/{name}"
     )
-    anything = {"type": "object", "additionalProperties": True}
-    target = {
-        "name": "target",
-        "in": "path",
-        "required": True,
-        "description": "Which load balancer: haproxy, nginx or traefik.",
-        "schema": {"type": "string"},
+    anything = _json({"type": "object", "additionalProperties": True})
+    text = _content("text/plain", {"type": "string"})
+    operations = {
+        "routes": _get("routes", "The route table that this node's gateway serves by.", {"200": _json(table)}),
+        "lb/config/{target}": _get(
+            "lbConfig",
+            "The configuration of an external load balancer in front of the gateways.",
+            {"200": text, "404": _json(error)},
+            [TARGET],
+        ),
+        "lb/status": _get("lbStatus", "This node's listeners and end-points with verdicts.", {"200": anything}),
+        "health": _get("health", "Whether this node can do its part.", dict.fromkeys(("200", "503"), _json(health))),
+        "metrics": _get("metrics", "The cluster's numbers for Prometheus.", {"200": text}),
+        "openapi.json": _get("openapi", "This document.", {"200": anything}, [PRETTY]),
     }
-    pretty = {"name": "pretty", "in": "query", "required": False, "schema": {"type": "string"}}
-    unknown = {"404": _answer("There is no such load balancer.", error)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "essaim's native API", "version": "1", "license": {"name": "Apache-2.0"}},
-        "paths": {
-            f"{NATIVE}/routes": _get("routes", "The route table that this node's gateway serves by.", table),
-            f"{NATIVE}/lb/config/{{target}}": {
-                "get": {
-                    "operationId": "lbConfig",
-                    "summary": "The configuration of an external load balancer in front of the gateways.",
-                    "parameters": [target],
-                    "responses": {
-                        "200": _text("The configuration's text."),
-                        **unknown,
-                    },
-                }
-            },
-            f"{NATIVE}/lb/status": _get("lbStatus", "This node's listeners and end-points with verdicts.", anything),
-            f"{NATIVE}/health": {
-                "get": {
-                    "operationId": "health",
-                    "summary": "Whether this node can do its part.",
-                    "responses": {"200": _answer("It can.", health), "503": _answer("It cannot; see Reason.", health)},
-                }
-            },
-            f"{NATIVE}/metrics": {
-                "get": {
-                    "operationId": "metrics",
-                    "summary": "The cluster's numbers for Prometheus.",
-                    "responses": {"200": _text("Prometheus' text format.")},
-                }
-            },
-            f"{NATIVE}/openapi.json": _get("openapi", "This document.", anything, [pretty]),
-        },
+        "paths": {f"{NATIVE}/{path}": {"get": operation} for path, operation in operations.items()},
         "components": {"schemas": parts},
     }
 
 
-def _get(name: str, summary: str, schema: Any, parameters: list[Any] | None = None) -> dict[str, Any]:
-    described: dict[str, Any] = {
-        "operationId": name,
-        "summary": summary,
-        "responses": {"200": _answer(summary, schema)},
-    }
-    if parameters:
-        described["parameters"] = parameters
-    return {"get": described}
+def _get(name: str, summary: str, contents: dict[str, Any], parameters: list[Any] | None = None) -> dict[str, Any]:
+    """`contents` by status."""
+    responses = {status: {"description": OUTCOMES[status], "content": content} for status, content in contents.items()}
+    described: dict[str, Any] = {"operationId": name, "summary": summary, "responses": responses}
+    return described | ({"parameters": parameters} if parameters else {})
 
 
-def _text(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {"text/plain": {"schema": {"type": "string"}}}}
+def _json(schema: Any) -> dict[str, Any]:
+    return _content("application/json", schema)
 
 
-def _answer(description: str, schema: Any) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+def _content(kind: str, schema: Any) -> dict[str, Any]:
+    return {kind: {"schema": schema}}

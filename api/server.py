@@ -5,16 +5,30 @@ import ipaddress
 import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
 from essaim.cluster.errors import InvalidArgument
+
+from .tls import TlsListener, server_context
+
+__all__ = ["ApiServer", "server_context"]
 
 KEEP_ALIVE_SECONDS = 75.0
 SHUTDOWN_SECONDS = 1.0
 BACKLOG = 1024
 MAX_LINE = 64 << 10
 """Filters of the stock clients travel in the query string."""
+RUNNER: dict[str, Any] = {
+    "handler_cancellation": True,
+    "access_log": None,
+    "keepalive_timeout": KEEP_ALIVE_SECONDS,
+    "shutdown_timeout": SHUTDOWN_SECONDS,
+    "max_line_size": MAX_LINE,
+    "max_field_size": MAX_LINE,
+}
+"""What a runner of this application needs: followed logs and events end when their client goes."""
 
 
 class ApiServer:
@@ -24,21 +38,16 @@ class ApiServer:
     """
 
     def __init__(self, app: web.Application) -> None:
-        self._runner = web.AppRunner(
-            app,
-            handler_cancellation=True,
-            access_log=None,
-            keepalive_timeout=KEEP_ALIVE_SECONDS,
-            shutdown_timeout=SHUTDOWN_SECONDS,
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_LINE,
-        )
+        self._runner = web.AppRunner(app, **RUNNER)
         self._sockets: list[Path] = []
+        self._tls: list[TlsListener] = []
 
     async def start(self) -> None:
         await self._runner.setup()
 
     async def stop(self) -> None:
+        for listener in self._tls:
+            await listener.stop()
         await self._runner.cleanup()
         for path in self._sockets:
             await asyncio.to_thread(path.unlink, missing_ok=True)
@@ -72,26 +81,22 @@ class ApiServer:
         raise InvalidArgument(f"another daemon answers at {path}: stop it, or choose another --socket")
 
     async def listen_tls(self, host: str, port: int, context: ssl.SSLContext) -> int:
-        """The port that it listens on. The context demands client certificates (see `server_context`)."""
-        return await self._tcp(host, port, context)
+        """The port that it listens on. The context demands client certificates (see `tls.server_context`)."""
+        listener = TlsListener(context, self._accept)
+        self._tls.append(listener)
+        return await listener.start(host, port, BACKLOG)
+
+    async def _accept(self, connection: socket.socket) -> None:
+        server = self._runner.server
+        if server is None:
+            raise ConnectionAbortedError("the API is stopping")
+        await asyncio.get_running_loop().connect_accepted_socket(server, connection)
 
     async def listen_plain(self, host: str, port: int) -> int:
         """Raises InvalidArgument for any address but loopback: whoever reaches this port owns the cluster."""
         if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
             raise InvalidArgument(f"plain TCP is for loopback only, not {host}: use TLS (port 2376)")
-        return await self._tcp(host, port, None)
-
-    async def _tcp(self, host: str, port: int, context: ssl.SSLContext | None) -> int:
-        site = web.TCPSite(self._runner, host, port, ssl_context=context, backlog=BACKLOG)
+        site = web.TCPSite(self._runner, host, port, backlog=BACKLOG)
         before = set(self._runner.addresses)
         await site.start()
         return next(int(address[1]) for address in self._runner.addresses if address not in before)
-
-
-def server_context(certificate: Path, key: Path, client_ca: Path) -> ssl.SSLContext:
-    """TLS as a Docker context expects it: 1.2 or newer, and a client certificate that `client_ca` has signed."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(client_ca))
-    context.load_cert_chain(certificate, key)
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context

@@ -1,9 +1,10 @@
 """How fast the API answers with 1,000 services and 10,000 tasks, and what followers of events cost writers.
 
-    PYTHONPATH=. python bench/api.py [--services 1000] [--replicas 10] [--followers 500]
+    PYTHONPATH=. python bench/api.py [--services 1000] [--replicas 10] [--followers 500] [--swarm]
 
 One process serves (the application on a unix socket, a store in memory), this one asks. Times are medians of repeated
-requests in milliseconds; `stall` is the longest time during which the server's event loop did not run.
+requests in milliseconds; `stall` is the longest time during which the server's event loop did not run. With `--swarm`
+(root) a real Engine in swarm mode is asked the same at the same size; its tasks stay pending.
 """
 
 import argparse
@@ -31,8 +32,9 @@ from essaim.cluster.shape import Version
 from essaim.cluster.swarm import default_spec
 from essaim.cluster.task import ContainerStatus, Task, TaskStatus
 from tests.api.fakes import FakeNode, utc_now
+from tests.lab.lab import Lab
 
-SPEC = {
+SPEC: dict[str, Any] = {
     "Labels": {"com.docker.stack.namespace": "bench"},
     "TaskTemplate": {
         "ContainerSpec": {
@@ -117,9 +119,12 @@ def aside_of(socket: Path) -> Path:
     return socket.with_suffix(".stall")
 
 
-async def timed(client: ClientSession, aside: ClientSession, path: str, repeat: int = 7) -> tuple[float, float, int]:
+async def timed(
+    client: ClientSession, aside: ClientSession | None, path: str, repeat: int = 7
+) -> tuple[float, float, int]:
     """Median milliseconds, the longest stall of the server meanwhile, and the answer's size."""
-    await (await aside.get("http://essaim/stall")).read()
+    if aside is not None:
+        await (await aside.get("http://essaim/stall")).read()
     took, size = [], 0
     for _ in range(repeat):
         before = time.perf_counter()
@@ -127,8 +132,10 @@ async def timed(client: ClientSession, aside: ClientSession, path: str, repeat: 
             size = len(await reply.read())
             assert reply.status == 200, path
         took.append(time.perf_counter() - before)
-    async with aside.get("http://essaim/stall") as reply:
-        stall = await reply.json()
+    stall = float("nan")
+    if aside is not None:
+        async with aside.get("http://essaim/stall") as reply:
+            stall = await reply.json()
     return statistics.median(took) * 1000, stall * 1000, size
 
 
@@ -154,14 +161,45 @@ async def follow(socket: Path, stop: asyncio.Event) -> None:
         reading.cancel()
 
 
+async def fill_swarm(client: ClientSession, services: int, replicas: int) -> None:
+    """A real swarm of the same size."""
+    async with client.post(
+        "http://essaim/swarm/init", json={"ListenAddr": "127.0.0.1:2377", "AdvertiseAddr": "127.0.0.1"}
+    ):
+        pass
+    template = SPEC["TaskTemplate"] | {"Placement": {"Constraints": ["node.labels.absent==1"]}}
+    for number in range(services):
+        body = SPEC | {
+            "Name": f"web-{number}",
+            "TaskTemplate": template,
+            "Mode": {"Replicated": {"Replicas": replicas}},
+        }
+        async with client.post("http://essaim/services/create", json=body) as reply:
+            assert reply.status == 201, await reply.text()
+    count = 0
+    while count < services * replicas:
+        await asyncio.sleep(1)
+        async with client.get("http://essaim/tasks") as reply:
+            count = len(await reply.json())
+
+
+async def measure_swarm(services: int, replicas: int, followers: int) -> None:
+    with Lab(hosts=1) as lab:
+        socket = Path(lab.hosts[0].engine_url.removeprefix("unix://"))
+        async with ClientSession(connector=UnixConnector(str(socket))) as client:
+            await fill_swarm(client, services, replicas)
+        await measure(socket, followers)
+
+
 async def measure(socket: Path, followers: int) -> None:
+    watched = aside_of(socket) if aside_of(socket).exists() else None
     async with (
         ClientSession(connector=UnixConnector(str(socket))) as client,
-        ClientSession(connector=UnixConnector(str(aside_of(socket)))) as aside,
+        ClientSession(connector=UnixConnector(str(watched or socket))) as aside,
     ):
         print(f"{'request':42} {'median ms':>10} {'stall ms':>10} {'bytes':>12}")
         for path in ("/_ping", "/services?status=true", "/services", "/tasks", "/v1.40/tasks", "/nodes", "/info"):
-            median, stall, size = await timed(client, aside, path)
+            median, stall, size = await timed(client, aside if watched else None, path)
             print(f"GET {path:38} {median:10.1f} {stall:10.1f} {size:12,}")
         before = time.perf_counter()
         host = f"unix://{socket}"
@@ -185,10 +223,14 @@ def main() -> None:
     parser.add_argument("--services", type=int, default=1000)
     parser.add_argument("--replicas", type=int, default=10)
     parser.add_argument("--followers", type=int, default=500)
+    parser.add_argument("--swarm", action="store_true", help="a real swarm in place of essaim (needs root)")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         asyncio.run(serve(options.serve, options.services, options.replicas))
+        return
+    if options.swarm:
+        asyncio.run(measure_swarm(options.services, options.replicas, options.followers))
         return
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         socket = Path(folder) / "api.sock"

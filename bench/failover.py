@@ -1,15 +1,20 @@
 """kill -9 of the leader until the next write is acknowledged: three members of ours as processes.
 
     python bench/failover.py [--rounds 20] [--members 3]
+    python bench/failover.py --busy 600
 
-The writer talks to a member that survives, which is what a client is left with.
+The writer talks to a member that survives, which is what a client is left with. `--busy` kills nobody: it keeps every
+core busy with two processes each, writes all the time, and counts the elections in so many seconds (none is right).
 """
 
 import argparse
 import asyncio
 import json
+import os
 import signal
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -60,12 +65,42 @@ async def measure(rounds: int, members: int) -> list[float]:
             cluster.stop_all()
 
 
+async def elections_while_busy(seconds: float) -> dict[str, float]:
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
+    with tempfile.TemporaryDirectory() as name:
+        cluster = Cluster(Path(name), 3)
+        cluster.start_all()
+        try:
+            leader = await settled(cluster)
+            began = await cluster.status(leader)
+            client = await Client.open(cluster.client_ports[leader])
+            end, writes, slowest = time.monotonic() + seconds, 0, 0.0
+            while time.monotonic() < end:
+                sent = time.monotonic()
+                await asyncio.gather(*(client.call("write", bytes(256)) for _ in range(16)))
+                slowest = max(slowest, time.monotonic() - sent)
+                writes += 16
+            ended = await cluster.status(leader)
+            assert began is not None
+            assert ended is not None
+            return {"elections": ended[0] - began[0], "seconds": seconds, "writes": writes, "slowest s": slowest}
+        finally:
+            cluster.stop_all()
+            for burner in burners:
+                burner.kill()
+                burner.wait()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--members", type=int, default=3)
+    parser.add_argument("--busy", type=float, default=0, metavar="SECONDS")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.busy:
+        print(json.dumps(uvloop.run(elections_while_busy(options.busy))))
+        return
     seconds = sorted(uvloop.run(measure(options.rounds, options.members)))
     result = {
         "median s": round(statistics.median(seconds), 3),

@@ -23,6 +23,7 @@ from essaim.raft.node import Options, RaftLog
 from essaim.raft.policy import SnapshotPolicy
 
 LENGTH = struct.Struct("<I")
+PIECE = 5000  # commands serialised at once: a millisecond or so
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder().decode
 
@@ -63,10 +64,10 @@ class Journal:
 
     def snapshot(self) -> Callable[[], bytes]:
         frozen = list(self.commands)
-        return lambda: encode(frozen)
+        return lambda: b"".join(frame(frozen[at : at + PIECE]) for at in range(0, len(frozen), PIECE))
 
     def restore(self, index: int, data: bytes) -> None:
-        self.commands = decode(data)
+        self.commands = [command for piece in Frames().feed(data) for command in piece]
 
 
 class ClientConnection(asyncio.Protocol):

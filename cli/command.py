@@ -106,7 +106,7 @@ class Command(click.Command):
             click.echo(command_help(self, ctx.command_path), nl=False)
             ctx.exit()
         if problem := self.arity.check(len(parsed.args)):
-            hint = "See" if problem.startswith("requires at least") else "Run"
+            hint = "See" if self.arity.most is None else "Run"
             raise UsageError(f"{PROGRAM}: '{ctx.command_path}' {problem}\n\n{self.short_usage(ctx, hint)}")
         return []
 
@@ -184,8 +184,9 @@ class Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         command = self.get_command(ctx, args[0])
         if command is None and not ctx.resilient_parsing:
+            usage = f"Usage:  {ctx.command_path}\n\n" if ctx.parent else ""
             raise UsageError(
                 f"{PROGRAM}: unknown command: {ctx.command_path} {args[0]}\n\n"
-                f"Run '{ctx.command_path} --help' for more information"
+                f"{usage}Run '{ctx.command_path} --help' for more information"
             )
         return (command.name if command else None), command, args[1:]

@@ -1,7 +1,6 @@
 """Flags and steps that many commands share."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from essaim.api.client import encode_filters
 
@@ -24,7 +23,3 @@ def query(filters: Mapping[str, list[str]] | None = None, **others: str) -> dict
     if filters:
         found["filters"] = encode_filters(filters)
     return found
-
-
-def labels_of(spec: Mapping[str, Any]) -> dict[str, str]:
-    return dict(spec.get("Labels") or {})

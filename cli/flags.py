@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .values import durations, mounts, pairs, ports, references, sizes
+from .values import devices, durations, mounts, pairs, ports, references, sizes
 
 
 class FlagError(Exception):
@@ -41,7 +41,6 @@ INT = Kind("int", sizes.parse_int)
 FLOAT = Kind("float", sizes.parse_float)
 BYTES = Kind("bytes", sizes.parse_bytes)
 CPUS = Kind("decimal", sizes.parse_cpus)
-DURATION = Kind("duration", durations.parse_duration)
 POSITIVE = Kind("duration", durations.parse_positive)
 LIST = Kind("list", text, repeats=True)
 NAMES = Kind("strings", pairs.fields, repeats=True, explode=True)
@@ -57,6 +56,8 @@ REFERENCES = Kind("reference", references.parse_reference, repeats=True)
 NETWORKS = Kind("network", references.parse_network, repeats=True)
 RESOURCES = Kind("list", references.parse_generic_resource, repeats=True)
 ULIMITS = Kind("ulimit", references.parse_ulimit, repeats=True)
+DEVICES = Kind("device", devices.parse_device, repeats=True)
+GPUS = Kind("gpu-request", devices.parse_gpus, repeats=True)
 CREDENTIALS = Kind("credential-spec", references.parse_credentials, repeats=True)
 TARGETS = Kind("port", ports.parse_target, repeats=True)
 PREFERENCES = Kind("pref", references.parse_preference, repeats=True)

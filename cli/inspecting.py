@@ -1,6 +1,5 @@
 """`inspect`: objects as the daemon sent them, as JSON or through a template."""
 
-import json
 from collections.abc import Awaitable, Callable, Iterable
 from functools import cache
 from typing import Any
@@ -16,7 +15,7 @@ from essaim.cluster.task import Task
 
 from .app import App, CliError, explain
 from .flags import STRING, SWITCH, Flag
-from .output.jsontext import dumps, indent
+from .output.jsontext import dumps, indent, loads
 from .template.evaluate import Template
 
 FORMAT = Flag("format", STRING, "Print JSON ('json') or what a Go template makes of each object", "f")
@@ -69,8 +68,8 @@ def print_objects(app: App, found: list[str], source: str) -> None:
     if source and source != "json":
         template = Template(source.replace("\\t", "\t").replace("\\n", "\n"), known=known_fields())
         for text in found:
-            app.print(template.render(json.loads(text)))
+            app.print(template.render(loads(text)))
     elif source == "json":
-        app.print(dumps([json.loads(text) for text in found]) if found else "[]")
+        app.print(dumps([loads(text) for text in found]) if found else "[]")
     else:
         app.print(indent("[" + ",".join(found) + "]"))

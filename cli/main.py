@@ -129,6 +129,8 @@ def ending(error: Exception, app: App | None = None) -> int:
         case click.NoSuchOption():
             usage = f"Usage:  {PROGRAM} [OPTIONS] COMMAND\n\nRun '{PROGRAM} --help' for more information"
             code, message = 125, f"unknown flag: {error.option_name}\n\n{usage}"
+        case OSError():
+            message = f"{PROGRAM}: {error}"
         case click.ClickException():
             code, message = 125, error.format_message()
         case _:
@@ -150,7 +152,9 @@ def run(argv: Sequence[str]) -> int:
 
         return shell_complete(root(), {}, PROGRAM, "_ESSAIM_COMPLETE", completing)
     try:
-        return asyncio.run(start(prepare(argv))) or 0
+        code = asyncio.run(start(prepare(argv))) or 0
+        sys.stdout.flush()  # a full disk or a closed pipe shows here, not in the interpreter's last breath
+        return code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -159,7 +163,19 @@ def run(argv: Sequence[str]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
+        return last_words(error)
+
+
+def last_words(error: Exception) -> int:
+    """`ending`, and one line for what is a bug: no traceback reaches a user who has not asked for it."""
+    try:
         return ending(error)
+    except Exception as bug:
+        if os.environ.get("ESSAIM_DEBUG"):
+            raise
+        what = f"{PROGRAM} failed unexpectedly ({type(bug).__name__}: {bug})"
+        print(f"{what}. ESSAIM_DEBUG=1 shows where; please report it.", file=sys.stderr)
+        return 1
 
 
 async def start(prepared: Callable[[], Awaitable[int | None]]) -> int | None:

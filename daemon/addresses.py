@@ -1,13 +1,19 @@
 """Addresses as users write them (IP, IP:port, interface name) and the address to advertise when they write none."""
 
+import contextlib
 import fcntl
 import ipaddress
 import re
 import socket
 import struct
+from collections.abc import Sequence
 
 from essaim.cluster.errors import InvalidArgument
 
+from .settings import DEFAULT_CLUSTER_PORT, Settings
+
+STOCK_LISTEN = "0.0.0.0:2377"
+"""What clients send when their user said nothing; the daemon's own --listen-addr goes before it."""
 SIOCGIFADDR = 0x8915
 
 # An address of the documentation range: connecting a datagram socket to it asks the kernel for the route's source
@@ -84,3 +90,34 @@ def default_advertise_ip() -> str:
         "could not choose an IP address to advertise since this system has no single obvious one "
         f"({choices}) - specify one with --advertise-addr"
     )
+
+
+def choose_addresses(
+    settings: Settings, advertise: str, listen: str, data_path: str, towards: Sequence[str] = ()
+) -> tuple[str, str, str]:
+    """(advertised host:port, host:port to listen on, IP of tasks' ports). Raises InvalidArgument.
+
+    What is not given is the address by which this host reaches the managers to join (`towards`), or others.
+    """
+    advertise = advertise or settings.advertise_addr
+    if listen in ("", STOCK_LISTEN):
+        listen = settings.listen_addr or listen
+    listen_host, listen_port = split_host_port(listen, DEFAULT_CLUSTER_PORT) if listen else ("", DEFAULT_CLUSTER_PORT)
+    if advertise:
+        host, port = split_host_port(advertise, listen_port)
+        ip = resolve_ip(host)
+    elif listen_host and resolve_ip(listen_host) not in ("0.0.0.0", "::"):
+        ip, port = resolve_ip(listen_host), listen_port
+    else:
+        ip, port = _towards(towards) or default_advertise_ip(), listen_port
+    data_ip = resolve_ip(data_path) if data_path else ip
+    # Until connections between nodes are encrypted, the cluster port is not opened beyond the advertised address.
+    return join_host_port(ip, port), join_host_port(ip, listen_port), data_ip
+
+
+def _towards(remotes: Sequence[str]) -> str | None:
+    for remote in remotes:
+        host, port = split_host_port(remote, DEFAULT_CLUSTER_PORT)
+        with contextlib.suppress(ValueError):
+            return source_ip(str(ipaddress.ip_address(host)), port)
+    return None

@@ -17,6 +17,7 @@ from .downstream import BODY, CLOSED, HEAD, STALLED_SECONDS, TUNNEL, WAIT
 from .http1.head import CHUNKED, UNTIL_CLOSE, Response, without_line
 from .http1.reply import reply
 from .intake import Intake
+from .reset import reset
 from .sweeper import NEVER
 from .upstream import Upstream
 
@@ -107,13 +108,13 @@ class Client(Intake):
             self._count(endpoint, self.status)
             if self.transport:
                 if self.plain_body:
-                    self.transport.abort()
+                    reset(self.transport)
                 else:
                     self.state = CLOSED
                     self.transport.close()
             return
         self.attempts += 1
-        if untouched and self.replayable and self.attempts <= self.backend.options.retries:
+        if untouched and self.replayable and self.attempts <= self._retries():
             if endpoint:
                 endpoint.retries += 1
                 if not reused:
@@ -122,6 +123,10 @@ class Client(Intake):
             return
         self._count(endpoint, 502)
         self._answer(502, reason)
+
+    def _retries(self) -> int:
+        chosen = self.call.retries if self.call else None
+        return self.backend.options.retries if chosen is None else chosen
 
     def respond(self, response: Response, data: bytes, end: int, complete: bool) -> None:
         """The final head (`data[:end]`), and what there is of the body after it."""
@@ -135,9 +140,10 @@ class Client(Intake):
             self.deadline = NEVER
             if response.length == UNTIL_CLOSE:
                 self.keep_alive = False
+                self.plain_body = True
         if self.state == BODY:
             self.keep_alive = False
-        if self.keep_alive and request.minor and not self.affine:  # type: ignore[union-attr]
+        if self.keep_alive and request.minor and not self.affine and self.call is None:  # type: ignore[union-attr]
             transport.write(data if response.untouched else response.head + data[end + 2 :])
             return
         transport.write(self._changed_head(response) + data[end + 2 :])
@@ -151,6 +157,9 @@ class Client(Intake):
             name, endpoint = options.sticky_cookie, self.endpoint
             if name and endpoint and cookie(request.fields, name) != endpoint.tag:
                 head += set_cookie(options, endpoint.tag)
+        if self.call:
+            for edit in self.call.edits:
+                head = edit(head)
         if response.length == CHUNKED and request.minor == 0:
             self.plain_body = True
             self.keep_alive = False
@@ -193,14 +202,14 @@ class Client(Intake):
             if not self.reading:
                 self.resume_reading()
 
-    def _answer(self, status: int, reason: str) -> None:
+    def _answer(self, status: int, reason: str, lines: bytes = b"") -> None:
         """An answer of the gateway's own to a request that is in order."""
         if self.transport is None or self.state not in (BODY, WAIT):
             return
         self.status = status
         if self.state == BODY or (self.request and self.request.minor == 0):
             self.keep_alive = False
-        self.transport.write(reply(status, reason, self.keep_alive, is_head=self.is_head))
+        self.transport.write(reply(status, reason, self.keep_alive, is_head=self.is_head, extra=lines))
         self.out = b""
         self._next()
 

@@ -18,6 +18,7 @@ from .http1.chunked import ChunkReader
 from .http1.forwarded import plain_address
 from .http1.head import Request, Response
 from .listener import Listener
+from .routing.middlewares import Call
 from .sweeper import NEVER
 from .upstream import Upstream
 
@@ -36,11 +37,45 @@ HEAD, BODY, WAIT, TUNNEL, LINGER, CLOSED = range(6)
 
 class Downstream(asyncio.Protocol):
     __slots__ = (
-        "address", "affine", "attempts", "authority", "backend", "block", "body_left", "body_seen", "buffer", "chunks",
-        "connecting", "deadline", "endpoint", "half_closed", "is_head", "keep_alive", "lines", "listener",
-        "local_port", "minor", "out", "peer", "plain_body", "reading", "replayable", "request", "request_done",
-        "responding", "started", "state", "status", "sweeper", "tail", "transport", "trusted", "upstream",
-        "upstream_keeps_alive", "wants_upgrade",
+        "address",
+        "affine",
+        "attempts",
+        "authority",
+        "backend",
+        "block",
+        "body_left",
+        "body_seen",
+        "buffer",
+        "call",
+        "chunks",
+        "connecting",
+        "deadline",
+        "endpoint",
+        "half_closed",
+        "is_head",
+        "keep_alive",
+        "lines",
+        "listener",
+        "local_port",
+        "minor",
+        "out",
+        "peer",
+        "plain_body",
+        "reading",
+        "replayable",
+        "request",
+        "request_done",
+        "responding",
+        "started",
+        "state",
+        "status",
+        "sweeper",
+        "tail",
+        "transport",
+        "trusted",
+        "upstream",
+        "upstream_keeps_alive",
+        "wants_upgrade",
     )  # fmt: skip  # fmt: skip
 
     def __init__(self, listener: Listener, peer: tuple[str, int] | None = None) -> None:
@@ -64,6 +99,8 @@ class Downstream(asyncio.Protocol):
         self.lines = b""
         # Of the request in progress:
         self.request: Request | None = None
+        # What a router and its middlewares made of it.
+        self.call: Call | None = None
         self.upstream: Upstream | None = None
         self.endpoint: Endpoint | None = None
         self.connecting: asyncio.Task[None] | None = None

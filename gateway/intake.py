@@ -4,6 +4,7 @@ Requests that arrive early (pipelining) are kept, bounded, and served in order. 
 answered and the connection closed: what follows cannot be trusted to be a request.
 """
 
+import re
 from time import perf_counter
 
 from .downstream import BODY, CLOSED, HEAD, LINGER, NO_BLOCK, TUNNEL, WAIT, Downstream
@@ -20,6 +21,10 @@ from .http1.head import (
     refuse_request_line,
 )
 from .http1.reply import reply
+from .routing.middlewares import Answer, Call
+from .routing.paths import normal
+from .routing.router import Router
+from .routing.rules import Asked
 from .sweeper import NEVER
 
 MAX_HEAD = 32 << 10
@@ -27,6 +32,8 @@ MAX_EARLY = 64 << 10
 MAX_REPLAY = 64 << 10
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 CARRIAGE_RETURN = 0x0D
+TARGET = re.compile(rb"/[!\"$-~]*")
+HTTP_VERSION = b" HTTP/1.1\r\n"
 
 
 class Intake(Downstream):
@@ -34,6 +41,10 @@ class Intake(Downstream):
 
     def _dispatch(self) -> None:
         """Send the request that was taken in to a replica."""
+        raise NotImplementedError
+
+    def _answer(self, status: int, reason: str, lines: bytes = b"") -> None:
+        """An answer of the gateway's own to a request that is in order."""
         raise NotImplementedError
 
     def data_received(self, data: bytes) -> None:
@@ -61,6 +72,9 @@ class Intake(Downstream):
             self._begin(self._parse(data, end), data, end + 4)
         except Refused as refused:
             self._refuse(refused.status, refused.reason)
+            return
+        except Answer as answer:
+            self._answer(answer.status, answer.reason, answer.lines)
             return
         self._dispatch()
 
@@ -124,17 +138,19 @@ class Intake(Downstream):
         self.affine = bool(options.hash_key or options.sticky_cookie)
         length = request.length
         self.buffer = b""
-        if length == 0:
-            self.state, self.request_done = WAIT, True
-            if len(data) > body:
-                self.buffer = data[body:]
+        self.state = BODY if length else WAIT
+        self.request_done = not length
+        if not length and len(data) > body:
+            self.buffer = data[body:]
+        if self.listener.router is None:
+            self.call = None
             self.out = self._upstream_head(request)
         else:
-            self.state, self.request_done = BODY, False
-            limit = self.backend.options.max_body
+            self.out = self._routed_head(request, self.listener.router)
+        if length:
+            limit = self._body_limit()
             if limit and length > limit:
                 raise Refused(413, f"the body is longer than {limit} bytes")
-            self.out = self._upstream_head(request)
             self.chunks = ChunkReader() if length == CHUNKED else None
             self.body_left = length
             self.body_seen = 0
@@ -153,11 +169,38 @@ class Intake(Downstream):
             lines = self.lines
         if request.upgrade:
             lines += b"Connection: upgrade\r\nUpgrade: " + request.upgrade + b"\r\n"
-        return b" HTTP/1.1\r\n" + request.fields + lines + b"X-Request-Id: "
+        return HTTP_VERSION + request.fields + lines + b"X-Request-Id: "
 
     def _upstream_head(self, request: Request) -> bytes:
         request_id = request.request_id or self.listener.ids.next()
         return b"%b %b%b%b\r\n\r\n" % (request.method, request.target, self.tail, request_id)
+
+    def _routed_head(self, request: Request, router: Router) -> bytes:
+        """Find the request's router and let its middlewares have their way. Raises Answer (and 404 with no router)."""
+        path, _, query = request.target.partition(b"?")
+        path = normal(path)
+        route = router.find(Asked(request, path, query, self.address))
+        authority = request.authority or b""
+        call = self.call = Call(request, path, query, request.fields, self.address, authority, self.started)
+        if route is not None:
+            backend = self.listener.backends.get(route.port_key)
+            if backend is None:
+                raise Answer(503, "the service of this route is not there")
+            self.backend = backend
+            for middleware in route.chain:
+                middleware(call)
+            if route.chain and not TARGET.fullmatch(call.target):
+                raise Answer(500, "a middleware has made a path that is not valid")
+        elif self.listener.alone:
+            raise Answer(404, "no route for this host and path")
+        request_id = request.request_id or self.listener.ids.next()
+        # The tail without its own copy of the fields, which the middlewares may have changed.
+        tail = self.tail[len(HTTP_VERSION) + len(request.fields) :]
+        return b"%b %b%b%b%b%b\r\n\r\n" % (request.method, call.target, HTTP_VERSION, call.fields, tail, request_id)
+
+    def _body_limit(self) -> int:
+        """Bytes; 0 is none. The router's limit goes before the service's."""
+        return (self.call.max_body if self.call else 0) or self.backend.options.max_body
 
     def _body(self, data: bytes, start: int) -> None:
         """Forward a piece of the request's body. Raises Refused only from within `_begin`."""
@@ -174,7 +217,7 @@ class Intake(Downstream):
             self.body_left -= end - start
             done = self.body_left == 0
         self.body_seen += end - start
-        limit = self.backend.options.max_body
+        limit = self._body_limit()
         if limit and self.body_seen > limit:
             self._refuse(413, f"the body is longer than {limit} bytes")
             return

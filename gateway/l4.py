@@ -19,6 +19,7 @@ from .balance.ring import hash_key
 from .connect import RECONNECT_SECONDS, NoEndpoint, connect_any
 from .http1.forwarded import plain_address
 from .proxy_protocol import header
+from .reset import reset
 from .sweeper import NEVER, Sweeper
 
 EARLY_BYTES = 64 << 10
@@ -183,7 +184,7 @@ class Front(_Side):
             self.connecting.cancel()
         if self.back and self.back.transport:
             if exc is not None:
-                self.back.transport.abort()
+                reset(self.back.transport)
             else:
                 self.back.transport.close()
         if self.endpoint:
@@ -243,7 +244,7 @@ class Back(_Side):
         client = self.front.transport
         if client is not None and self.front.back is self:
             if exc is not None:
-                client.abort()
+                reset(client)
             else:
                 client.close()
 

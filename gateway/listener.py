@@ -3,15 +3,17 @@
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Protocol
 
 from .backend import Backend
 from .http1.forwarded import Network, is_trusted, parse_networks
+from .routing.router import Router
 from .sweeper import Sweeper
 
 BACKLOG = 4096
+NO_BACKENDS: Mapping[str, Backend] = {}
 
 
 class RequestIds:
@@ -41,11 +43,23 @@ class Stoppable(Protocol):
 class Listener:
     """One listening socket of a worker and where its connections go. `backend` changes when the port is re-routed."""
 
-    def __init__(self, key: str, backend: Backend, sweeper: Sweeper, ids: RequestIds) -> None:
+    def __init__(
+        self,
+        key: str,
+        backend: Backend,
+        sweeper: Sweeper,
+        ids: RequestIds,
+        backends: Mapping[str, Backend] = NO_BACKENDS,
+    ) -> None:
         self.key = key
+        # All ports by their keys, for the routers.
+        self.backends = backends
         self.backend = backend
         self.sweeper = sweeper
         self.ids = ids
+        # The routers that are asked first, if the socket is an entry point; `alone`: nothing is published there.
+        self.router: Router | None = None
+        self.alone = False
         self.closing = False
         self.socket: socket.socket | None = None
         self.close_socket: Callable[[], None] = lambda: None

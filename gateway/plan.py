@@ -14,6 +14,7 @@ import msgspec
 
 from .options import ServiceOptions, read_options
 from .routes import RouteEndpoint, RoutePort, RouteService, RouteTable
+from .routing.labels import ServiceLabels, directory, read_labels, resolve
 from .wire import EndpointPlan, PortPlan, ServicePlan
 
 TURN_SLOTS = 65_536
@@ -32,44 +33,106 @@ class Binding(msgspec.Struct, frozen=True):
         return f"{self.transport}/{self.host}/{self.port}"
 
 
+class Bound(msgspec.Struct, frozen=True):
+    """What is served on a socket: a port, the routers of an entry point, or both (the routers first)."""
+
+    binding: Binding
+    port_key: str
+    entry_point: str = ""
+
+
 class Planned(msgspec.Struct, frozen=True):
-    """`bindings` by key with the key of the port they serve; `warnings` by service id."""
+    """`bindings` by key; `warnings` by service id."""
 
     services: dict[str, ServicePlan]
-    bindings: dict[str, tuple[Binding, str]]
+    bindings: dict[str, Bound]
     warnings: dict[str, list[str]]
 
 
-class Planner:
-    """Plans one table after the other; what did not change between them stays the same object."""
+class Known(msgspec.Struct, frozen=True):
+    """What a service came to, the last time that it was looked at."""
 
-    def __init__(self, mesh_addr: str) -> None:
+    service: RouteService
+    plan: ServicePlan
+    labels: ServiceLabels | None
+    warnings: list[str]
+
+
+class Planner:
+    """Plans one table after the other; what did not change between them stays the same object.
+
+    `entry_points`: the ports of Traefik's entry points by name; they are bound once a router uses them.
+    """
+
+    def __init__(self, mesh_addr: str, entry_points: dict[str, int]) -> None:
         self._mesh_addr = mesh_addr
+        self._entry_points = entry_points
         self._turns: dict[str, int] = {}
         self._next_turn = 0
-        self._last: dict[str, tuple[RouteService, ServicePlan, list[str]]] = {}
+        self._last: dict[str, Known] = {}
 
     def plan(self, table: RouteTable) -> Planned:
-        services: dict[str, ServicePlan] = {}
-        warnings: dict[str, list[str]] = {}
-        bindings: dict[str, tuple[Binding, str]] = {}
-        last: dict[str, tuple[RouteService, ServicePlan, list[str]]] = {}
+        current: dict[str, Known] = {}
         for service in table.services:
             known = self._last.get(service.id)
-            if known is None or known[0] != service:
-                known = (service, *self._service(service))
-            last[service.id] = known
-            services[service.id] = known[1]
-            found = [*known[2], *self._bind(service, bindings)]
-            if found:
-                warnings[service.id] = found
-        self._last = last
-        return Planned(services=services, bindings=bindings, warnings=warnings)
+            current[service.id] = known if known and known.service == service else self._service(service)
+        plans = {key: known.plan for key, known in current.items()}
+        warnings = {key: list(known.warnings) for key, known in current.items()}
+        self._route(current, plans, warnings)
+        bindings: dict[str, Bound] = {}
+        for known in current.values():
+            warnings[known.service.id] += self._bind(known.service, bindings)
+        self._bind_entry_points(plans, bindings, warnings)
+        self._last = {
+            key: known if plans[key] is known.plan else msgspec.structs.replace(known, plan=plans[key])
+            for key, known in current.items()
+        }
+        return Planned(
+            services=plans, bindings=bindings, warnings={key: said for key, said in warnings.items() if said}
+        )
 
-    def _service(self, service: RouteService) -> tuple[ServicePlan, list[str]]:
+    def _service(self, service: RouteService) -> Known:
         options, warnings = read_options(service.labels)
+        labels = read_labels(service.labels)
         ports = [self._port(service, port, options) for port in service.ports]
-        return ServicePlan(id=service.id, name=service.name, options=options, ports=ports), warnings
+        plan = ServicePlan(id=service.id, name=service.name, options=options, ports=ports)
+        return Known(service=service, plan=plan, labels=labels, warnings=warnings + (labels.warnings if labels else []))
+
+    def _route(self, current: dict[str, Known], plans: dict[str, ServicePlan], warnings: dict[str, list[str]]) -> None:
+        """Resolve the routers, which may refer to each other's services: with every table, as any may have changed."""
+        labelled = [(known.service, known.labels) for known in current.values() if known.labels]
+        if not labelled:
+            return
+        keys = {
+            (service.id, port.target_port): port_key(service, port)
+            for service, _ in labelled
+            for port in reversed(service.ports)
+            if port.protocol == "tcp"
+        }
+        everything = directory(labelled, keys)
+        for service, labels in labelled:
+            routers, said = resolve(service, labels, everything, keys, self._entry_points)
+            warnings[service.id] += said
+            if routers != plans[service.id].routers:
+                plans[service.id] = msgspec.structs.replace(plans[service.id], routers=routers)
+
+    def _bind_entry_points(
+        self, plans: dict[str, ServicePlan], bindings: dict[str, Bound], warnings: dict[str, list[str]]
+    ) -> None:
+        """Bind the entry points that routers use; a port that is published for HTTP as well serves both."""
+        used = {point for plan in plans.values() for router in plan.routers for point in router.entry_points}
+        modes = {port.key: port.mode for plan in plans.values() for port in plan.ports} if used else {}
+        for point in sorted(used):
+            binding = Binding(transport="tcp", host=_everywhere(self._mesh_addr), port=self._entry_points[point])
+            shared = bindings.get(binding.key)
+            port = shared.port_key if shared else ""
+            if port and modes[port] != "http":
+                for plan in plans.values():
+                    if any(point in router.entry_points for router in plan.routers):
+                        said = f"entry point {point}: port {binding.port} is published by a service that is not HTTP"
+                        warnings[plan.id].append(said)
+                continue
+            bindings[binding.key] = Bound(binding=binding, port_key=port, entry_point=point)
 
     def _port(self, service: RouteService, port: RoutePort, options: ServiceOptions) -> PortPlan:
         key = port_key(service, port)
@@ -82,7 +145,7 @@ class Planner:
             key=key, mode=mode, turn=self._turns[key], published_port=port.published_port, endpoints=endpoints
         )
 
-    def _bind(self, service: RouteService, bindings: dict[str, tuple[Binding, str]]) -> list[str]:
+    def _bind(self, service: RouteService, bindings: dict[str, Bound]) -> list[str]:
         warnings = []
         for port in service.ports:
             if not port.published_port:
@@ -91,14 +154,16 @@ class Planner:
                 warnings.append(f"port {port.published_port}/{port.protocol}: the gateway serves tcp and udp only")
                 continue
             host = port.host_ip if port.host_ip not in (None, "0.0.0.0", "::", "") else self._mesh_addr
-            binding = Binding(
-                transport=port.protocol, host="" if host in ("0.0.0.0", "::") else host, port=port.published_port
-            )
+            binding = Binding(transport=port.protocol, host=_everywhere(host), port=port.published_port)
             if binding.key in bindings:
                 warnings.append(f"port {port.published_port}/{port.protocol} is published by another service already")
                 continue
-            bindings[binding.key] = (binding, port_key(service, port))
+            bindings[binding.key] = Bound(binding=binding, port_key=port_key(service, port))
         return warnings
+
+
+def _everywhere(host: str) -> str:
+    return "" if host in ("0.0.0.0", "::") else host
 
 
 def port_key(service: RouteService, port: RoutePort) -> str:

@@ -17,21 +17,26 @@ def describe(
     modes = {port.key: port.mode for service in planned.services.values() for port in service.ports}
     listeners = [
         {
-            "address": binding.host,
-            "port": binding.port,
-            "protocol": binding.transport,
-            "mode": modes[key],
-            "service": names[key],
+            "address": bound.binding.host,
+            "port": bound.binding.port,
+            "protocol": bound.binding.transport,
+            "mode": modes.get(bound.port_key, "http"),
+            "service": names.get(bound.port_key),
+            "entry_point": bound.entry_point or None,
             "bound": binding_key not in failed,
             "error": failed.get(binding_key),
         }
-        for binding_key, (binding, key) in sorted(planned.bindings.items(), key=lambda item: _order(item[1][0]))
+        for binding_key, bound in sorted(planned.bindings.items(), key=lambda item: _order(item[1].binding))
     ]
     services = [
         {
             "id": service.id,
             "name": service.name,
             "warnings": planned.warnings.get(service.id, []),
+            "routers": [
+                {"name": router.name, "rule": router.rule, "entry_points": router.entry_points}
+                for router in planned.services[service.id].routers
+            ],
             "ports": [
                 {
                     "published": port.published_port,

@@ -25,7 +25,7 @@ from .handover import Predecessor, take_over
 from .health.monitor import Monitor
 from .metrics import Measured, exposition
 from .options import HealthOptions
-from .plan import TURN_SLOTS, Binding, Planned, Planner
+from .plan import TURN_SLOTS, Bound, Planned, Planner
 from .process import WorkerProcess
 from .routes import RouteTable
 from .status import describe
@@ -48,7 +48,8 @@ class Gateway:
     """Serves the published ports of a route table on this node.
 
     `mesh_addr`: the address to publish on; "" for all (IPv4 and IPv6). `workers`: None is one a core. `linger`: seconds
-    for which workers go on serving when the daemon is gone without having stopped them.
+    for which workers go on serving when the daemon is gone without having stopped them. `entry_points`: the ports of
+    Traefik's entry points; default `web` on 80. They are bound once a service's labels have a router.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Gateway:
         zone: str | None = None,
         workers: int | None = None,
         linger: float = 0.0,
+        entry_points: dict[str, int] | None = None,
         on_change: Callable[[], None] | None = None,
         log: structlog.BoundLogger | None = None,
     ) -> None:
@@ -69,7 +71,7 @@ class Gateway:
         self._count = workers or os.cpu_count() or 1
         self._linger = linger
         self._log = log or structlog.get_logger()
-        self._planner = Planner(mesh_addr)
+        self._planner = Planner(mesh_addr, {"web": 80} if entry_points is None else entry_points)
         self._table = RouteTable()
         self._planned = Planned(services={}, bindings={}, warnings={})
         self._sockets: dict[str, list[socket.socket]] = {}
@@ -241,17 +243,16 @@ class Gateway:
                 self._failed.pop(key, None)
                 for sock in self._sockets.pop(key, []):
                     sock.close()
-        for key, (binding, port_key) in planned.bindings.items():
+        for key, bound in planned.bindings.items():
             if key not in self._sockets:
-                self._bind(key, binding, port_key)
-            elif before.bindings.get(key, (binding, ""))[1] != port_key:
+                self._bind(key, bound)
+            elif before.bindings.get(key) != bound:
                 for worker in self._workers.values():
-                    for number in range(worker.index, len(self._sockets[key]), self._count):
-                        worker.send(Listen(f"{key}#{number}", port_key, False))
+                    self._send_sockets(worker, key, bound, anew=False)
 
-    def _bind(self, key: str, binding: Binding, port_key: str) -> None:
+    def _bind(self, key: str, bound: Bound) -> None:
         try:
-            self._sockets[key] = bind(binding, self._count, self._inherited.pop(key, []))
+            self._sockets[key] = bind(bound.binding, self._count, self._inherited.pop(key, []))
         except CannotBind as error:
             if self._failed.get(key) != str(error):
                 self._log.warning("a published port cannot be served on this node", reason=str(error))
@@ -259,12 +260,13 @@ class Gateway:
             return
         self._failed.pop(key, None)
         for worker in self._workers.values():
-            self._send_sockets(worker, key, port_key)
+            self._send_sockets(worker, key, bound, anew=True)
 
-    def _send_sockets(self, worker: WorkerProcess, key: str, port_key: str) -> None:
+    def _send_sockets(self, worker: WorkerProcess, key: str, bound: Bound, *, anew: bool) -> None:
         """A worker's share of a binding's sockets: one, or more after a handover from more workers than there are."""
         for number in range(worker.index, len(self._sockets[key]), self._count):
-            worker.send(Listen(f"{key}#{number}", port_key, True), self._sockets[key][number].fileno())
+            message = Listen(f"{key}#{number}", bound.port_key, anew, bound.entry_point)
+            worker.send(message, self._sockets[key][number].fileno() if anew else None)
 
     async def _bind_again(self) -> None:
         """Ports that were taken may become free."""
@@ -272,8 +274,7 @@ class Gateway:
             await asyncio.sleep(REBIND_SECONDS)
             async with self._lock:
                 for key in list(self._failed):
-                    binding, port_key = self._planned.bindings[key]
-                    self._bind(key, binding, port_key)
+                    self._bind(key, self._planned.bindings[key])
                     if key not in self._failed:
                         self._changed()
 
@@ -305,7 +306,7 @@ class Gateway:
                 await asyncio.sleep(0)
         worker.send(Verdicts(dict.fromkeys(self._monitor.down(), False)))
         for key in self._sockets:
-            self._send_sockets(worker, key, self._planned.bindings[key][1])
+            self._send_sockets(worker, key, self._planned.bindings[key], anew=True)
         worker.send(Version(self._table.version))
 
     def _worker_ended(self, worker: WorkerProcess) -> None:

@@ -48,11 +48,30 @@ class PortPlan(msgspec.Struct, frozen=True, array_like=True):
     endpoints: list[EndpointPlan]
 
 
+class MiddlewarePlan(msgspec.Struct, frozen=True, array_like=True):
+    """A middleware of a router, with its options as the labels spell them; both are checked already."""
+
+    kind: str
+    options: dict[str, str]
+
+
+class RouterPlan(msgspec.Struct, frozen=True, array_like=True):
+    """A rule under which requests at some entry points go to the port `port_key`."""
+
+    name: str
+    entry_points: list[str]
+    rule: str
+    priority: int
+    port_key: str
+    chain: list[MiddlewarePlan]
+
+
 class ServicePlan(msgspec.Struct, frozen=True, array_like=True):
     id: str
     name: str
     options: ServiceOptions
     ports: list[PortPlan]
+    routers: list[RouterPlan] = []
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome", array_like=True):
@@ -70,12 +89,14 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome", array_like=True):
 class Listen(msgspec.Struct, frozen=True, tag="listen", array_like=True):
     """Serve the port `port_key` on the bound socket that travels with this message. Same key again: route anew.
 
-    `key` is the binding's key, `#` and the number of the socket (a binding has one for each worker).
+    `key` is the binding's key, `#` and the number of the socket (a binding has one for each worker). `entry_point`:
+    whose routers are asked first; what none of them takes goes to the port, or is a 404 if `port_key` is "".
     """
 
     key: str
     port_key: str
     has_socket: bool
+    entry_point: str = ""
 
 
 class Unlisten(msgspec.Struct, frozen=True, tag="unlisten", array_like=True):

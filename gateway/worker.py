@@ -23,6 +23,7 @@ from .handover import Lingering, control_channel
 from .l4 import Front
 from .listener import Listener, RequestIds
 from .plan import TURN_SLOTS
+from .routebook import RouteBook
 from .sweeper import Sweeper
 from .udp import UdpPort
 from .wire import (
@@ -34,6 +35,7 @@ from .wire import (
     Listen,
     Message,
     Open,
+    PortPlan,
     PutService,
     Ready,
     Stop,
@@ -61,6 +63,11 @@ class Worker:
         self._turns = memoryview(bytearray(4 * TURN_SLOTS)).cast("I")
         self._welcome = Welcome("", None, 0.0, "")
         self._listeners: dict[str, Listener] = {}
+        self._routes = RouteBook()
+        # What stands behind an entry point where no port is published.
+        self._nowhere = Backend(
+            PortPlan("", "http", 0, 0, []), self._turns, ("", None), self._trouble, self._drain_changed
+        )
         # Listeners whose sockets are closed, while they have connections.
         self._closed: list[Listener] = []
         self._backends: dict[str, Backend] = {}
@@ -136,6 +143,7 @@ class Worker:
                 self._changing.add(backend)
                 self._sweeper.wake()
         self._services[service.id] = [plan.key for plan in service.ports]
+        self._routes.replace(service.id, service.routers)
         for key in before:
             if key not in self._services[service.id]:
                 self._retire(key)
@@ -164,6 +172,7 @@ class Worker:
             self._verdicts.pop(endpoint.key, None)
 
     def _drop(self, service_id: str) -> None:
+        self._routes.replace(service_id, [])
         for key in self._services.pop(service_id, []):
             self._retire(key)
 
@@ -197,20 +206,23 @@ class Worker:
     # -- sockets ----------------------------------------------------------------------------------------------------
 
     def _listen(self, message: Listen, fd: int | None) -> None:
-        backend = self._backends.get(message.port_key)
+        backend = self._backends.get(message.port_key) if message.port_key else self._nowhere
         if backend is None:
             if fd is not None:
                 os.close(fd)
             return
         listener = self._listeners.get(message.key)
         if listener is not None:
-            listener.backend = backend
+            self._lead(listener, backend, message)
         if fd is None:
             return
         if listener is not None:
             os.close(fd)
             return
-        listener = self._listeners[message.key] = Listener(message.key, backend, self._sweeper, self._ids)
+        listener = self._listeners[message.key] = Listener(
+            message.key, backend, self._sweeper, self._ids, self._backends
+        )
+        self._lead(listener, backend, message)
         sock = socket.socket(fileno=fd)
         if sock.type == socket.SOCK_DGRAM:
             self._sweeper.wake()
@@ -219,9 +231,16 @@ class Worker:
         else:
             listener.accept(sock, self._new_connection)
 
+    def _lead(self, listener: Listener, backend: Backend, message: Listen) -> None:
+        """Where the connections of a socket go."""
+        listener.backend = backend
+        listener.alone = not message.port_key
+        listener.router = self._routes.router(message.entry_point) if message.entry_point else None
+
     def _new_connection(self, listener: Listener) -> asyncio.Protocol:
         self._sweeper.wake()
-        make = self._new_client if listener.backend.mode == "http" else self._new_front
+        http = listener.router is not None or listener.backend.mode == "http"
+        make = self._new_client if http else self._new_front
         if listener.backend.options.accept_proxy:
             return Greeting(listener, lambda peer: make(listener, peer))
         return make(listener, None)

@@ -297,6 +297,7 @@ def _has_quorum(state: State) -> bool:
     """Whether a majority was heard from in the last time-out (dissertation 6.2)."""
     heard = {member: progress.active or member == state.id for member, progress in state.progress.items()}
     for progress in state.progress.values():
+        progress.silent = 0 if progress.active else progress.silent + 1
         progress.active = False
     return quorum.joint_tally(state.members.voters, state.members.outgoing, heard) is quorum.Vote.WON
 

@@ -6,6 +6,7 @@ of the pump is the core's: send, write, restore, apply. While a write is under w
 """
 
 import asyncio
+import contextlib
 import errno
 import random
 from collections.abc import Callable, Coroutine
@@ -55,7 +56,7 @@ class Driver:
         self.on_disk_full: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._machine, self._machine_index = machine, 0  # ahead of `applied` after opening once more
         self._policy = SnapshotPolicy()
-        self._pumping = self._snapshotting = False
+        self._pumping = self._snapshotting = self._preparing = False
         self._leader_since = self._saved_since = 0.0  # loop times: a leader was known, the commit index was written
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,6 +100,7 @@ class Driver:
         found: Recovered = await self.disk.run(self.storage.open)
         timing = self.options.timing
         self._policy = self.options.policy()
+        self._policy.stagger(random.random())  # noqa: S311 - not a secret
         self._policy.written(len(found.data))
         self.applied = SnapshotMeta(found.snapshot.index, found.snapshot.term)
         if found.snapshot.index > self._machine_index:
@@ -234,8 +236,16 @@ class Driver:
             self._saved_since = asyncio.get_running_loop().time()
             core.advance()
             self.wake()
+            if self.storage.wal.wants_another and not self._preparing:
+                self._preparing = True
+                self.begin(self._prepare_segment())
 
         self.disk.submit(lambda: self.storage.save(write.state, write.entries, mark), done)
+
+    async def _prepare_segment(self) -> None:
+        with contextlib.suppress(OSError):  # the write that needs it will tell
+            await asyncio.to_thread(self.storage.wal.prepare)
+        self._preparing = False
 
     def _restore(self, meta: SnapshotMeta) -> None:
         data = self.received.pop(meta.index)

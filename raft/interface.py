@@ -45,7 +45,11 @@ class StateMachine(Protocol):
         """Apply one committed command. The result is what the local `propose` returns. Must not raise."""
 
     def snapshot(self) -> Callable[[], bytes]:
-        """Freeze the state now, cheaply; the returned function serialises it and may run in a thread."""
+        """Freeze the state now, cheaply; the returned function serialises it and runs in a thread.
+
+        It serialises in pieces of some milliseconds: one long call of an encoder holds the interpreter's lock, and
+        heartbeats wait for it.
+        """
 
     def restore(self, index: int, data: bytes) -> None:
         """Replace the whole state with a snapshot taken at `index`."""

@@ -35,7 +35,6 @@ class Controls:
         members, found = core.members, []
         for member in members.everyone:
             progress = core.progress(member) if core.is_leader else None
-            own = member == self._node.id
             found.append(
                 MemberView(
                     id=member,
@@ -43,7 +42,7 @@ class Controls:
                     is_voter=member in members.voters,
                     is_leader=member == core.leader,
                     match=progress.match if progress else 0,
-                    reachable=(own or self._node.transport.connected(member)) if core.is_leader else None,
+                    reachable=self._is_up(core, member) if core.is_leader else None,
                 )
             )
         return found
@@ -104,13 +103,19 @@ class Controls:
                 if progress.match + LAG < core.state.log.last:
                     raise Dropped(f"{step.member:x} has not caught up yet")
         shrinks = [step.kind for step in request.changes if step.kind in (ChangeKind.REMOVE, ChangeKind.DEMOTE)]
-        if shrinks and not request.force and not self._has_quorum(new):
+        if shrinks and not request.force and not self._has_quorum(core, new):
             raise RefusedChange(LOSS if ChangeKind.REMOVE in shrinks else LOSS_DEMOTED)
 
-    def _has_quorum(self, members: Configuration) -> bool:
-        own = self._node.id
-        up = {member: member == own or self._node.transport.connected(member) for member in members.everyone}
+    def _has_quorum(self, core: Core, members: Configuration) -> bool:
+        up = {member: self._is_up(core, member) for member in members.everyone}
         return joint_tally(members.voters, members.outgoing, up) is Vote.WON
+
+    def _is_up(self, core: Core, member: int) -> bool:
+        """Whether the leader can reach a member: a stopped process keeps its connections and does not answer."""
+        progress = core.progress(member)
+        if member == self._node.id or progress is None:
+            return member == self._node.id
+        return self._node.transport.connected(member) and progress.silent < 2
 
     # On whichever member was asked.
 

@@ -15,7 +15,7 @@ class Timing:
     tick: float = 0.05
     election_ticks: int = 10  # 0.5 s, plus up to as much again by chance
     heartbeat_ticks: int = 2
-    leaderless: float = 3.0  # without a leader for so long, reads and writes fail at once
+    leaderless: float = 5.0  # without a leader for so long, reads and writes fail at once
     read_retry: float = 0.5
     commit_saved: float = 2.0  # at the latest so long after the last write the commit index is written, too
     disk_retry: float = 2.0  # between looks at a disk that was full

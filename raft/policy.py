@@ -18,6 +18,12 @@ class SnapshotPolicy:
     _bytes: int = 0
     _last_size: int = 0
 
+    def stagger(self, chance: float) -> None:
+        """Shift by up to a third, `chance` being in 0..1: members that apply alike must not all be busy at once."""
+        factor = 1 - chance / 3
+        self.entries, self.most = int(self.entries * factor), int(self.most * factor)
+        self.share *= factor
+
     def applied(self, entries: int, size: int) -> None:
         self._count += entries
         self._bytes += size

@@ -25,6 +25,7 @@ class Progress:
     inflight: deque[int] = field(default_factory=deque)  # REPLICATE: last index of each unanswered message
     snapshot: int = 0  # SNAPSHOT: the index that the peer will have
     active: bool = False  # heard from since the last check of the quorum
+    silent: int = 0  # checks of the quorum in a row before which it was not heard from
     commit_sent: int = 0  # the commit index that the peer was last told
     round: int = 0  # the newest read round that the peer confirmed
 

@@ -58,7 +58,6 @@ class Storage:
         self.wal = Wal(directory, segment_bytes=segment_bytes)
         self.snapshots = Snapshots(directory)
         self._last_index: dict[int, int] = {}  # segment number -> highest index of an entry in it
-        self._state = HardState()
         self._mark: tuple[int, int] | None = None  # to be written with the next record
         self._lock = -1
 
@@ -76,22 +75,19 @@ class Storage:
         replay = Replay()
         for record in self.wal.records():
             self._note(record.path, replay.take(record))
-        self._state = replay.state
         self.snapshots.clean()
         self.snapshots.prune()
         recovered = self._with_snapshot(replay)
-        if self._state.commit > (top := recovered.snapshot.index + len(recovered.entries)):
-            raise Corrupt(self.directory, 0, f"the log ends at {top}, before its commit index {self._state.commit}")
+        if replay.state.commit > (top := recovered.snapshot.index + len(recovered.entries)):
+            raise Corrupt(self.directory, 0, f"the log ends at {top}, before its commit index {replay.state.commit}")
         return recovered
 
     def save(self, state: HardState, entries: list[Entry], mark: tuple[int, int] | None = None) -> None:
         """Make them durable, in one record. Raises `OSError`, and from then on always."""
         if self.wal.full:
-            self.wal.cut()
-            if len(self.wal.segments) > 1:  # each segment stands alone: older ones may be released
-                self.wal.append(_encode(LogRecord(self._state, [])))
+            self.wal.cut()  # nothing is released before the record that now follows, which has the hard state
         segment = self.wal.append(_encode(LogRecord(state, entries, mark or self._mark)))
-        self._state, self._mark = state, None
+        self._mark = None
         if entries:
             self._last_index[segment.number] = max(self._last_index.get(segment.number, 0), entries[-1].index)
 

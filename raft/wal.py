@@ -12,13 +12,17 @@ Rules:
   very end, is cut off by `open`. Any other damage is `Corrupt`, with file and offset: it was acknowledged once.
 - After an `OSError` the log refuses everything: what a failed fsync left on disk is unknown until it is read again.
 
-All methods block; the node calls them from one thread.
+- The next segment is prepared in advance, under its name: a cut then waits for nothing. Segments that were never
+  written to are deleted by `open`.
+
+All methods block; the node calls them from one thread, except `prepare`.
 """
 
 import errno
 import itertools
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -77,6 +81,8 @@ class Wal:
         self.segments: list[Segment] = []
         self._fd = -1
         self._failed: OSError | None = None
+        self._prepared: tuple[Segment, int] | None = None  # with its descriptor
+        self._creating = threading.Lock()
 
     def open(self) -> None:
         """Find the segments; nothing is read yet beyond their headers. May be called again after `close`."""
@@ -85,6 +91,8 @@ class Wal:
             stray.unlink()
         paths = sorted(self.directory.glob("*.wal"))
         self.segments = [_read_head(path) for path in paths]
+        while len(self.segments) > 1 and _is_unused(self.segments[-1].path):  # prepared, and never written to
+            self.segments.pop().path.unlink()
         for before, after in zip(self.segments, self.segments[1:], strict=False):
             if after.number != before.number + 1:
                 raise Corrupt(after.path, 0, f"segment {before.number + 1} is missing before this one")
@@ -119,17 +127,37 @@ class Wal:
         """Whether the current segment has its size, or none exists: `cut` before the next `append`."""
         return not self.segments or self.segments[-1].end >= self.segment_bytes
 
+    @property
+    def wants_another(self) -> bool:
+        """Whether it is time to `prepare` the next segment."""
+        return (
+            self._prepared is None
+            and self._failed is None
+            and bool(self.segments)
+            and self.segments[-1].end > self.segment_bytes // 2
+        )
+
+    def prepare(self) -> None:
+        """Make the next segment in advance; may run in another thread than the rest. Raises `OSError`."""
+        with self._creating:
+            if self.wants_another:
+                self._prepared = self._create(self.segments[-1].number + 1)
+
     def cut(self) -> None:
-        """Start a new segment: durable, under its name, before it returns."""
+        """Go on in a new segment: the prepared one, or one that is durable under its name before this returns."""
         if self._failed is not None:
             raise self._failed
-        try:
-            number = self.segments[-1].number + 1 if self.segments else 1
-            segment = self._create(number)
-        except OSError as error:
-            self._failed = error
-            raise
-        self.segments.append(segment)
+        with self._creating:
+            try:
+                made = self._prepared or self._create(self.segments[-1].number + 1 if self.segments else 1)
+            except OSError as error:
+                self._failed = error
+                raise
+            self._prepared = None
+        if self._fd >= 0:
+            os.close(self._fd)
+        self.segments.append(made[0])
+        self._fd = made[1]
 
     def release(self, number: int) -> None:
         """Delete the segments before `number`, oldest first."""
@@ -137,11 +165,14 @@ class Wal:
             self.segments.pop(0).path.unlink()
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        with self._creating:
+            prepared, self._prepared = self._prepared, None
+        for fd in (self._fd, prepared[1] if prepared else -1):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = -1
 
-    def _create(self, number: int) -> Segment:
+    def _create(self, number: int) -> tuple[Segment, int]:
         path = self.directory / f"{number:016x}.wal"
         salt = int.from_bytes(os.urandom(4), "little")
         head = _HEAD.pack(MAGIC, number, salt)
@@ -157,9 +188,7 @@ class Wal:
             os.close(fd)
             temporary.unlink(missing_ok=True)
             raise
-        self.close()
-        self._fd = fd
-        return Segment(path, number, salt)
+        return Segment(path, number, salt), fd
 
     def _reopen(self) -> None:
         if not self.segments:
@@ -228,6 +257,13 @@ def _read_head(path: Path) -> Segment:
     if magic != MAGIC or path.name != f"{number:016x}.wal":
         raise Corrupt(path, 0, "not a segment of this log")
     return Segment(path, number, salt)
+
+
+def _is_unused(path: Path) -> bool:
+    """Whether a segment has no record: the header of its first one shares the sector of the segment's header."""
+    with path.open("rb") as file:
+        file.seek(HEAD_BYTES)
+        return not any(file.read(RECORD_BYTES))
 
 
 def _parse(segment: Segment, data: bytes, offset: int, ordinal: int) -> tuple[int, bytes | None]:

@@ -163,6 +163,8 @@ class Project:
         if "path" not in long:
             raise _problem(entry, (None, "include"), '"path" is missing')
         paths = [absolute(self.base, str(item.value)) for item in _items(long["path"])]
+        if not paths:
+            raise _problem(entry, (None, "include"), "names no file")
         if any(path in self.reading.chain for path in paths) or len(self.reading.chain) > MAX_INCLUDES:
             raise _problem(entry, (None, "include"), f"{paths[0]} includes itself")
         folder = long.get("project_directory")

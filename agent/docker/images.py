@@ -6,6 +6,7 @@
 """
 
 import asyncio
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +15,23 @@ import structlog
 from essaim.agent.runtime import Rejected, RuntimeUnavailable
 
 from .engine import Engine, EngineError, json_lines
+from .pull_progress import PullProgress
 
+SAY_EVERY = 2.0
+"""Seconds between two words on a pull's progress: each becomes a write to the cluster's log."""
 SILENT_MOST = 60.0
 """Seconds without any word of progress after which a pull is given up."""
 
 
+Say = Callable[[str], None]
+
+
 @dataclass(slots=True)
 class _Pull:
+    """`listeners` are told how far it has come, one for each who waits."""
+
     task: asyncio.Task[None]
-    waiting: int = 0
+    listeners: list[Say]
 
 
 class Images:
@@ -31,13 +40,13 @@ class Images:
         self._log = log
         self._pulls: dict[tuple[str, str], _Pull] = {}
 
-    async def ensure(self, image: str, *, policy: str = "", auth: str = "") -> None:
-        """Return once the image is on the node. Raises Rejected, RuntimeUnavailable."""
+    async def ensure(self, image: str, *, policy: str = "", auth: str = "", say: Say = lambda _: None) -> None:
+        """Return once the image is on the node; `say` hears how far a pull is. Raises Rejected, RuntimeUnavailable."""
         if policy != "always" and await self.is_here(image):
             return
         if policy == "never":
             raise Rejected(f"No such image: {image} (it is not on this node, and its pull policy is never)")
-        await self._pull_shared(image, auth)
+        await self._pull_shared(image, auth, say)
 
     async def is_here(self, image: str) -> bool:
         try:
@@ -54,44 +63,55 @@ class Images:
             pull.cancel()
         await asyncio.gather(*pulls, return_exceptions=True)
 
-    async def _pull_shared(self, image: str, auth: str) -> None:
+    async def _pull_shared(self, image: str, auth: str, say: Say) -> None:
         key = (image, auth)
         pull = self._pulls.get(key)
         if pull is None:
-            pull = self._pulls[key] = _Pull(asyncio.create_task(self._pull(image, auth), name=f"pull {image}"))
+            listeners: list[Say] = []
+            task = asyncio.create_task(self._pull(image, auth, listeners), name=f"pull {image}")
+            pull = self._pulls[key] = _Pull(task, listeners)
             pull.task.add_done_callback(lambda _: self._pulls.pop(key, None))
-        pull.waiting += 1
+        pull.listeners.append(say)
         try:
             await asyncio.wait([pull.task])
         finally:
-            pull.waiting -= 1
-            if not pull.waiting and not pull.task.done():
+            pull.listeners.remove(say)
+            if not pull.listeners and not pull.task.done():
                 pull.task.cancel()
         if pull.task.cancelled():
             raise RuntimeUnavailable(f"the pull of {image} was given up")
         pull.task.result()
 
-    async def _pull(self, image: str, auth: str) -> None:
+    async def _pull(self, image: str, auth: str, listeners: list[Say]) -> None:
         self._log.info("pulling an image", image=image)
         name, tag = split_reference(image)
         headers = {"X-Registry-Auth": auth} if auth else None
         params = {"fromImage": name, "tag": tag}
         try:
             async with self._engine.stream("POST", "/images/create", params=params, headers=headers) as response:
-                lines = json_lines(response)
-                while (progress := await _next(lines, image)) is not None:
-                    if "error" in progress:
-                        raise Rejected(f"No such image: {image} ({progress['error']})")
+                await self._follow(json_lines(response), image, listeners)
         except EngineError as error:
             raise Rejected(f"No such image: {image} ({error})") from error
         self._log.info("image pulled", image=image)
 
+    async def _follow(self, messages: AsyncGenerator[dict[str, Any], None], image: str, listeners: list[Say]) -> None:
+        """To the end of the stream; its errors come in it."""
+        progress, loop = PullProgress(image), asyncio.get_running_loop()
+        say_at = loop.time() + SAY_EVERY
+        while (message := await _next(messages, image)) is not None:
+            if "error" in message:
+                raise Rejected(f"No such image: {image} ({message['error']})")
+            progress.take(message)
+            if loop.time() >= say_at:
+                say_at = loop.time() + SAY_EVERY
+                for say in listeners:
+                    say(progress.text())
 
-async def _next(lines: Any, image: str) -> dict[str, Any] | None:
+
+async def _next(messages: AsyncGenerator[dict[str, Any], None], image: str) -> dict[str, Any] | None:
     try:
         async with asyncio.timeout(SILENT_MOST):
-            found: dict[str, Any] = await anext(lines)
-            return found
+            return await anext(messages)
     except StopAsyncIteration:
         return None
     except TimeoutError:

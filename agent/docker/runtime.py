@@ -112,7 +112,7 @@ class DockerRuntime:
         await asyncio.to_thread(self._files.keep_only, node_id, list(self._held))
         return {task_id: view for task_id in self._held if (view := self._views.get(task_id))}
 
-    async def prepare(self, work: Work) -> list[str]:
+    async def prepare(self, work: Work, say: Callable[[str], None] = lambda _: None) -> list[str]:
         task = work.task
         if task.id in self._held:
             return list(self._held[task.id].left_out)
@@ -120,7 +120,7 @@ class DockerRuntime:
         if spec is None or not spec.image:
             raise Rejected("the task names no image")
         policy = (spec.engine_options.pull_policy if spec.engine_options else None) or ""
-        await self._images.ensure(spec.image, policy=policy, auth=work.registry_auth)
+        await self._images.ensure(spec.image, policy=policy, auth=work.registry_auth, say=say)
         return await self._unfinished.carry(task.id, self._prepare_container(work, spec))
 
     async def start(self, task_id: str) -> None:
@@ -181,6 +181,7 @@ class DockerRuntime:
             await self._events.stop()
         await self._images.close()
         await self._unfinished.close()
+        await asyncio.to_thread(self._files.tidy)
         await self.engine.close()
 
     # Containers

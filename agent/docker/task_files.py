@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from essaim.agent.memory_files import MemoryFile, memory_root, write_files
+from essaim.agent.memory_files import MemoryFile, memory_root, tidy, write_files
 from essaim.agent.payloads import Payload
 from essaim.agent.runtime import Rejected
 from essaim.cluster.container import BindOptions, Mount
@@ -34,6 +34,11 @@ class TaskFiles:
     def erase(self, node_id: str, task_id: str) -> None:
         if self._root is not None:
             shutil.rmtree(self._of(node_id) / task_id, ignore_errors=True)
+
+    def tidy(self) -> None:
+        """Leave no empty directories behind."""
+        if self._root is not None:
+            tidy(self._root / f"essaim-{os.geteuid()}")
 
     def keep_only(self, node_id: str, task_ids: Iterable[str]) -> None:
         """After a restart: remove the files of tasks that are gone."""

@@ -101,7 +101,7 @@ class ProcessRuntime:
             await self._take_up(one)
         return {plan.task_id: view for plan in plans if (view := self._views.get(plan.task_id))}
 
-    async def prepare(self, work: Work) -> list[str]:
+    async def prepare(self, work: Work, say: Callable[[str], None] = lambda _: None) -> list[str]:
         task_id = work.task.id
         if task_id in self._held:
             return _left_out(self._held[task_id].plan)
@@ -158,6 +158,7 @@ class ProcessRuntime:
         for follower in followers:
             follower.cancel()
         await asyncio.gather(*followers, return_exceptions=True)
+        await asyncio.to_thread(self._dirs.tidy)
 
     def directory_of(self, task_id: str) -> Path:
         """Where the task's files are (plan.json, log/ ...)."""

@@ -160,9 +160,12 @@ def spawn(plan: dict[str, Any]) -> tuple[int, int, int, str]:
 def explain(plan: dict[str, Any], error: Exception) -> str:
     if isinstance(error, FileNotFoundError) and not os.path.isdir(plan["cwd"]):
         return f"the working directory {plan['cwd']} does not exist on this node"
-    if isinstance(error, FileNotFoundError):
-        return f"the command {plan['argv'][0]} was not found on this node (PATH={plan['env'].get('PATH', '')})"
-    return f"the command {plan['argv'][0]} could not be started: {error}"
+    program, path = plan["argv"][0], plan["env"].get("PATH", os.defpath)
+    places = [program] if "/" in program else [os.path.join(folder, program) for folder in path.split(":")]
+    # Not by the error's kind: a folder of PATH that may not be entered makes it another one.
+    if not any(os.path.isfile(place) for place in places):
+        return f"the command {program} was not found on this node (PATH={path})"
+    return f"the command {program} could not be started: {error}"
 
 
 class Supervisor:

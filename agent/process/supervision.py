@@ -119,11 +119,11 @@ def kill_all_of(task_id: str, ids: Ids | None) -> None:
 def carrying(task_id: str) -> Iterator[int]:
     """Ids of processes started by the task: each has the task's id in its environment, unless it removed it."""
     mark = f"ESSAIM_TASK_ID={task_id}".encode()
-    for entry in os.scandir("/proc"):
-        if entry.name.isdecimal():
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
             with contextlib.suppress(OSError):
-                if mark in Path(f"/proc/{entry.name}/environ").read_bytes().split(b"\0"):
-                    yield int(entry.name)
+                if mark in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
+                    yield int(name)
 
 
 async def exited(pid: int) -> None:

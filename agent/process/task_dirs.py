@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from essaim.agent.memory_files import MemoryFile, memory_root, write_files
+from essaim.agent.memory_files import MemoryFile, memory_root, tidy, write_files
 from essaim.agent.payloads import SECRETS, Payload
 from essaim.agent.runtime import Rejected
 
@@ -64,6 +64,11 @@ class TaskDirs:
             shutil.rmtree(self.files_of(node_id, task_id), ignore_errors=True)
         (self.of(task_id) / "plan.json").unlink(missing_ok=True)
         shutil.rmtree(self.of(task_id), ignore_errors=True)
+
+    def tidy(self) -> None:
+        """Leave no empty directories in memory behind."""
+        if self._memory is not None:
+            tidy(self._memory / f"essaim-{os.geteuid()}")
 
     def load(self, node_id: str) -> list[ProcessPlan]:
         """The tasks of the node's last run; what is left of half-written ones, and secrets of none, is removed."""

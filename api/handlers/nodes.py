@@ -40,16 +40,17 @@ async def update_node(request: web.Request) -> web.Response:
 
     decided = await api.commit(decide)
     if decided.role == "promote":
-        await api.node.promote(decided.node_id)
+        await api.finish(api.node.promote(decided.node_id))
     elif decided.role == "demote":
-        await api.node.demote(decided.node_id)
+        await api.finish(api.node.demote(decided.node_id))
     return web.Response()
 
 
 async def remove_node(request: web.Request) -> web.Response:
     api = api_of(request)
     force = query.flag(request.query, "force")
-    await api.node.remove(nodes.check_removal(api.store, request.match_info["id"], force=force), force=force)
+    node_id = nodes.check_removal(api.store, request.match_info["id"], force=force)
+    await api.finish(api.node.remove(node_id, force=force))
     return web.Response()
 
 

@@ -55,22 +55,26 @@ async def init_swarm(request: web.Request) -> web.Response:
     if body.auto_lock_managers or (spec.encryption_config and spec.encryption_config.auto_lock_managers):
         raise NotYet("the managers' lock (--autolock) is not supported yet")
     swarm.check_addresses(body.default_addr_pool or [], body.subnet_size or 0)
-    node_id = await api.node.init(
-        InitRequest(
-            listen_addr=body.listen_addr or "",
-            advertise_addr=body.advertise_addr or "",
-            data_path_addr=body.data_path_addr or "",
-            force_new_cluster=bool(body.force_new_cluster),
-            availability=_availability(body.availability),
-            default_addr_pool=body.default_addr_pool or [],
-            subnet_size=body.subnet_size or 0,
-            data_path_port=body.data_path_port or 0,
-            spec=swarm.merge(default_spec(), spec),
-        )
+    wanted = InitRequest(
+        listen_addr=body.listen_addr or "",
+        advertise_addr=body.advertise_addr or "",
+        data_path_addr=body.data_path_addr or "",
+        force_new_cluster=bool(body.force_new_cluster),
+        availability=_availability(body.availability),
+        default_addr_pool=body.default_addr_pool or [],
+        subnet_size=body.subnet_size or 0,
+        data_path_port=body.data_path_port or 0,
+        spec=swarm.merge(default_spec(), spec),
     )
+    node_id = await api.finish(_init(api, wanted))
+    return json_reply(to_json(node_id) + b"\n")
+
+
+async def _init(api: Api, wanted: InitRequest) -> str:
+    node_id = await api.node.init(wanted)
     api.follow_store()
     await api.commit(lambda store: (networks.ensure_ingress(store, chance=api.chance), None))
-    return json_reply(to_json(node_id) + b"\n")
+    return node_id
 
 
 def _availability(wanted: str | None) -> str:
@@ -88,16 +92,15 @@ async def join_swarm(request: web.Request) -> web.Response:
     tokens.parse(body.join_token or "")
     if not body.remote_addrs:
         raise InvalidArgument("at least 1 RemoteAddr is required to join")
-    await api.node.join(
-        JoinRequest(
-            remote_addrs=body.remote_addrs,
-            join_token=body.join_token or "",
-            listen_addr=body.listen_addr or "",
-            advertise_addr=body.advertise_addr or "",
-            data_path_addr=body.data_path_addr or "",
-            availability=_availability(body.availability),
-        )
+    wanted = JoinRequest(
+        remote_addrs=body.remote_addrs,
+        join_token=body.join_token or "",
+        listen_addr=body.listen_addr or "",
+        advertise_addr=body.advertise_addr or "",
+        data_path_addr=body.data_path_addr or "",
+        availability=_availability(body.availability),
     )
+    await api.finish(api.node.join(wanted))
     return web.Response()
 
 
@@ -108,7 +111,7 @@ async def leave_swarm(request: web.Request) -> web.Response:
     force = query.flag(request.query, "force")
     if not force and (objection := _objection(api)):
         raise Unavailable(objection)
-    await api.node.leave(force=force)
+    await api.finish(api.node.leave(force=force))
     return web.Response()
 
 

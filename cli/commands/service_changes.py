@@ -21,7 +21,7 @@ from essaim.cluster.service import ServiceSpec
 
 async def create(app: App, args: list[str], flags: Flags) -> None:
     client = await app.client()
-    flags = await with_environment(app, flags)
+    flags = await with_profiles(app, await with_environment(app, flags))
     ids = await look_up(client, flags)
     spec = checked_spec(lambda: new_service(args[0], args[1:], flags, ids))
     headers = await auth_headers(app, args[0], wanted=flags.on("with-registry-auth"))
@@ -57,6 +57,16 @@ async def with_environment(app: App, flags: Flags) -> Flags:
             raise CliError(str(error)) from None
     found += resolve_env(flags.items(name), app.environment)
     return Flags(flags.flags, {**flags.values, name: last_wins(found)})
+
+
+async def with_profiles(app: App, flags: Flags) -> Flags:
+    """A seccomp profile's text in place of its path: the Engine that applies it may be another machine's."""
+    options = []
+    for option in flags.items("security-opt"):
+        key, _, path = option.partition("=")
+        is_file = key == "seccomp" and path not in ("unconfined", "builtin")
+        options.append(f"seccomp={(await app.read(path)).decode()}" if is_file else option)
+    return Flags(flags.flags, {**flags.values, "security-opt": options}) if options else flags
 
 
 async def look_up(client: Client, flags: Flags) -> Ids:
@@ -108,7 +118,7 @@ async def post_update(
 
 async def update(app: App, args: list[str], flags: Flags) -> None:
     client = await app.client()
-    flags = await with_environment(app, flags)
+    flags = await with_profiles(app, await with_environment(app, flags))
     service, spec = await fetch(client, args[0])
     if flags.on("rollback"):
         others = set(flags.values) - {"rollback", "detach", "quiet"}
@@ -149,7 +159,12 @@ async def rebalance(app: App, args: list[str], flags: Flags) -> None:
     ids: dict[str, str] = {}
     for name in args:
         service = await client.get(path_of("services", name), {"insertDefaults": "false"})
-        await client.post(path_of("essaim", "v1", "services", service["ID"], "rebalance"))
+        try:
+            await client.post(path_of("essaim", "v1", "services", service["ID"], "rebalance"))
+        except ApiError as error:
+            if error.status == 404:
+                raise CliError("this daemon does not rebalance services: update it, or force an update") from None
+            raise
         ids[name] = service["ID"]
         app.print(name)
     if not flags.on("detach"):

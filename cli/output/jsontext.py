@@ -10,6 +10,8 @@ import json
 import re
 from typing import Any
 
+WHOLE = re.compile(r"(-?\d+)\.0")
+"""Go prints a whole float without a fraction."""
 PART = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
 
 
@@ -31,10 +33,21 @@ def indent(text: str, prefix: str = "", step: str = "    ") -> str:
         elif part == ",":
             out.append(",\n" + prefix + step * depth)
         else:
-            out.append(part)
+            out.append(whole[1] if (whole := WHOLE.fullmatch(part)) else part)
         if part in "{[":
             depth += 1
     return "".join(out)
+
+
+def number(text: str) -> float:
+    """A JSON float; a whole one is an integer, as Go prints it."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+def loads(text: str) -> Any:
+    """JSON whose numbers print as Go prints them."""
+    return json.loads(text, parse_float=number)
 
 
 def dumps(value: Any, *, escape_html: bool = False) -> str:

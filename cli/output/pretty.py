@@ -99,10 +99,8 @@ def file_text(item: Object, *, driver: str | None = None) -> str:
     """Secrets are laid out with spaces, configs with tabs; both as docker does it."""
     spec = item["Spec"]
     tab = "\t\t\t" if driver is None else " " * 14
-    lines = [f"ID:{tab}{item['ID']}", f"Name:{tab}{spec.get('Name') or ''}", "Labels:"]
-    lines += [
-        f" - {key}={value}" if value else f" - {key}" for key, value in sorted((spec.get("Labels") or {}).items())
-    ]
+    lines = [f"ID:{tab}{item['ID']}", f"Name:{tab}{spec.get('Name') or ''}"]
+    lines += label_block(spec.get("Labels"), "Labels:")
     if driver is not None:
         lines.append(f"Driver:{' ' * 12}{driver}")
     gap = "            \t" if driver is None else " " * 8

@@ -15,6 +15,7 @@ from essaim.cluster.service import EndpointSpec, Placement, ResourceRequirements
 
 from .attachments import Ids, change_endpoint, change_files, change_mounts, change_networks
 from .container import change_container
+from .engine import change_engine
 from .health import change_health
 from .lists import added, mapped, removed, touched
 from .placement import change_mode, change_placement, new_mode
@@ -86,6 +87,7 @@ def change_task(spec: ServiceSpec, flags: Flags, ids: Ids) -> TaskSpec:
     task = spec.task_template or TaskSpec()
     container = change_container(task.container_spec or ContainerSpec(), flags)
     container = replace(container, healthcheck=change_health(container.healthcheck, flags))
+    container = replace(container, engine_options=change_engine(container.engine_options, flags))
     container = change_files(change_mounts(container, flags), flags, ids)
     # Old clients attached networks to the service itself; a change moves them to the task.
     networks = task.networks if task.networks is not None else spec.networks

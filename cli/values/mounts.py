@@ -6,8 +6,6 @@ Pure: text to Mount. What cannot be read raises ValueError with a message for th
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from essaim.cluster.container import BindOptions, DriverSpec, ImageOptions, Mount, TmpfsOptions, VolumeOptions
 
 from .pairs import fields
@@ -135,7 +133,3 @@ def merge_mounts(mounts: list[Mount]) -> list[Mount]:
     """One mount for each target (the last), in the order of source and target."""
     chosen = {mount.target: mount for mount in mounts}
     return sorted(chosen.values(), key=lambda mount: (mount.source or "", mount.target or ""))
-
-
-def with_source(mount: Mount, source: str) -> Mount:
-    return msgspec.structs.replace(mount, source=source)

@@ -90,13 +90,3 @@ def binary_size(value: int) -> str:
             return significant(size) + unit
         size /= 1024
     return significant(size) + units[-1]
-
-
-def decimal_size(value: int, digits: int = 4) -> str:
-    """`64MB` in powers of 1000."""
-    size, units = float(value), ("B", "kB", "MB", "GB", "TB", "PB", "EB")
-    for unit in units[:-1]:
-        if size < 1000:
-            return significant(size, digits) + unit
-        size /= 1000
-    return significant(size, digits) + units[-1]

@@ -2,8 +2,9 @@
 
 import os
 import random
+import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,19 @@ from essaim.agent.process.runtime import ProcessRuntime
 from essaim.agent.runtime import Runtime
 from tests.lab.fixtures import lab, pytest_runtest_makereport, shared_lab
 
-from .doubles import LOG, NODE, FakeManager
+from .doubles import LOG, MEMORY, NODE, FakeManager
 
 __all__ = ["lab", "pytest_runtest_makereport", "shared_lab"]
 
 MakeRuntime = Callable[[], ProcessRuntime]
 MakeAgent = Callable[..., Agent]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _memory() -> Iterator[None]:
+    MEMORY.mkdir(exist_ok=True)
+    yield
+    shutil.rmtree(MEMORY)
 
 
 def make_process_runtime(state_dir: Path) -> ProcessRuntime:
@@ -32,6 +40,7 @@ def make_process_runtime(state_dir: Path) -> ProcessRuntime:
         monotonic=time.monotonic,
         log=LOG,
         hostname="host1",
+        memory_dirs=[MEMORY],
     )
 
 

@@ -1,9 +1,11 @@
 """Stand-ins for the agent's surroundings: a manager at the other end of in-memory channels, and a runtime."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,6 +21,10 @@ from essaim.cluster.task import Task, TaskStatus
 
 LOG = structlog.wrap_logger(structlog.testing.CapturingLogger())
 NODE = Node(id="node1", spec=NodeSpec(), description=NodeDescription(hostname="host1"))
+UNIQUE = f"t{os.getpid()}"
+"""The id of a task that is a real process: processes are told apart by it, on a machine where others test as well."""
+MEMORY = Path(f"/dev/shm/essaim-test-{os.getpid()}")
+"""This test run's own place for secrets, made and removed by conftest.py."""
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -53,6 +59,14 @@ async def until(condition: Callable[[], Any], *, seconds: float = 20.0) -> Any:
         while not (value := condition()):
             await asyncio.sleep(0.01)
         return value
+
+
+def is_running(pid: int) -> bool:
+    """It exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
+    except OSError:
+        return False
 
 
 class PipeChannel:
@@ -161,6 +175,7 @@ class FakeRuntime:
     running: View = field(default_factory=lambda: View(Phase.RUNNING, pid=7))
     lines: list[LogLine] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    progress: list[str] = field(default_factory=list)
 
     async def _call(self, name: str, task_id: str) -> None:
         self.calls.append(f"{name} {task_id}")
@@ -177,7 +192,9 @@ class FakeRuntime:
             self.views.put(task_id, view)
         return dict(self.found)
 
-    async def prepare(self, work: Work) -> list[str]:
+    async def prepare(self, work: Work, say: Callable[[str], None] = lambda _: None) -> list[str]:
+        for word in self.progress:
+            say(word)
         await self._call("prepare", work.task.id)
         self.views.put(work.task.id, View(Phase.CREATED))
         return self.left_out

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from essaim.agent.docker import images as images_module
 from essaim.agent.docker.engine import EngineError
 from essaim.agent.docker.images import Images, split_reference
+from essaim.agent.docker.pull_progress import PullProgress
 from essaim.agent.runtime import Rejected, RuntimeUnavailable
 
 from .doubles import LOG, until
@@ -111,3 +113,24 @@ async def test_pull_that_fails_says_why_to_all() -> None:
 )
 def test_split_reference(image: str, parts: tuple[str, str]) -> None:
     assert split_reference(image) == parts
+
+
+async def test_all_who_wait_hear_how_far_a_pull_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images_module, "SAY_EVERY", 0.0)
+    engine = ScriptedEngine(b'{"id":"l1","status":"Pull complete"}\n', b'{"id":"l2","status":"Waiting"}\n')
+    engine.gate.set()
+    images, heard = images_of(engine), list[str]()
+    await asyncio.gather(*(images.ensure("a:1", say=heard.append) for _ in range(2)))
+    assert heard == ["pulling a:1: 1 of 1 layers"] * 2 + ["pulling a:1: 1 of 2 layers"] * 2
+
+
+def test_progress_counts_layers_and_bytes() -> None:
+    progress = PullProgress("a:1")
+    assert progress.text() == "pulling a:1: waiting for its registry"
+    progress.take({"status": "Pulling from library/a", "id": "1"})
+    progress.take({"status": "Already exists", "id": "l1"})
+    progress.take({"status": "Downloading", "id": "l2", "progressDetail": {"current": 1_500_000, "total": 3_000_000}})
+    assert progress.text() == "pulling a:1: 1 of 2 layers, 1.5 MB of 3 MB"
+    progress.take({"status": "Download complete", "id": "l2"})
+    progress.take({"status": "Pull complete", "id": "l2"})
+    assert progress.text() == "pulling a:1: 2 of 2 layers, 3 MB of 3 MB"

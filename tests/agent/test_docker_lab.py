@@ -14,13 +14,14 @@ from essaim.agent.docker.engine import Engine
 from essaim.agent.docker.runtime import DockerRuntime
 from essaim.cluster import wire
 from essaim.cluster.container import FileTarget, HealthConfig, SecretReference
+from essaim.cluster.engine_options import EngineOptions
 from essaim.cluster.objects import Secret, SecretSpec
 from tests.lab.host import Host
 from tests.lab.images import busybox_image
 from tests.lab.lab import Lab
 
 from .conftest import MakeAgent
-from .doubles import LOG, FakeManager, ingress, make_task, until, with_desired
+from .doubles import LOG, MEMORY, FakeManager, ingress, make_task, until, with_desired
 from .test_process_end_to_end import answers
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
@@ -43,7 +44,7 @@ async def make_docker(host: Host, tmp_path: Path) -> AsyncIterator[MakeDocker]:
             engine_url=host.engine_url,
             data_addr=host.address,
             environment=dict(os.environ),
-            memory_dirs=[Path("/dev/shm")],
+            memory_dirs=[MEMORY],
             log=LOG,
         )
         made.append(runtime)
@@ -100,7 +101,7 @@ async def test_agent_given_a_secret_shows_it_in_memory_and_removes_it_with_the_t
         mounted = host.docker("exec", "web.1.t1", "grep", path.removeprefix("/var"), "/proc/mounts")
         assert mounted.startswith("tmpfs ")
         assert " ro," in mounted
-    files = Path(f"/dev/shm/essaim-0/{manager.node.id}/t1")
+    files = MEMORY / f"essaim-0/{manager.node.id}/t1"
     assert files.is_dir()
     await manager.assign(removed=["t1"])
     await until(lambda: not files.exists())
@@ -195,3 +196,20 @@ async def test_task_logs_come_with_stream_and_time_and_can_be_followed(
     assert stamp.endswith("Z")
     await manager.send(wire.LogRequest(request=3, task_id="nothing"))
     await until(lambda: any(c.request == 3 and c.error for c in manager.of_type(wire.LogChunk)))
+
+
+async def test_task_in_the_hosts_network_is_reached_at_its_target_port(
+    make_agent: MakeAgent, make_docker: MakeDocker, manager: FakeManager, host: Host
+) -> None:
+    async with Engine(host.engine_url) as engine:
+        await whoami_image.build_image(engine)
+    agent = make_agent(make_docker())
+    await agent.start()
+    await until(lambda: manager.hellos)
+    options = EngineOptions(network_mode="host")
+    await manager.assign(make_task(image="essaim/whoami:latest", ports=[ingress(80)], engine_options=options))
+    await until(lambda: manager.state("t1") == "running")
+    endpoints = manager.reports["t1"].endpoints
+    assert endpoints is not None
+    assert [(e.address, e.port) for e in endpoints] == [(host.address, 80)]
+    assert "web.1.t1" in await answers(host.address, 80, "/")

@@ -5,7 +5,6 @@ import asyncio
 import json
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,7 +20,7 @@ from tests.lab.images import busybox_image
 from tests.lab.lab import Lab
 from tests.lab.wait import eventually
 
-from .doubles import LOG, NODE, make_task
+from .doubles import LOG, MEMORY, NODE, make_task
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 LAB_HOSTS = 1
@@ -163,7 +162,7 @@ def runtime_of(host: Host) -> DockerRuntime:
         engine_url=host.engine_url,
         data_addr=host.address,
         environment=dict(os.environ),
-        memory_dirs=[Path("/dev/shm")],
+        memory_dirs=[MEMORY],
         log=LOG,
     )
 

@@ -1,6 +1,7 @@
 """Secrets and configs as files: targets, contents, templates, and the files themselves."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from essaim.agent.runtime import Rejected, Work
 from essaim.cluster.container import ConfigReference, DriverSpec, FileTarget, SecretReference
 from essaim.cluster.objects import Config, ConfigSpec, Secret, SecretSpec
 
-from .doubles import NODE, make_task
+from .doubles import MEMORY, NODE, make_task
 
 SECRET = Secret(id="s1", spec=SecretSpec(name="password", data=b"hush"))
 CONFIG = Config(
@@ -69,7 +70,7 @@ def test_process_finds_its_files_below_their_directories(target: str, is_secret:
 def memory() -> Path:
     root = memory_root([Path("/nowhere"), Path("/proc"), Path("/dev/shm")])
     assert root == Path("/dev/shm"), "tests of secrets need /dev/shm"
-    return root / f"essaim-test-{os.getpid()}"
+    return MEMORY / "payloads"
 
 
 def test_files_are_written_with_mode_into_a_closed_directory(memory: Path) -> None:
@@ -82,8 +83,6 @@ def test_files_are_written_with_mode_into_a_closed_directory(memory: Path) -> No
         with pytest.raises(Rejected, match="leaves the task's directory"):
             write_files(memory / "t", [MemoryFile("../b", b"x", *own, 0o440)], own, 0o700)
     finally:
-        import shutil
-
         shutil.rmtree(memory)
 
 

@@ -1,6 +1,7 @@
 """No orphans: what happens to process tasks when the agent or a supervisor is killed with -9."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from essaim.agent.process.supervision import Ids, carrying, is_alive, read_ids
+from essaim.agent.process.supervision import Ids, read_ids
 from essaim.agent.runtime import Phase, UnknownTask, View, Work
 
 from .conftest import MakeRuntime
-from .doubles import NODE, make_task, until
+from .doubles import MEMORY, NODE, UNIQUE, is_running, make_task, until
 
 STARTER = """
 import asyncio, os, random, sys, time
@@ -25,10 +26,11 @@ from tests.agent.doubles import LOG, NODE, make_task
 
 async def main():
     runtime = ProcessRuntime(state_dir=Path(sys.argv[1]), data_addr="127.0.0.1", environment=dict(os.environ),
-                             chance=random.random, monotonic=time.monotonic, log=LOG)
+                             chance=random.random, monotonic=time.monotonic, log=LOG,
+                             memory_dirs=[Path(sys.argv[4])])
     await runtime.recover(NODE.id)
-    await runtime.prepare(Work(make_task(command=["/bin/sh", "-c", sys.argv[2]]), NODE))
-    await runtime.start("t1")
+    await runtime.prepare(Work(make_task(sys.argv[3], command=["/bin/sh", "-c", sys.argv[2]]), NODE))
+    await runtime.start(sys.argv[3])
     print("started", flush=True)
     await asyncio.Event().wait()
 
@@ -55,15 +57,15 @@ class Starter:
     def run(self, script: str) -> Ids:
         root = Path(__file__).parents[2]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", STARTER, str(self.state_dir), script],
+            [sys.executable, "-c", STARTER, str(self.state_dir), script, UNIQUE, str(MEMORY)],
             stdout=subprocess.PIPE,
             text=True,
             cwd=root,
-            env={**os.environ, "PYTHONPATH": str(root)},
+            env={**os.environ, "PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}"},
         )
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "started\n"
-        ids = read_ids(self.state_dir / "tasks" / "t1")
+        ids = read_ids(self.state_dir / "tasks" / UNIQUE)
         assert ids is not None
         return ids
 
@@ -75,7 +77,13 @@ class Starter:
 
 
 def family() -> list[int]:
-    return sorted(carrying("t1"))
+    """All processes of the task, by the environment that they inherited."""
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if f"ESSAIM_TASK_ID={UNIQUE}".encode() in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
+                found.append(int(name))
+    return sorted(found)
 
 
 async def view_of(views: AsyncGenerator[View, None], phase: Phase) -> View:
@@ -99,13 +107,13 @@ async def test_agent_killed_is_succeeded_by_one_that_keeps_the_same_process(
     await asyncio.to_thread(starter.kill)
     runtime = make_runtime()
     found = await runtime.recover(NODE.id)
-    assert found["t1"].phase is Phase.RUNNING
-    assert found["t1"].pid == ids.pid
+    assert found[UNIQUE].phase is Phase.RUNNING
+    assert found[UNIQUE].pid == ids.pid
     assert family() == before
-    await runtime.start("t1")
+    await runtime.start(UNIQUE)
     assert family() == before
-    await runtime.stop("t1")
-    ended = await view_of(runtime.watch("t1"), Phase.EXITED)
+    await runtime.stop(UNIQUE)
+    ended = await view_of(runtime.watch(UNIQUE), Phase.EXITED)
     assert ended.exit_code == 143
     assert family() == []
 
@@ -116,7 +124,7 @@ async def test_supervisor_killed_takes_the_whole_family_with_it(starter: Starter
     runtime = make_runtime()
     await runtime.recover(NODE.id)
     os.kill(ids.shim_pid, signal.SIGKILL)
-    ended = await view_of(runtime.watch("t1"), Phase.EXITED)
+    ended = await view_of(runtime.watch(UNIQUE), Phase.EXITED)
     assert ended.error == "its supervisor was killed"
     await until(lambda: family() == [])
 
@@ -127,9 +135,9 @@ async def test_supervisor_killed_while_no_agent_lives_leaves_nothing_after_the_n
     ids = await started(starter, FAMILY)
     await asyncio.to_thread(starter.kill)
     os.kill(ids.shim_pid, signal.SIGKILL)
-    await until(lambda: not is_alive(ids.shim_pid, ids.shim_start))
+    await until(lambda: not is_running(ids.shim_pid))
     found = await make_runtime().recover(NODE.id)
-    assert found["t1"].phase is Phase.EXITED
+    assert found[UNIQUE].phase is Phase.EXITED
     await until(lambda: family() == [])
 
 
@@ -139,17 +147,17 @@ async def test_task_that_ended_while_no_agent_lived_keeps_its_exit_code(
     ids = await asyncio.to_thread(starter.run, "exec sleep 603")
     await asyncio.to_thread(starter.kill)
     os.kill(ids.pid, signal.SIGUSR1)
-    await until(lambda: (starter.state_dir / "tasks/t1/exit.json").exists())
+    await until(lambda: (starter.state_dir / f"tasks/{UNIQUE}/exit.json").exists())
     found = await make_runtime().recover(NODE.id)
-    assert found["t1"].exit_code == 128 + signal.SIGUSR1
+    assert found[UNIQUE].exit_code == 128 + signal.SIGUSR1
 
 
 async def test_main_process_ending_ends_what_it_has_started(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     script = "setsid sleep 604 & sleep 605 & exit 3"
-    await runtime.prepare(Work(make_task(command=["/bin/sh", "-c", script]), NODE))
-    await runtime.start("t1")
-    ended = await view_of(runtime.watch("t1"), Phase.EXITED)
+    await runtime.prepare(Work(make_task(UNIQUE, command=["/bin/sh", "-c", script]), NODE))
+    await runtime.start(UNIQUE)
+    ended = await view_of(runtime.watch(UNIQUE), Phase.EXITED)
     assert ended.exit_code == 3
     assert family() == []
 
@@ -159,13 +167,13 @@ async def test_program_that_ignores_its_stop_signal_is_killed_after_the_grace_pe
 ) -> None:
     runtime = make_runtime()
     script = "trap '' INT; echo ready; while :; do sleep 0.05; done"
-    task = make_task(command=["/bin/sh", "-c", script], stop_signal="SIGINT", stop_grace_period=300_000_000)
+    task = make_task(UNIQUE, command=["/bin/sh", "-c", script], stop_signal="SIGINT", stop_grace_period=300_000_000)
     await runtime.prepare(Work(task, NODE))
-    await runtime.start("t1")
-    log = runtime_log(make_runtime, "t1")
+    await runtime.start(UNIQUE)
+    log = runtime_log(make_runtime, UNIQUE)
     await until(lambda: b"ready" in log.read_bytes())
-    await runtime.stop("t1")
-    assert (await view_of(runtime.watch("t1"), Phase.EXITED)).exit_code == 137
+    await runtime.stop(UNIQUE)
+    assert (await view_of(runtime.watch(UNIQUE), Phase.EXITED)).exit_code == 137
 
 
 def runtime_log(make_runtime: MakeRuntime, task_id: str) -> Path:
@@ -174,11 +182,11 @@ def runtime_log(make_runtime: MakeRuntime, task_id: str) -> Path:
 
 async def test_removed_task_is_killed_and_forgotten(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
-    await runtime.prepare(Work(make_task(command=["/bin/sh", "-c", FAMILY]), NODE))
-    await runtime.start("t1")
+    await runtime.prepare(Work(make_task(UNIQUE, command=["/bin/sh", "-c", FAMILY]), NODE))
+    await runtime.start(UNIQUE)
     await until(lambda: len(family()) == 3)
-    await runtime.remove("t1")
+    await runtime.remove(UNIQUE)
     assert family() == []
-    assert not runtime.directory_of("t1").exists()
+    assert not runtime.directory_of(UNIQUE).exists()
     with pytest.raises(UnknownTask):
-        await anext(runtime.watch("t1"))
+        await anext(runtime.watch(UNIQUE))

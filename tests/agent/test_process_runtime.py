@@ -19,13 +19,13 @@ from essaim.cluster.objects import Secret, SecretSpec
 from essaim.cluster.wire import LogRequest
 
 from .conftest import MakeRuntime, make_process_runtime
-from .doubles import NODE, ingress, make_task
+from .doubles import MEMORY, NODE, UNIQUE, ingress, make_task
 
 DEADLINE = 20
 
 
 def shell(script: str, **more: Any) -> Work:
-    return Work(make_task(command=["/bin/sh", "-c", script], **more), NODE)
+    return Work(make_task(UNIQUE, command=["/bin/sh", "-c", script], **more), NODE)
 
 
 async def run(runtime: ProcessRuntime, work: Work) -> View:
@@ -39,7 +39,7 @@ async def run(runtime: ProcessRuntime, work: Work) -> View:
 
 
 async def output(runtime: ProcessRuntime, **options: Any) -> list[LogLine]:
-    return [line async for line in runtime.logs(LogRequest(request=1, task_id="t1", **options))]
+    return [line async for line in runtime.logs(LogRequest(request=1, task_id=UNIQUE, **options))]
 
 
 async def test_output_is_kept_with_stream_and_time(make_runtime: MakeRuntime) -> None:
@@ -58,12 +58,12 @@ async def test_output_is_followed_until_the_task_ends(make_runtime: MakeRuntime)
     runtime = make_runtime()
     work = shell("echo one; read -r x < gate; echo two")
     await runtime.prepare(work)
-    gate = runtime.directory_of("t1") / "work" / "gate"
+    gate = runtime.directory_of(UNIQUE) / "work" / "gate"
     await asyncio.to_thread(os.mkfifo, gate)
-    await runtime.start("t1")
+    await runtime.start(UNIQUE)
     lines = []
     async with asyncio.timeout(DEADLINE):
-        async for line in runtime.logs(LogRequest(request=1, task_id="t1", follow=True)):
+        async for line in runtime.logs(LogRequest(request=1, task_id=UNIQUE, follow=True)):
             lines.append(line.line)
             if line.line == b"one":
                 await asyncio.to_thread(gate.write_text, "go\n")
@@ -78,7 +78,7 @@ async def test_output_is_bounded(make_runtime: MakeRuntime) -> None:
     driver = DriverSpec(name="local", options={"max-size": "4k", "max-file": "2"})
     spec = replace(work.task.spec, log_driver=driver)
     await run(runtime, Work(replace(work.task, spec=spec), NODE))
-    files = sorted(p.name for p in (runtime.directory_of("t1") / "log").iterdir())
+    files = sorted(p.name for p in (runtime.directory_of(UNIQUE) / "log").iterdir())
     assert files == ["1", "current"]
     lines = [line.line for line in await output(runtime)]
     assert lines[-1] == b"line 399"
@@ -112,21 +112,23 @@ async def test_secret_is_found_in_memory_and_gone_with_the_task(make_runtime: Ma
     said, directory = [line.line.decode() for line in await output(runtime)]
     assert said == "hushhush"
     assert Path(directory, "p").read_bytes() == b"hush"
-    await runtime.remove("t1")
+    await runtime.remove(UNIQUE)
     assert not Path(directory).parent.exists()
     with pytest.raises(UnknownTask):
         await output(runtime)
+    await runtime.close()
+    assert list(MEMORY.iterdir()) == []
 
 
 async def test_health_check_decides_and_follows_the_program(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     check = HealthConfig(test=["CMD-SHELL", "test -e ok"], interval=50_000_000, retries=2)
     await runtime.prepare(shell("exec sleep 600", healthcheck=check))
-    await runtime.start("t1")
-    ok = runtime.directory_of("t1") / "work" / "ok"
+    await runtime.start(UNIQUE)
+    ok = runtime.directory_of(UNIQUE) / "work" / "ok"
     seen = []
     async with asyncio.timeout(DEADLINE):
-        async for view in runtime.watch("t1"):
+        async for view in runtime.watch(UNIQUE):
             seen.append(view.health)
             if view.health is Health.STARTING:
                 await asyncio.to_thread(ok.touch)
@@ -139,10 +141,10 @@ async def test_health_check_decides_and_follows_the_program(make_runtime: MakeRu
 
 async def test_program_that_is_not_there_fails_with_its_name(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
-    await runtime.prepare(Work(make_task(command=["no-such-program"]), NODE))
+    await runtime.prepare(Work(make_task(UNIQUE, command=["no-such-program"]), NODE))
     with pytest.raises(StartFailed, match="the command no-such-program was not found on this node"):
-        await runtime.start("t1")
-    view = await anext(runtime.watch("t1"))
+        await runtime.start(UNIQUE)
+    view = await anext(runtime.watch(UNIQUE))
     assert (view.phase, view.exit_code) == (Phase.EXITED, 127)
 
 
@@ -150,7 +152,7 @@ async def test_directory_that_is_not_there_fails_with_its_name(make_runtime: Mak
     runtime = make_runtime()
     await runtime.prepare(shell("true", dir="/no/such/directory"))
     with pytest.raises(StartFailed, match="the working directory /no/such/directory does not exist"):
-        await runtime.start("t1")
+        await runtime.start(UNIQUE)
 
 
 async def test_limits_reach_the_program(make_runtime: MakeRuntime) -> None:
@@ -178,16 +180,16 @@ async def test_user_who_is_not_there_is_rejected(make_runtime: MakeRuntime) -> N
 async def test_ports_of_a_task_found_again_are_not_given_to_another(make_runtime: MakeRuntime) -> None:
     first = make_runtime()
     await first.prepare(shell("exec sleep 600", ports=[ingress(80)]))
-    await first.start("t1")
-    view = await anext(first.watch("t1"))
+    await first.start(UNIQUE)
+    view = await anext(first.watch(UNIQUE))
     await first.close()
     second = make_runtime()
     found = await second.recover(NODE.id)
-    assert found["t1"].endpoints == view.endpoints
+    assert found[UNIQUE].endpoints == view.endpoints
     taken = view.endpoints[0].port
     port = ingress(80, publish_mode="host", published_port=taken)
     with pytest.raises(Rejected, match=f"port {taken}/tcp"):
-        await second.prepare(Work(make_task("t2", command=["a"], ports=[port]), NODE))
+        await second.prepare(Work(make_task(f"{UNIQUE}b", command=["a"], ports=[port]), NODE))
 
 
 async def test_node_describes_itself(make_runtime: MakeRuntime) -> None:
@@ -204,15 +206,15 @@ def test_runtime_works_on_uvloop_too(tmp_path: Path) -> None:
         check = HealthConfig(test=["CMD", "true"], interval=50_000_000)
         user = "65534" if os.geteuid() == 0 else None
         await runtime.prepare(shell("exec sleep 600", healthcheck=check, user=user, dir="/"))
-        await runtime.start("t1")
+        await runtime.start(UNIQUE)
         seen = []
         async with asyncio.timeout(DEADLINE):
-            async for view in runtime.watch("t1"):
+            async for view in runtime.watch(UNIQUE):
                 seen.append((view.phase, view.health, view.exit_code))
                 if view.health is Health.HEALTHY:
                     assert view.pid
                     os.kill(view.pid, 9)
-        await runtime.remove("t1")
+        await runtime.remove(UNIQUE)
         await runtime.close()
         return seen
 

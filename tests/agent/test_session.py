@@ -155,9 +155,9 @@ async def test_agent_gives_a_task_only_the_secrets_it_uses(make_agent: MakeAgent
     works: list[Any] = []
     prepare = runtime.prepare
 
-    async def watched(work: Any) -> list[str]:
+    async def watched(work: Any, say: Any) -> list[str]:
         works.append(work)
-        return await prepare(work)
+        return await prepare(work, say)
 
     runtime.prepare = watched  # type: ignore[method-assign]
     agent = make_agent(runtime)

@@ -207,3 +207,15 @@ async def test_mistake_of_ours_fails_the_task_and_says_so(bench: Bench) -> None:
     bench.manage(make_task())
     report = await bench.reaches("failed")
     assert report.status.err == "task: internal error of the agent: ZeroDivisionError('oops')"
+
+
+async def test_progress_of_preparing_is_told(bench: Bench) -> None:
+    bench.runtime.progress = ["pulling web:1: 1 of 3 layers"]
+    bench.manage(make_task())
+    await bench.reaches("running")
+    told = [(r.status.state, r.status.message) for r in bench.reports]
+    assert told[1:4] == [
+        ("preparing", "preparing"),
+        ("preparing", "pulling web:1: 1 of 3 layers"),
+        ("ready", "prepared"),
+    ]

@@ -13,24 +13,30 @@ from aiohttp import ClientSession, UnixConnector, web
 
 from essaim.api.app import create_app
 from essaim.api.server import ApiServer
-from essaim.api.upstream import Streams, connect
+from essaim.api.tunnel import Tunnels, serve_engine
 from essaim.cluster.errors import Unavailable
-from tests.api.fakes import FakeNode, InstantScheduler, utc_now
+from tests.api.fakes import FakeNode, InstantScheduler, QueueChannel, channel_pair, utc_now
 from tests.lab.fixtures import lab, pytest_runtest_makereport, shared_lab
 
 __all__ = ["lab", "outside", "pytest_runtest_makereport", "scheduled", "served", "shared_lab"]
 
 
-class Tunnels:
-    """Node ID -> URL of its Engine, for nodes that can be reached from this one."""
+class Daemons:
+    """The other nodes' daemons, in so far as they serve tunnels. `engines`: node ID -> URL of its Engine."""
 
     def __init__(self) -> None:
         self.engines: dict[str, str] = {}
+        self._serving: set[asyncio.Task[None]] = set()
 
-    async def dial(self, node_id: str) -> Streams:
+    async def open_channel(self, node_id: str) -> QueueChannel:
         if node_id not in self.engines:
             raise Unavailable(f"node {node_id} is down")
-        return await connect(self.engines[node_id])
+        near, far = channel_pair()
+        self._serving.add(asyncio.create_task(serve_engine(far, self.engines[node_id])))
+        return near
+
+    async def stop(self) -> None:
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
 
 @dataclass
@@ -74,7 +80,8 @@ async def outside() -> AsyncIterator[Served]:
     with tempfile.TemporaryDirectory(prefix="api-") as folder:
         socket = Path(folder) / "api.sock"
         async with ClientSession(connector=UnixConnector(str(socket))) as client:
-            tunnels = Tunnels()
+            daemons = Daemons()
+            tunnels = Tunnels(daemons.open_channel)
             app = create_app(
                 node,
                 chance=node.chance,
@@ -85,7 +92,9 @@ async def outside() -> AsyncIterator[Served]:
             )
             async with ApiServer(app) as server:
                 await server.listen_unix(socket)
-                yield Served(node, socket, client, app, tunnels.engines)
+                yield Served(node, socket, client, app, daemons.engines)
+            await tunnels.stop()
+            await daemons.stop()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A node for the API to stand on: a store behind a log in memory, and a scheduler that marks tasks running at once."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -91,6 +92,7 @@ class FakeNode:
         self.joined: JoinRequest | None = None
         self.removed: list[str] = []
         self.logs: dict[str, list[tuple[int, bytes]]] = {}
+        self.default_logs: list[tuple[int, bytes]] = []
         self.log_requests: list[LogRequest] = []
         self.log: MemoryLog | None = None
 
@@ -152,7 +154,7 @@ class FakeNode:
     async def task_logs(self, requests: list[LogRequest]) -> AsyncIterator[LogChunk]:
         self.log_requests = requests
         for request in requests:
-            for stream, line in self.logs.get(request.task_id, []):
+            for stream, line in self.logs.get(request.task_id, self.default_logs):
                 wanted = request.stdout if stream == 1 else request.stderr
                 if wanted:
                     stamp = "2026-01-02T03:04:05.000000006Z"
@@ -243,3 +245,32 @@ class InstantScheduler:
                     except TimeoutError:
                         continue
                     await self.settle()
+
+
+class QueueChannel:
+    """One end of a channel in memory."""
+
+    def __init__(self, incoming: "asyncio.Queue[bytes | None]", outgoing: "asyncio.Queue[bytes | None]") -> None:
+        self._incoming, self._outgoing = incoming, outgoing
+        self._closed = False
+
+    async def send(self, data: bytes) -> None:
+        if self._closed:
+            raise ConnectionResetError("the channel is closed")
+        await self._outgoing.put(data)
+
+    async def receive(self) -> bytes | None:
+        return None if self._closed else await self._incoming.get()
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            with contextlib.suppress(asyncio.QueueFull):
+                self._outgoing.put_nowait(None)
+
+
+def channel_pair() -> tuple[QueueChannel, QueueChannel]:
+    """Both ends of a channel; each direction holds a few messages, with room for the end."""
+    one: asyncio.Queue[bytes | None] = asyncio.Queue(1000)
+    other: asyncio.Queue[bytes | None] = asyncio.Queue(1000)
+    return QueueChannel(one, other), QueueChannel(other, one)

@@ -15,7 +15,7 @@ from tests.api import docker_cli
 from tests.api.conftest import Served
 from tests.lab.lab import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.blocking_allowed]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.lab, pytest.mark.blocking_allowed]
 LAB_HOSTS = 1
 
 IDLE = "--constraint node.labels.absent==1"

@@ -9,7 +9,7 @@ import pytest
 from tests.api import docker_cli
 from tests.api.conftest import Served
 
-pytestmark = [pytest.mark.root, pytest.mark.blocking_allowed]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.root, pytest.mark.blocking_allowed]
 
 Step = tuple[str, int, str]
 

@@ -6,17 +6,23 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
 
+from essaim.api.app import create_app
+from essaim.api.server import ApiServer
+from essaim.api.tls import server_context
 from essaim.cluster.changes import put
 from essaim.cluster.ids import new_id
 from essaim.cluster.service import TaskSpec
 from essaim.cluster.task import ContainerStatus, Task, TaskStatus
 from tests.api import docker_cli
+from tests.api.certificates import Certificates
 from tests.api.conftest import Served
+from tests.api.fakes import utc_now
 from tests.lab.images import busybox_image
 from tests.lab.lab import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.blocking_allowed]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.lab, pytest.mark.blocking_allowed]
 LAB_HOSTS = 2
 IMAGE = "page:1"
 
@@ -130,3 +136,18 @@ async def test_container_on_a_lost_node_says_so(behind: Served, lab: Lab) -> Non
     name = await elsewhere(behind, lab)
     behind.tunnels.clear()
     assert "is down" in await docker(behind, "exec", name, "true", code=1)
+
+
+async def test_exec_over_tls_passes_input_until_its_end(behind: Served, tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    node = behind.node
+    await docker(behind, "run", "--detach", "--name", "one", IMAGE, "sleep", "1000")
+    app = create_app(node, chance=node.chance, now=utc_now, log=structlog.get_logger())
+    async with ApiServer(app) as server:
+        context = server_context(certificates.server, certificates.server_key, certificates.ca)
+        host = f"tcp://127.0.0.1:{await server.listen_tls('127.0.0.1', 0, context)}"
+        data = os.urandom(1 << 20).hex().encode()
+        words = [*certificates.docker_flags(), "exec", "--interactive", "one", "cat"]
+        assert await docker_cli.docker(host, tmp_path / "cli", *words, text=data) == data.decode()
+        words = [*certificates.docker_flags(), "exec", "one", "sh", "-c", "exit 3"]
+        await docker_cli.docker(host, tmp_path / "cli", *words, code=3)

@@ -1,11 +1,17 @@
 """Logs with their framing, and events as they happen."""
 
 import asyncio
+import base64
 import json
 import struct
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
+
+from essaim.api.control import secrets
+from essaim.cluster.wire import LogChunk, LogRequest
 from tests.api.conftest import Served
 
 
@@ -93,6 +99,31 @@ async def test_events_follow_what_happens(served: Served) -> None:
     assert events[0]["scope"] == "swarm"
 
 
+@pytest.mark.parametrize(
+    ("filters", "count"),
+    [
+        ({}, 2),
+        ({"scope": ["swarm"]}, 2),
+        ({"scope": ["local"]}, 0),
+        ({"type": ["secret"]}, 1),
+        ({"event": ["create"]}, 2),
+        ({"event": ["remove"]}, 0),
+        ({"service": ["web"]}, 1),
+        ({"service": ["other"]}, 0),
+        ({"secret": ["s"]}, 1),
+        ({"container": ["web"]}, 0),
+        ({"label": ["name=s"]}, 1),
+    ],
+)
+async def test_events_are_filtered(served: Served, filters: dict[str, list[str]], count: int) -> None:
+    before = time.time()
+    await served.create("web")
+    await served.call("POST", "/secrets/create", {"Name": "s", "Data": "aGk="}, 201)
+    query = {"filters": json.dumps(filters), "since": str(before), "until": str(time.time() + 0.05)}
+    async with served.client.get("http://essaim/events", params=query) as reply:
+        assert len((await reply.read()).splitlines()) == count
+
+
 async def test_events_of_the_past_are_told_until_a_time(scheduled: Served) -> None:
     before = time.time() - 1
     await running(scheduled, "web")
@@ -119,3 +150,54 @@ async def test_events_begin_when_the_node_becomes_a_manager(outside: Served) -> 
         await outside.call("POST", "/swarm/init", {})
         first = (await read_events(reply, 1))[0]
         assert (first["Type"], first["Action"]) == ("network", "create")
+
+
+async def test_logs_followed_tell_of_tasks_that_start_later(scheduled: Served) -> None:
+    first = await running(scheduled, "web")
+    scheduled.node.logs[first] = [(1, b"first\n")]
+    manager = scheduled.node.manager
+    assert manager is not None
+    async with scheduled.client.get("http://essaim/services/web/logs?stdout=1&follow=1") as reply, asyncio.timeout(20):
+        assert await reply.content.readexactly(14) == struct.pack(">BxxxL", 1, 6) + b"first\n"
+        current = await scheduled.call("GET", "/services/web")
+        spec = current["Spec"] | {"Mode": {"Replicated": {"Replicas": 2}}}
+        scheduled.node.default_logs = [(1, b"later\n")]
+        await scheduled.call("POST", f"/services/web/update?version={current['Version']['Index']}", spec)
+        assert await reply.content.readexactly(14) == struct.pack(">BxxxL", 1, 6) + b"later\n"
+        await scheduled.call("DELETE", "/services/web")
+        assert await reply.content.read() == b""
+
+
+async def test_bug_in_a_handler_costs_one_request_and_shows_no_secret(
+    served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(secrets, "create", broken)
+    body = {"Name": "s", "Data": base64.b64encode(b"hush-hush").decode()}
+    status, message = await served.error("POST", "/secrets/create", body)
+    assert (status, "internal error" in message, "a bug" in message) == (500, True, False)
+    shown = capsys.readouterr().out
+    assert "RuntimeError: a bug" in shown
+    assert "hush" not in shown
+
+
+async def test_logs_followed_are_let_go_when_the_client_goes(scheduled: Served) -> None:
+    task = await running(scheduled, "web")
+    ended = asyncio.Event()
+
+    async def endless(requests: list[LogRequest]) -> AsyncIterator[LogChunk]:
+        try:
+            while True:
+                yield LogChunk(0, task, 1, "", b"line\n")
+                await asyncio.sleep(0)
+        finally:
+            ended.set()
+
+    scheduled.node.task_logs = endless  # type: ignore[method-assign]
+    async with scheduled.client.get("http://essaim/services/web/logs?stdout=1&follow=1") as reply:
+        await reply.content.readexactly(13)
+        reply.close()
+    async with asyncio.timeout(20):
+        await ended.wait()

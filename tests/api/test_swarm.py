@@ -1,10 +1,13 @@
 """/swarm, /info, negotiation, and the words for a node that is no manager."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from essaim.api import versions
+from essaim.api.context import API
+from essaim.api.node import InitRequest
 from essaim.secrets import tokens
 from tests.api.conftest import Served
 
@@ -146,3 +149,25 @@ async def test_reads_without_a_leader_work_and_say_so(served: Served) -> None:
                 assert ("last known state" in reply.headers.get("Essaim-Warning", "")) == warned
         async with served.client.get("http://essaim/_ping") as reply:
             assert "Essaim-Warning" not in reply.headers
+
+
+async def test_init_goes_to_its_end_when_the_client_goes(outside: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    init = outside.node.init
+
+    async def slow(request: InitRequest) -> str:
+        begun.set()
+        await go_on.wait()
+        return await init(request)
+
+    monkeypatch.setattr(outside.node, "init", slow)
+    _, writer = await asyncio.open_unix_connection(str(outside.socket))
+    writer.write(b"POST /swarm/init HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+    async with asyncio.timeout(20):
+        await begun.wait()
+        writer.close()
+        await writer.wait_closed()
+        go_on.set()
+        while not outside.app[API].node.manager or not await outside.call("GET", "/networks"):
+            await asyncio.sleep(0.001)
+    assert [n["Name"] for n in await outside.call("GET", "/networks")] == ["ingress"]

@@ -8,32 +8,16 @@ from pathlib import Path
 import aiohttp
 import pytest
 import structlog
-import trustme
 
 from essaim.api.app import create_app
-from essaim.api.server import ApiServer, server_context
+from essaim.api.server import ApiServer
+from essaim.api.tls import server_context
 from essaim.cluster.errors import InvalidArgument
 from tests.api import docker_cli
+from tests.api.certificates import Certificates
 from tests.api.fakes import FakeNode, utc_now
 
 pytestmark = pytest.mark.blocking_allowed
-
-
-class Certificates:
-    """A root, and certificates of a server and a client in files."""
-
-    def __init__(self, folder: Path) -> None:
-        authority = trustme.CA()
-        self.ca, self.server, self.server_key = folder / "ca.pem", folder / "server.pem", folder / "server-key.pem"
-        self.client, self.client_key = folder / "cert.pem", folder / "key.pem"
-        authority.cert_pem.write_to_path(self.ca)
-        for name, certificate, key in (
-            ("127.0.0.1", self.server, self.server_key),
-            ("client.test", self.client, self.client_key),
-        ):
-            made = authority.issue_cert(name)
-            made.cert_chain_pems[0].write_to_path(certificate)
-            made.private_key_pem.write_to_path(key)
 
 
 @pytest.fixture

@@ -35,6 +35,8 @@ async def populate(engine: Any, essaim: Any) -> None:
     )
     await essaim("secret", "create", "-l", "a=b", "key", "-", stdin="x")
     await essaim("config", "create", "-l", "a=b", "-l", "c", "conf", "-", stdin="hello\n")
+    await essaim("secret", "create", "bare", "-", stdin="x")
+    await essaim("config", "create", "bare", "-", stdin="no newline")
     await essaim("node", "update", "--label-add", "zone=a", "vm")
 
 
@@ -111,6 +113,8 @@ SAME = [
     ["secret", "ls", "--format", "{{.Name}} {{.Labels}}"],
     ["secret", "inspect", "key"],
     ["secret", "inspect", "--pretty", "key"],
+    ["secret", "inspect", "--pretty", "bare"],
+    ["config", "inspect", "--pretty", "bare"],
     ["secret", "inspect", "nosuch"],
     ["secret", "rm", "nosuch"],
     ["config", "ls"],

@@ -4,38 +4,19 @@ import asyncio
 import io
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from essaim.cli import main
 from essaim.cli.app import App, default_host
 from essaim.cli.main import execute, root
-from tests.cli.engine import NODE_ID, frame
-
-STACK = """
-services:
-  web:
-    image: nginx:1
-    ports: ["4000:80"]
-    deploy: {replicas: 2}
-    networks: [webnet]
-    secrets: [key]
-  db:
-    image: redis:7
-networks:
-  webnet:
-secrets:
-  key: {file: ./key.txt}
-"""
-
-
-@pytest.fixture
-def stack_file(tmp_path: Path) -> str:
-    (tmp_path / "key.txt").write_text("hush")
-    (tmp_path / "stack.yml").write_text(STACK)
-    return str(tmp_path / "stack.yml")
+from essaim.cli.output.lbtop import top_rows
+from tests.cli.engine import frame
+from tests.cli.samples import NODE_ID
 
 
 def sent(engine: Any, method: str) -> list[str]:
@@ -101,6 +82,32 @@ async def test_service_create_own_flags_become_labels_and_port_fields(essaim: An
     assert spec["EndpointSpec"]["Ports"][0]["HostIP"] == "127.0.0.1"
 
 
+async def test_service_options_of_the_engine_are_set_and_taken_back(essaim: Any, engine: Any) -> None:
+    line = "--privileged --device /dev/fuse:rw --gpus all --security-opt seccomp=unconfined --shm-size 64m --pid host"
+    await essaim("service", "create", "-d", "--no-resolve-image", "--name", "web", *line.split(), "nginx")
+    service = next(iter(engine.services.values()))
+    assert service["Spec"]["TaskTemplate"]["ContainerSpec"]["EngineOptions"] == {
+        "Privileged": True,
+        "SecurityOpt": ["seccomp=unconfined"],
+        "PidMode": "host",
+        "Devices": [{"PathOnHost": "/dev/fuse", "PathInContainer": "/dev/fuse", "CgroupPermissions": "rw"}],
+        "DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}],
+        "ShmSize": 2**26,
+    }
+    await essaim("service", "update", "-d", "--privileged=false", "--pid", "", "--shm-size", "0", "web")
+    options = service["Spec"]["TaskTemplate"]["ContainerSpec"]["EngineOptions"]
+    assert sorted(options) == ["DeviceRequests", "Devices", "SecurityOpt"]
+
+
+async def test_service_seccomp_profile_is_sent_as_text(essaim: Any, engine: Any, tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('{"a": 1}')
+    option = f"seccomp={tmp_path}/p.json"
+    await essaim("service", "create", "-d", "--no-resolve-image", "--security-opt", option, "nginx")
+    service = next(iter(engine.services.values()))
+    options = service["Spec"]["TaskTemplate"]["ContainerSpec"]["EngineOptions"]
+    assert options == {"SecurityOpt": ['seccomp={"a": 1}']}
+
+
 # -- secrets --------------------------------------------------------------------------------------------------------
 
 
@@ -139,93 +146,6 @@ async def test_service_logs_name_task_and_node(essaim: Any, engine: Any, docker:
     assert (await essaim("service", "logs", "--raw", task["ID"])).out == "plain\n"
 
 
-# -- stacks ---------------------------------------------------------------------------------------------------------
-
-
-async def test_stack_deploy_makes_what_the_file_says_and_then_changes_nothing(
-    stack_file: str, essaim: Any, engine: Any
-) -> None:
-    done = await essaim("stack", "deploy", "-c", stack_file, "shop")
-    assert done.code == 0, done.err
-    assert sorted(done.out.splitlines()) == [
-        "Creating network shop_default",
-        "Creating network shop_webnet",
-        "Creating secret shop_key",
-        "Creating service shop_db",
-        "Creating service shop_web",
-    ]
-    web = next(item for item in engine.services.values() if item["Spec"]["Name"] == "shop_web")
-    secret = next(iter(engine.secrets))
-    assert web["Spec"]["TaskTemplate"]["ContainerSpec"]["Secrets"][0]["SecretID"] == secret
-    versions = [item["Version"] for item in engine.services.values()]
-    again = await essaim("stack", "deploy", "-q", "-c", stack_file, "shop")
-    assert (again.code, again.out) == (0, "")
-    assert [item["Version"] for item in engine.services.values()] == versions
-
-
-async def test_stack_deploy_dry_run_prints_the_plan_and_changes_nothing(
-    stack_file: str, essaim: Any, engine: Any
-) -> None:
-    done = await essaim("stack", "deploy", "--dry-run", "-c", stack_file, "shop")
-    assert done.code == 0
-    assert "create     service shop_web" in done.out
-    assert done.out.endswith("Plan: 5 to create.\n")
-    assert sent(engine, "POST") == []
-
-
-async def test_stack_deploy_prune_removes_what_the_file_dropped(stack_file: str, essaim: Any, engine: Any) -> None:
-    await essaim("stack", "deploy", "-c", stack_file, "shop")
-    path = Path(stack_file)
-    text = path.read_text().replace("  db:\n    image: redis:7\n", "")
-    await asyncio.to_thread(path.write_text, text)
-    done = await essaim("stack", "deploy", "--prune", "-q", "-c", stack_file, "shop")
-    assert done.out.splitlines()[0] == "Removing service shop_db"
-    assert [item["Spec"]["Name"] for item in engine.services.values()] == ["shop_web"]
-
-
-async def test_stack_deploy_when_the_registry_is_away_keeps_pinned_images(
-    stack_file: str, essaim: Any, engine: Any
-) -> None:
-    engine.digests |= {"nginx:1": "sha256:" + "a" * 64, "redis:7": "sha256:" + "b" * 64}
-    await essaim("stack", "deploy", "-c", stack_file, "shop")
-    engine.digests.clear()
-    engine.requests.clear()
-    done = await essaim("stack", "deploy", "-c", stack_file, "shop")
-    assert "could not be accessed on a registry" in done.err
-    assert [path for path in sent(engine, "POST") if path.startswith("/services")] == []
-
-
-async def test_stack_rm_removes_services_first_and_waits_when_asked(stack_file: str, essaim: Any, engine: Any) -> None:
-    await essaim("stack", "deploy", "-c", stack_file, "shop")
-    done = await essaim("stack", "rm", "--detach=false", "shop")
-    assert done.code == 0
-    assert [line.split()[1] for line in done.out.splitlines()] == ["service", "service", "secret", "network", "network"]
-    assert engine.services == {}
-
-
-async def test_stack_deploy_with_a_mistake_names_file_line_and_key(tmp_path: Path, essaim: Any, engine: Any) -> None:
-    path = tmp_path / "bad.yml"
-    path.write_text("services:\n  web:\n    image: x\n    prots: []\n")
-    done = await essaim("stack", "deploy", "-c", str(path), "shop")
-    assert done.code == 1
-    assert "bad.yml" in done.err
-    assert "prots" in done.err
-    assert engine.requests == []
-
-
-async def test_stack_config_prints_the_resolved_file_from_standard_input(essaim: Any) -> None:
-    text = "services:\n  web:\n    image: ${IMAGE:-nginx}:1\n"
-    done = await essaim("stack", "config", "-c", "-", stdin=text, environment={"IMAGE": "redis"})
-    assert "image: redis:1" in done.out
-
-
-async def test_stack_deploy_outside_a_swarm_says_what_to_do(stack_file: str, essaim: Any, engine: Any) -> None:
-    engine.in_swarm = False
-    done = await essaim("stack", "deploy", "-c", stack_file, "shop")
-    assert done.code == 1
-    assert done.err.startswith("this node is not a swarm manager")
-
-
 # -- the load balancer and the system -------------------------------------------------------------------------------
 
 
@@ -240,6 +160,26 @@ async def test_lb_status_shows_endpoints_with_verdict_and_reason(essaim: Any) ->
     assert lines[0].split() == ["SERVICE", "PORT", "TASK", "ADDRESS", "VERDICT", "REASON"]
     assert lines[1].split() == ["web", "4000->80/tcp", "http", "web.1.t", "127.0.0.1:40001", "up", "answered", "200"]
     assert (await essaim("lb", "status", "other")).out.splitlines()[1:] == []
+
+
+async def test_lb_top_prints_one_look_when_there_is_no_terminal(essaim: Any) -> None:
+    lines = (await essaim("lb", "top")).out.splitlines()
+    assert lines[0].split() == ["SERVICE", "PORT", "TASK", "ADDRESS", "VERDICT", "OPEN", "REQ/S", "FAIL/S", "REASON"]
+    assert "127.0.0.1:40001" in lines[1]
+
+
+def test_lb_top_rates_come_from_two_looks_busiest_first() -> None:
+    def status(*requests: int) -> dict[str, Any]:
+        endpoints = [
+            {"task_id": str(number), "address": "h", "port": number, "verdict": "up", "requests": total, "open": 1}
+            for number, total in enumerate(requests)
+        ]
+        port = {"published": 80, "target": 80, "protocol": "tcp", "endpoints": endpoints}
+        return {"services": [{"name": "web", "ports": [port]}]}
+
+    rows = top_rows(status(10, 100, 5), status(20, 160, 0), 2.0)
+    assert [(row[3], row[6]) for row in rows] == [("h:1", "30.0"), ("h:0", "5.0"), ("h:2", "0.0")]
+    assert top_rows(status(1), status(2), 1.0, only="other") == []
 
 
 async def test_events_print_lines_json_and_templates(essaim: Any, engine: Any, docker: Any) -> None:
@@ -350,6 +290,23 @@ def test_default_host_follows_environment_and_user(environment: dict[str, str], 
     assert default_host(environment, is_root=is_root) == host
 
 
+def test_run_with_a_full_disk_or_a_bug_prints_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(error: Exception) -> Any:
+        def prepare(argv: Any) -> Any:
+            raise error
+
+        return prepare
+
+    monkeypatch.setattr(main, "prepare", fail(OSError(28, "No space left on device")))
+    assert main.run([]) == 1
+    assert capsys.readouterr().err == "essaim: [Errno 28] No space left on device\n"
+    monkeypatch.setattr(main, "prepare", fail(KeyError("x")))
+    assert main.run([]) == 1
+    assert "failed unexpectedly (KeyError: 'x')" in capsys.readouterr().err
+
+
 # -- help and completion --------------------------------------------------------------------------------------------
 
 
@@ -412,3 +369,41 @@ async def test_completion_script_is_printed_for(shell: str, essaim: Any) -> None
     done = await essaim("completion", shell)
     assert done.code == 0
     assert f"_ESSAIM_COMPLETE={shell}_complete" in done.out
+
+
+@pytest.mark.parametrize(
+    ("argv", "error"),
+    [
+        (("--mount", "target=/a", "--mount", "target=/a"), "Duplicate mount point: /a"),
+        (("-p", "80:90", "-p", "80:91"), "conflicting port mapping between 80:91/tcp and 80:90/tcp"),
+        (("--update-order", "x"), 'invalid --update-order "x": must be one of start-first, stop-first'),
+        (("--restart-condition", "x"), 'invalid --restart-condition "x": must be one of none, on-failure, any'),
+        (("--entrypoint", "'"), 'cannot split "\'": No closing quotation'),
+    ],
+)
+async def test_service_create_refuses_what_the_daemon_would(
+    argv: tuple[str, ...], error: str, essaim: Any, engine: Any
+) -> None:
+    done = await essaim("service", "create", "-d", *argv, "nginx")
+    assert (done.code, done.err) == (1, error + "\n")
+    assert sent(engine, "POST") == []
+
+
+async def test_interrupt_while_waiting_leaves_the_service_to_the_cluster(engine: Any) -> None:
+    engine.task_state = lambda service: "preparing"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "essaim.cli", "service", "create", "--no-resolve-image", "--name", "web", "nginx"),
+        env={**os.environ, "ESSAIM_HOST": engine.host},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    while b"overall progress" not in await asyncio.wait_for(process.stdout.readline(), 30):
+        pass
+    process.send_signal(signal.SIGINT)
+    _, err = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 130
+    assert err.decode().endswith(
+        "Operation continuing in background.\nUse `essaim service ps web` to check progress.\n"
+    )
+    assert len(engine.services) == 1

@@ -16,8 +16,9 @@ def clean(value: Any) -> Any:
     """JSON without what means nothing: null, and empty lists and maps in place of absent ones."""
     if isinstance(value, dict):
         found = {key: clean(item) for key, item in value.items()}
-        if isinstance(found.get("Env"), list):
-            found["Env"].sort()  # docker's updates shuffle it
+        for key in ("Env", "Secrets", "Configs"):  # docker shuffles them
+            if isinstance(found.get(key), list):
+                found[key].sort(key=str)
         empty = (None, [], "")
         return {key: item for key, item in found.items() if item not in empty and (key, item) not in MEANINGLESS}
     if isinstance(value, list):

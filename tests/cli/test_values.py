@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.cli.output.jsontext import indent
+from essaim.cli.output.jsontext import dumps, indent, loads
 from essaim.cli.output.naturalsort import natural
 from essaim.cli.output.portlist import ingress_ports
 from essaim.cli.output.tabs import align
@@ -242,6 +242,11 @@ def test_indent_equals_python_s_own(value: object) -> None:
     ours = indent(json.dumps(value, ensure_ascii=False))
     assert json.loads(ours) == value
     assert ours == json.dumps(value, ensure_ascii=False, indent=4)
+
+
+def test_whole_floats_print_as_go_prints_them() -> None:
+    assert indent('{"a":0.0,"b":-3.0,"c":1.25,"d":"0.0"}', step="") == '{\n"a": 0,\n"b": -3,\n"c": 1.25,\n"d": "0.0"\n}'
+    assert dumps(loads('{"a":0.0,"c":1.25}')) == '{"a":0,"c":1.25}'
 
 
 def test_natural_order_counts_numbers() -> None:

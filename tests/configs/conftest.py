@@ -1,6 +1,9 @@
 """One table for the whole-file tests, and the real programs."""
 
+import asyncio
 import shutil
+from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -45,3 +48,70 @@ def program(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed (tools/debian.sh)")
     return found
+
+
+class Fleet:
+    """Two gateways, of the test's own making, that serve one HTTP port on 127.0.0.11 and .12."""
+
+    def __init__(self) -> None:
+        self.hits: Counter[str] = Counter()
+        self.port = 0
+        self._servers: dict[str, asyncio.Server] = {}
+
+    async def start(self) -> None:
+        for name, address in (("one", "127.0.0.11"), ("two", "127.0.0.12")):
+            self._servers[name] = await asyncio.start_server(
+                lambda reader, writer, name=name: self._serve(name, reader, writer), address, self.port
+            )
+            self.port = self._servers[name].sockets[0].getsockname()[1]
+
+    async def stop(self, name: str) -> None:
+        server = self._servers.pop(name)
+        server.close()
+        await server.wait_closed()
+
+    async def stop_all(self) -> None:
+        for name in list(self._servers):
+            await self.stop(name)
+
+    @property
+    def table(self) -> RouteTable:
+        return RouteTable(
+            services=[RouteService(id="s", name="web", ports=[port(self.port, app_protocol="http")])],
+            gateways=[
+                RouteGateway(node_id=name, hostname=name, address=address)
+                for name, address in (("one", "127.0.0.11"), ("two", "127.0.0.12"))
+            ],
+        )
+
+    async def _serve(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.read(4096):
+            self.hits[name] += 1
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        writer.close()
+
+    async def ask(self, host: str, times: int) -> list[str]:
+        """The status lines of so many requests, one after the other; waits for the listener to be there."""
+        return [await self._one(host) for _ in range(times)]
+
+    async def _one(self, host: str) -> str:
+        async with asyncio.timeout(25):
+            while True:
+                try:
+                    reader, writer = await asyncio.open_connection(host, self.port)
+                    break
+                except ConnectionRefusedError:
+                    await asyncio.sleep(0.02)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        line = await reader.readline()
+        await reader.read()
+        writer.close()
+        return line.decode().strip()
+
+
+@pytest.fixture
+async def fleet() -> AsyncIterator[Fleet]:
+    running = Fleet()
+    await running.start()
+    yield running
+    await running.stop_all()

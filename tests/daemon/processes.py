@@ -83,6 +83,16 @@ class Daemon:
             self._process.wait(30)
             self._process = None
 
+    def end(self) -> None:
+        """kill -9 it and all that came of it. Its tasks have supervisors of their own: not for tests that run any."""
+        if self._process is not None:
+            family = [self._process.pid, *_descendants(self._process.pid)]
+            for pid in family:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._process.wait(30)
+            self._process = None
+
     async def remove(self) -> None:
         """End it and everything that it runs."""
         if self._process is None:
@@ -95,9 +105,17 @@ class Daemon:
         self.kill(signal.SIGTERM)
 
 
+def _descendants(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return []
+    return [found for child in children for found in (int(child), *_descendants(int(child)))]
+
+
 @contextlib.asynccontextmanager
-async def daemons(folder: Path, count: int = 1) -> AsyncIterator[list[Daemon]]:
-    """Running daemons, outside any swarm."""
+async def daemons(folder: Path, count: int = 1, *, tasks: bool = True) -> AsyncIterator[list[Daemon]]:
+    """Running daemons, outside any swarm. Without `tasks` they run none, and may be ended the quick way."""
     made = [Daemon(folder, number) for number in range(1, count + 1)]
     try:
         for daemon in made:
@@ -105,7 +123,10 @@ async def daemons(folder: Path, count: int = 1) -> AsyncIterator[list[Daemon]]:
         yield made
     finally:
         for daemon in reversed(made):
-            await daemon.remove()
+            if tasks:
+                await daemon.remove()
+            else:
+                daemon.end()
 
 
 async def init(daemon: Daemon) -> None:

@@ -148,3 +148,14 @@ async def tcp_line(port: int) -> str:
     line = await reader.readline()
     writer.close()
     return line.decode().strip()
+
+
+async def exchange(port: int, request: bytes) -> bytes:
+    """Everything that one connection answers to `request`, up to its end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(request)
+        async with asyncio.timeout(20):
+            return await reader.read()
+    finally:
+        writer.close()

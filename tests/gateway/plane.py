@@ -21,7 +21,7 @@ class FakeTransport:
         self._protocol = protocol
 
     def get_extra_info(self, name: str) -> Any:
-        return ("192.0.2.7", 4711) if name == "peername" else ("192.0.2.1", 80)
+        return {"peername": ("192.0.2.7", 4711), "sockname": ("192.0.2.1", 80)}.get(name)
 
     def write(self, data: bytes) -> None:
         assert not self.ended, "written after the end"

@@ -13,7 +13,7 @@ import pytest
 
 from essaim.gateway.supervisor import Gateway
 
-from .conftest import Backends, endpoint, free_port, service, table
+from .conftest import Backends, endpoint, exchange, free_port, service, table
 
 H = b"Host: a\r\n"
 POST = b"POST / HTTP/1.1\r\n" + H
@@ -123,18 +123,6 @@ REFUSED: dict[str, tuple[int, bytes]] = {
         b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Forwarded-For\r\n\r\n",
     ),
 }
-
-
-async def exchange(port: int, request: bytes) -> bytes:
-    """Everything that one connection answers to `request`; the sender then waits for the other side's end."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request)
-    if request.startswith((b"GET / HTTP/1.1\n",)):
-        writer.write_eof()
-    async with asyncio.timeout(20):
-        answer = await reader.read()
-    writer.close()
-    return answer
 
 
 @pytest.fixture

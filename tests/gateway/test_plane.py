@@ -190,6 +190,20 @@ def test_plane_truncated_response_ends_the_clients_connection() -> None:
     assert plane.near.closed
 
 
+def test_plane_truncated_response_without_length_is_a_reset_and_not_an_end() -> None:
+    plane = Plane()
+    plane.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    plane.answer(b"HTTP/1.1 200 OK\r\n\r\nabc")
+    plane.upstreams[0].connection_lost(ConnectionResetError())
+    assert plane.near.aborted
+    whole = Plane()
+    whole.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    whole.answer(b"HTTP/1.1 200 OK\r\n\r\nabc")
+    whole.far.close()
+    assert whole.near.closed
+    assert not whole.near.aborted
+
+
 def test_plane_more_response_than_announced_is_cut_and_not_pooled() -> None:
     plane = Plane()
     plane.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -1,11 +1,18 @@
 """State machines and helper processes that the Raft tests share."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+
+from essaim.raft.found import AlreadyFounded, found_cluster
+from essaim.raft.node import Options, RaftLog
+from essaim.raft.policy import SnapshotPolicy
+
+ALONE = "127.0.0.1:1"  # nobody calls there
 
 
 class Journal:
@@ -31,12 +38,13 @@ class Journal:
 
 
 async def write_forever(directory: Path) -> None:
-    """Child process: propose 1, 2, 3, ... from 32 tasks and print each number once it is acknowledged."""
-    from essaim.raft.policy import SnapshotPolicy
-    from essaim.raft.single import SingleLog
-
+    """Child process, a cluster of one: propose 1, 2, 3, ... from 32 tasks, print each number once acknowledged."""
     journal = Journal()
-    async with SingleLog(directory, journal, policy=SnapshotPolicy(entries=200, share=0)) as log:
+    with contextlib.suppress(AlreadyFounded):
+        await asyncio.to_thread(found_cluster, directory, {1: ALONE})
+    options = Options(policy=lambda: SnapshotPolicy(entries=200, share=0), keep_entries=10)
+    async with RaftLog(directory, journal, member_id=1, address=ALONE, options=options) as log:
+        await log.read_barrier()
         next_number = len(journal.items)
 
         async def client() -> None:

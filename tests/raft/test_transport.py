@@ -10,7 +10,7 @@ import trustme
 
 from essaim.raft.entries import Entry
 from essaim.raft.messages import Append, Heartbeat
-from essaim.raft.node import Options
+from essaim.raft.node import Options, Timing
 from essaim.raft.policy import SnapshotPolicy
 from essaim.raft.streams import Access, HandshakeFailed, open_stream
 from essaim.raft.wire import FRAME_MAX, FrameReader, encode_frame
@@ -18,12 +18,14 @@ from essaim.raft.wire import FRAME_MAX, FrameReader, encode_frame
 sys.path.insert(0, str(Path(__file__).parent))
 from cluster import Host, eventually, free_ports, local_cluster
 
+PATIENT = Timing(leaderless=30.0)
+
 
 def with_token(token: str) -> Options:
     access = Access(
         headers=lambda: {"Authorization": token}, allows=lambda request: request.headers.get("Authorization") == token
     )
-    return Options(access=access, policy=lambda: SnapshotPolicy(entries=50, share=0), keep_entries=5)
+    return Options(timing=PATIENT, access=access, policy=lambda: SnapshotPolicy(entries=50, share=0), keep_entries=5)
 
 
 def test_frames_cut_anywhere_are_put_together() -> None:
@@ -77,7 +79,10 @@ async def test_transport_over_tls_replicates_and_sends_snapshots(tmp_path: Path)
     authority.configure_trust(server)
     server.verify_mode = ssl.CERT_REQUIRED
     options = Options(
-        access=Access(client_ssl=lambda: client), policy=lambda: SnapshotPolicy(entries=50, share=0), keep_entries=5
+        timing=PATIENT,
+        access=Access(client_ssl=lambda: client),
+        policy=lambda: SnapshotPolicy(entries=50, share=0),
+        keep_entries=5,
     )
     async with local_cluster(tmp_path, 3, options, server) as cluster:
         leader = await cluster.leader()
@@ -104,7 +109,7 @@ async def test_transport_stuck_peer_costs_a_bounded_buffer_and_the_others_nothin
 
     handlers: list[asyncio.StreamWriter] = []
     over = asyncio.Event()
-    async with local_cluster(tmp_path, 3) as cluster:
+    async with local_cluster(tmp_path, 3, Options(timing=PATIENT)) as cluster:
         leader = await cluster.leader()
         [port] = free_ports(1)
         server = await asyncio.start_server(never_reads, "127.0.0.1", port)
@@ -124,7 +129,7 @@ async def test_transport_stuck_peer_costs_a_bounded_buffer_and_the_others_nothin
 
 
 async def test_transport_member_that_was_removed_is_told_when_it_comes_back(tmp_path: Path) -> None:
-    async with local_cluster(tmp_path, 3) as cluster:
+    async with local_cluster(tmp_path, 3, Options(timing=PATIENT)) as cluster:
         leader = await cluster.leader()
         away = next(i for i in cluster.hosts if i != leader)
         await cluster.hosts[away].stop()

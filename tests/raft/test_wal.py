@@ -133,6 +133,28 @@ def test_wal_segments_are_cut_released_and_checked(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_wal_prepared_segment_is_used_next_or_deleted(tmp_path: Path) -> None:
+    wal = Wal(tmp_path, segment_bytes=12_000)
+    wal.open()
+    wal.append(b"x" * 5000)
+    assert not wal.wants_another
+    wal.append(b"y" * 5000)
+    wal.prepare()
+    wal.close()
+    assert len(list(tmp_path.glob("*.wal"))) == 2
+    assert [p[:1] for p in read(tmp_path)] == [b"x", b"y"]
+    assert len(list(tmp_path.glob("*.wal"))) == 1
+    wal.open()
+    assert len(list(wal.records())) == 2
+    wal.append(b"z" * 5000)
+    wal.prepare()
+    assert not wal.wants_another
+    wal.cut()
+    wal.append(b"next")
+    wal.close()
+    assert [p[:1] for p in read(tmp_path)] == [b"x", b"y", b"z", b"n"]
+
+
 def test_wal_missing_segment_is_refused(tmp_path: Path) -> None:
     make(tmp_path, [b"x" * 5000] * 10, size=12_000)
     (tmp_path / f"{2:016x}.wal").unlink()

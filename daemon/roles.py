@@ -1,0 +1,231 @@
+"""A node's roles: what runs in its daemon while it is in a swarm, and how that changes.
+
+The identity file is written before a role is started and after one has ended, so that a daemon killed in the middle
+comes back as what the file says; the log's directory is emptied only while no member can be running on it.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from essaim.agent.runtime import Runtime
+from essaim.cluster.errors import ClusterError, Unavailable
+from essaim.cluster.node import Node
+from essaim.gateway.supervisor import Gateway
+
+from .addresses import split_host_port
+from .identity import Identity, IdentityFile
+from .manager import ManagerRole
+from .membership import BecomeManager, JoinAnswer
+from .peers import PeerClient
+from .peerserver import PeerServer
+from .runtimes import Runtimes
+from .settings import DEFAULT_CLUSTER_PORT, Settings
+from .worker import WorkerRole
+
+LINGER_SECONDS = 60.0
+"""How long the gateway's workers go on serving when the daemon is gone, for the next one to take over."""
+
+
+class Roles:
+    """The identity and what runs by it. Methods are called one at a time, by whoever holds `changing`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        runtimes: Runtimes,
+        peers: PeerClient,
+        *,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        log: Any,
+    ) -> None:
+        self._settings = settings
+        self._runtimes = runtimes
+        self._peers = peers
+        self._now = now
+        self._monotonic = monotonic
+        self._log = log
+        self.file = IdentityFile(settings.state_dir)
+        self.identity: Identity | None = None
+        self.manager: ManagerRole | None = None
+        self.worker: WorkerRole | None = None
+        self.error = ""
+        self.changing = asyncio.Lock()
+        self._runtime: Runtime | None = None
+        self._server: PeerServer | None = None
+        self._background: set[asyncio.Task[None]] = set()
+
+    @property
+    def raft_dir(self) -> Path:
+        return self._settings.state_dir / "raft"
+
+    async def load(self) -> None:
+        """Resume what the file says, if there is one. Raises BrokenIdentity."""
+        identity = await asyncio.to_thread(self.file.load)
+        if identity is not None:
+            await self.take_up(identity)
+
+    async def save(self, identity: Identity) -> None:
+        self.identity = identity
+        await asyncio.to_thread(self.file.save, identity)
+
+    async def empty_log(self) -> None:
+        """Only while this node is no member, and before it becomes one."""
+        await asyncio.to_thread(shutil.rmtree, self.raft_dir, ignore_errors=True)
+
+    async def take_up(self, identity: Identity) -> None:
+        self.identity = identity
+        if identity.role == "manager":
+            await self.start_manager(identity)
+        await self.start_worker(identity)
+
+    async def start_manager(self, identity: Identity) -> ManagerRole:
+        role = ManagerRole(identity, self.raft_dir, now=self._now, monotonic=self._monotonic, log=self._log)
+        server = PeerServer(role, identity.peer_key, self._log)
+        host, port = split_host_port(identity.listen, DEFAULT_CLUSTER_PORT)
+        try:
+            await server.start(host, port)
+        except OSError as error:
+            raise Unavailable(
+                f"cannot listen on {identity.listen} for managers and agents: {error.strerror or error}"
+            ) from error
+        self._server = server
+        await role.start()
+        self.manager = role
+        return role
+
+    async def start_worker(self, identity: Identity) -> None:
+        gateway = Gateway(
+            mesh_addr=self._settings.mesh_addr,
+            state_dir=self._settings.state_dir,
+            node_id=identity.node_id,
+            workers=self._settings.gateway_workers,
+            linger=LINGER_SECONDS,
+            log=self._log,
+        )
+        self._runtime = self._runtimes.make(identity.data_ip)
+        worker = WorkerRole(
+            identity,
+            state_dir=self._settings.state_dir,
+            runtime=self._runtime,
+            gateway=gateway,
+            peers=self._peers,
+            now=self._now,
+            monotonic=self._monotonic,
+            log=self._log,
+            on_node=self._on_node,
+            on_managers=self._on_managers,
+            on_refused=self._on_refused,
+        )
+        self.worker = worker
+        await worker.start()
+
+    async def lay_down(self, *, keep_tasks: bool) -> None:
+        worker, self.worker = self.worker, None
+        if worker is not None:
+            await worker.stop(keep_tasks=keep_tasks)
+        runtime, self._runtime = self._runtime, None
+        if runtime is not None:
+            await runtime.close()
+        await self.lay_down_manager()
+
+    async def lay_down_manager(self) -> None:
+        """The log's own connections end before the server that carries them: it would wait for them."""
+        server, self._server = self._server, None
+        manager, self.manager = self.manager, None
+        if server is not None:
+            await server.close_sessions()
+        if manager is not None:
+            await manager.stop()
+        if server is not None:
+            await server.stop()
+
+    async def abandon(self) -> None:
+        """Back to outside any swarm, with nothing left on disk."""
+        await self.lay_down(keep_tasks=False)
+        self.identity, self.error = None, ""
+        await asyncio.to_thread(self.file.erase)
+        for name in ("raft", "agent", "gateway"):
+            await asyncio.to_thread(shutil.rmtree, self._settings.state_dir / name, ignore_errors=True)
+
+    # -- what the cluster tells this node ---------------------------------------------------------------------------
+
+    def _on_node(self, node: Node) -> None:
+        """The node's own object changed: its role may have. A demoted manager stays one until it is out of the log."""
+        under_way = node.spec.role == "worker" and node.manager_status is not None
+        if self.identity is not None and node.spec.role != self.identity.role and not under_way:
+            self._spawn(self._change_role(node.spec.role))
+
+    async def _change_role(self, role: str) -> None:
+        """Runs alone. What fails is tried again when the agent's next session tells the role anew."""
+        identity = self.identity
+        if identity is None or identity.role == role:
+            return
+        try:
+            if role == "manager":
+                await self._become_manager(identity)
+            else:
+                await self._become_worker(identity)
+        except (ClusterError, OSError) as error:
+            self._log.error("this node could not change its role", role=role, reason=str(error))
+        else:
+            self._log.info("this node has a new role", role=role)
+
+    async def _become_manager(self, identity: Identity) -> None:
+        message = BecomeManager(identity.node_id, identity.credential, identity.advertise)
+        answer = await self._ask_manager("/cluster/manager", message)
+        promoted = msgspec.structs.replace(
+            identity, role="manager", raft_id=answer.raft_id, peer_key=answer.peer_key, managers=answer.managers
+        )
+        await self.empty_log()
+        await self.save(promoted)
+        await self.start_manager(promoted)
+
+    async def _become_worker(self, identity: Identity) -> None:
+        others = [a for a in identity.managers if a != identity.advertise]
+        if self.manager is not None:
+            others = [a for a in self.manager.manager_addresses() if a != identity.advertise] or others
+        demoted = msgspec.structs.replace(identity, role="worker", raft_id=0, peer_key="", managers=others)
+        self.identity = demoted
+        await self.lay_down_manager()
+        if self.worker is not None:
+            self.worker.book.learn(others)
+        await self.save(demoted)
+        await self.empty_log()
+
+    async def _ask_manager(self, path: str, message: Any) -> JoinAnswer:
+        """The first manager that answers. Raises ClusterError."""
+        failure: ClusterError = Unavailable("no manager's address is known")
+        for address in self.worker.book.addresses if self.worker else []:
+            try:
+                answer: JoinAnswer = await self._peers.call(address, path, message, kind=JoinAnswer)
+                return answer
+            except ClusterError as error:
+                failure = error
+        raise failure
+
+    def _on_managers(self, addresses: list[str]) -> None:
+        if self.identity is not None:
+            self.identity = msgspec.structs.replace(self.identity, managers=addresses)
+            self._spawn(asyncio.to_thread(self.file.save, self.identity))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it in the background, one after another."""
+
+        async def in_turn() -> None:
+            async with self.changing:
+                await work
+
+        task = asyncio.create_task(in_turn())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _on_refused(self, reason: str) -> None:
+        self.error = f"{reason}. Use `essaim swarm leave --force` on this node, then join again"
+        self._log.error("the cluster does not know this node any more", reason=reason)
