@@ -324,10 +324,12 @@ class Cluster(RuleBasedStateMachine):
             assert mode is not None
             assert mode.replicated is not None
             assert len(places) == mode.replicated.replicas
+        status = service.update_status
+        paused = status is not None and status.state in ("paused", "rollback_paused")
         for task in live:
             if task.state != TaskState.RUNNING:
                 assert task.status.err, f"{task.name} waits and does not say why"
-            if not stuck:  # an update waits for a slot that finds no place
+            if not stuck and not paused:  # an update waits for a slot that finds no place
                 assert image_of(task) == template.container_spec.image
 
     @staticmethod
