@@ -74,9 +74,9 @@ class ClusterView:
         """Grows with every change but for a task that comes again as it is known."""
 
     def reset(self, nodes: Iterable[Node], tasks: Iterable[Task]) -> None:
-        epoch = self.epoch
-        self.__init__()  # type: ignore[misc]
-        self.epoch = epoch + 1
+        for known in (self.nodes, self.by_total, self._on, self._tasks, self._homeless, self._failures):
+            known.clear()
+        self.epoch += 1
         for node in nodes:
             self.put_node(node)
         for task in tasks:
