@@ -17,6 +17,8 @@ from essaim.api.app import create_app
 from essaim.api.server import ApiServer, server_context
 from essaim.cluster.errors import ClusterError, InvalidArgument
 from essaim.configs.haproxy import render_haproxy
+from essaim.configs.nginx import render_nginx
+from essaim.configs.traefik import render_traefik
 
 from .addresses import split_host_port
 from .daemon import Daemon
@@ -113,7 +115,7 @@ async def _run(settings: Settings, log: Any) -> int:
             chance=random.SystemRandom(),
             now=lambda: datetime.now(UTC),
             log=log,
-            renderers={"haproxy": render_haproxy},
+            renderers={"haproxy": render_haproxy, "nginx": render_nginx, "traefik": render_traefik},
         )
         server = ApiServer(app)
         await daemon.start()
