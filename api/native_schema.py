@@ -32,6 +32,7 @@ class Health(Shape):
 
 OUTCOMES = {
     "200": "As asked.",
+    "400": "It cannot be done to this one; the reason is told.",
     "404": "There is no such thing.",
     "503": "It cannot; the reason is told.",
 }
@@ -40,6 +41,13 @@ TARGET = {
     "in": "path",
     "required": True,
     "description": "Which load balancer: haproxy, nginx or traefik.",
+    "schema": {"type": "string"},
+}
+SERVICE = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "The service's ID, name, or the beginning of its ID.",
     "schema": {"type": "string"},
 }
 PRETTY = {"name": "pretty", "in": "query", "required": False, "schema": {"type": "string"}}
@@ -65,10 +73,20 @@ def document() -> dict[str, Any]:
         "metrics": _get("metrics", "The cluster's numbers for Prometheus.", {"200": text}),
         "openapi.json": _get("openapi", "This document.", {"200": anything}, [PRETTY]),
     }
+    paths = {f"{NATIVE}/{path}": {"get": operation} for path, operation in operations.items()}
+    refusals = {status: {"description": OUTCOMES[status], "content": _json(error)} for status in ("400", "404", "503")}
+    paths[f"{NATIVE}/services/{{id}}/rebalance"] = {
+        "post": {
+            "operationId": "rebalance",
+            "summary": "Spread a service's replicas over the nodes that there are now.",
+            "parameters": [SERVICE],
+            "responses": {"202": {"description": "It has begun."}} | refusals,
+        }
+    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "essaim's native API", "version": "1", "license": {"name": "Apache-2.0"}},
-        "paths": {f"{NATIVE}/{path}": {"get": operation} for path, operation in operations.items()},
+        "paths": paths,
         "components": {"schemas": parts},
     }
 

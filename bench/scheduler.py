@@ -16,6 +16,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ from essaim.cluster.changes import ChangeSet
 from essaim.cluster.container import ContainerSpec
 from essaim.cluster.node import Node, NodeDescription, NodeSpec, NodeStatus
 from essaim.cluster.service import (
+    Endpoint,
     EndpointSpec,
     Placement,
     PlacementPreference,
@@ -50,6 +52,8 @@ from essaim.scheduler.leader import Leader
 from essaim.scheduler.loop import CHUNK
 from essaim.scheduler.placer import Placer
 from essaim.scheduler.routes import RouteCache
+from tests.scheduler.agents import Manager, SimulatedAgent, until, utc_now
+from tests.scheduler.agents import node as member
 
 GB = 1 << 30
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -182,8 +186,6 @@ def routes(scale: float) -> list[Figure]:
     for number in range(services):
         ports = [PortConfig(protocol="tcp", target_port=80, published_port=1000 + number, publish_mode="ingress")]
         spec = ServiceSpec(name=f"svc{number}", endpoint_spec=EndpointSpec(ports=ports))
-        from essaim.cluster.service import Endpoint
-
         service = Service(id=f"svc{number}", spec=spec, endpoint=Endpoint(spec=spec.endpoint_spec, ports=ports))
         found.append(changes.put("services", service, new=True))
         for slot in range(replicas):
@@ -228,76 +230,84 @@ def running_task(service: str, slot: int, number: int, ports: list[PortConfig]) 
     )
 
 
-async def dispatch(scale: float) -> list[Figure]:
-    """Agents live in this process too: their cost is measured alone first, and taken off."""
-    from tests.scheduler.agents import Manager, SimulatedAgent, until, utc_now
+@dataclass
+class Fleet:
+    """A manager and its agents, all in this process: what is measured is both sides' cost."""
 
+    manager: Manager
+    agents: list[SimulatedAgent]
+
+    async def scale(self, name: str, replicas: int) -> None:
+        template = TaskSpec(container_spec=ContainerSpec(image="web:1"))
+        mode = ServiceMode(replicated=Replicated(replicas=replicas))
+        spec = ServiceSpec(name=name, task_template=template, mode=mode)
+        old = self.manager.store.services.get(name)
+        version = Version(index=self.manager.store.version + 1)
+        service = msgspec.structs.replace(old, spec=spec) if old else Service(id=name, spec=spec, spec_version=version)
+        await self.manager.writer.commit([changes.put("services", service, new=old is None)])
+
+    def assigned(self) -> int:
+        return sum(len(agent.tasks) for agent in self.agents)
+
+    def all_run(self) -> bool:
+        return all(task.state == TaskState.RUNNING for task in self.manager.store.tasks)
+
+    async def idle(self, seconds: float) -> float:
+        """Cores used by heartbeats alone."""
+        before = cpu()
+        await asyncio.sleep(seconds)
+        return (cpu() - before) / seconds
+
+    async def busy(self, seconds: float) -> tuple[float, float]:
+        """Cores used with about 1,000 status updates a second, and how many it were."""
+        before, began, sent = cpu(), time.monotonic(), 0
+        while time.monotonic() - began < seconds:
+            for agent in self.agents[:: max(1, len(self.agents) // 100)]:
+                status = TaskStatus(state="running", message=str(sent))
+                await agent.send(wire.Reports([wire.TaskReport(next(iter(agent.tasks)), status)]))
+                sent += 1
+            await asyncio.sleep(0.1)
+        return (cpu() - before) / seconds, sent / seconds
+
+
+async def dispatch(scale: float) -> list[Figure]:
     agents, tasks = int(1000 * scale), int(20_000 * scale)
     manager = Manager()
     leader = Leader(
         manager.store, manager.writer, manager.dispatcher, random.Random(1), utc_now, time.monotonic, manager.quiet
     )
-    from tests.scheduler.agents import node as member
-
     names = [f"n{n}" for n in range(agents)]
     await manager.writer.write([changes.put("nodes", member(name), new=True) for name in names])
     await leader.start()
-    running = [SimulatedAgent(name, manager.dispatcher, heartbeat=1.0) for name in names]
-    for agent in running:
-        await agent.__aenter__()
-    await until(lambda: len(manager.dispatcher.connected) == agents, within=120)
-    half = tasks // 2
-    template_ = TaskSpec(container_spec=ContainerSpec(image="web:1"))
+    async with AsyncExitStack() as stack:
+        fleet = Fleet(manager, [SimulatedAgent(name, manager.dispatcher, heartbeat=1.0) for name in names])
+        for agent in fleet.agents:
+            await stack.enter_async_context(agent)
+        await until(lambda: len(manager.dispatcher.connected) == agents, within=120)
+        figures = await measure(fleet, tasks)
+    await leader.stop()
+    return figures
 
-    async def scale_to(name: str, replicas: int, *, new: bool) -> None:
-        spec = ServiceSpec(
-            name=name, task_template=template_, mode=ServiceMode(replicated=Replicated(replicas=replicas))
-        )
-        old = manager.store.services.get(name)
-        version = Version(index=manager.store.version + 1)
-        service = msgspec.structs.replace(old, spec=spec) if old else Service(id=name, spec=spec, spec_version=version)
-        await manager.writer.commit([changes.put("services", service, new=new)])
 
-    def up() -> int:
-        return sum(len(agent.tasks) for agent in running)
-
-    def reported() -> bool:
-        return all(t.state == TaskState.RUNNING for t in manager.store.tasks)
-
+async def measure(fleet: Fleet, tasks: int) -> list[Figure]:
     began = time.monotonic()
     for number in range(10):
-        await scale_to(f"big{number}", half // 10, new=True)
-    await scale_to("small", half - 100, new=True)
-    await until(lambda: up() >= 2 * half - 100 and reported(), within=300)
+        await fleet.scale(f"big{number}", tasks // 20)
+    await fleet.scale("small", tasks // 2 - 100)
+    await until(lambda: fleet.assigned() >= tasks - 100 and fleet.all_run(), within=300)
     started = time.monotonic() - began
-
-    seconds = 10.0
-    before = cpu()
-    await asyncio.sleep(seconds)
-    idle = (cpu() - before) / seconds
-
-    before, began = cpu(), time.monotonic()
-    reports = 0
-    while time.monotonic() - began < seconds:
-        for agent in running[:: max(1, agents // 100)]:
-            task_id = next(iter(agent.tasks))
-            status = TaskStatus(state="running", message=str(reports))
-            await agent.send(wire.Reports([wire.TaskReport(task_id, status)]))
-            reports += 1
-        await asyncio.sleep(0.1)
-    busy = (cpu() - before) / seconds
-
+    idle = await fleet.idle(10)
+    busy, rate = await fleet.busy(10)
     began = time.monotonic()
-    await scale_to("small", half, new=False)
-    await until(lambda: up() >= 2 * half, within=60)
+    await fleet.scale("small", tasks // 2)
+    await until(lambda: fleet.assigned() >= tasks, within=60)
     dispatched = time.monotonic() - began
-    for agent in running:
-        await agent.__aexit__()
-    await leader.stop()
     return [
-        Figure(f"{tasks} tasks on {agents} agents, from nothing to all reported running", started, None, "s"),
+        Figure(
+            f"{tasks} tasks on {len(fleet.agents)} agents, from nothing to all reported running", started, None, "s"
+        ),
         Figure("heartbeats of all agents, both sides, in cores", idle, 0.5, "cores"),
-        Figure(f"the same with {reports / seconds:.0f} status updates a second", busy, 0.5, "cores"),
+        Figure(f"the same with {rate:.0f} status updates a second", busy, 0.5, "cores"),
         Figure("a service scale of 100 until every agent has its task", dispatched, 1.0, "s"),
     ]
 

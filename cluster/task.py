@@ -40,7 +40,10 @@ class TaskState(IntEnum):
     @classmethod
     def of(cls, label: str) -> "TaskState":
         """Raises KeyError for an unknown name."""
-        return cls[label.upper()]
+        return _BY_LABEL[label]
+
+
+_BY_LABEL = {state.label: state for state in TaskState}
 
 
 class ContainerStatus(Shape):

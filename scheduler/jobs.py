@@ -2,7 +2,7 @@
 
 - A job runs in iterations (`Service.job_status.job_iteration`); whoever wants it to run again raises it. Tasks of an
   older iteration are removed.
-- Each completion is a slot, from 0 to the total; a slot is done when a task of it is complete. At most
+- Each completion is a slot, from 1 to the total; a slot is done when a task of it is complete. At most
   `max_concurrent` are under way at a time. Failures are repeated by the restart policy (default: on failure).
 
 Pure: the plan brings everything.
@@ -130,11 +130,11 @@ def plan_replicated_job(plan: Plan, tasks: list[Task]) -> None:
     if awaits_its_time(plan):
         return
     slots = numbered(current)
-    for number in [n for n in slots if n >= total]:
+    for number in [n for n in slots if n > total]:
         for task in slots.pop(number).tasks:
             plan.retire(task, TaskState.REMOVE)
     room = (at_once or total) - sum(any(is_under_way(plan, t) for t in slot.tasks) for slot in slots.values())
-    for number in range(total):
+    for number in range(1, total + 1):
         slot = slots.get(number) or Slot([], number)
         if is_done(slot):
             continue

@@ -22,7 +22,7 @@ from .placement import Placing, StaticChecks
 from .resources import with_generic
 from .view import ClusterView, NodeState
 
-SLICE = 2000
+SLICE = 3000
 """Tasks a round."""
 TELL_EVERY = timedelta(seconds=2)
 """A reason that changes is written at most this often for a group: it may have thousands of tasks."""
@@ -52,6 +52,8 @@ class Placer:
         self._told: dict[Group, datetime] = {}
         self._tell_at: dict[Group, datetime] = {}
         self._strategy = "spread"
+        self._carried: tuple[Group, int, Placing] | None = None
+        """A group that was not finished in one round goes on where it was, if nothing else has happened since."""
 
     def reset(self, store: Store) -> None:
         self.view.reset(store.nodes, store.tasks)
@@ -61,6 +63,7 @@ class Placer:
         self._due.clear()
         self._told.clear()
         self._tell_at.clear()
+        self._carried = None
         self._take_strategy(store)
         for task in store.tasks:
             if is_waiting(task):
@@ -116,7 +119,9 @@ class Placer:
 
     def _take_strategy(self, store: Store) -> None:
         cluster = store.cluster
-        self._strategy = (cluster.spec.placement_strategy if cluster else None) or "spread"
+        strategy = (cluster.spec.placement_strategy if cluster else None) or "spread"
+        if strategy != self._strategy:
+            self._strategy, self._carried = strategy, None
 
     def decide(self, store: Store, now: datetime) -> Decision:
         self._take_strategy(store)
@@ -142,7 +147,7 @@ class Placer:
         first = next(iter(waiting.values()))
         strategy = (first.service_labels or {}).get(STRATEGY_LABEL) or self._strategy
         request = request_of(first, strategy)
-        placing: Placing | None = None
+        placing = self._take_carried(group)
         touched: dict[str, NodeState] = {}
         stuck: dict[str, list[Task]] = {}
         for task in list(waiting.values()):
@@ -165,10 +170,17 @@ class Placer:
             del waiting[task.id]
             self._groups.pop(task.id, None)
             room -= 1
-        self.view.rerank(touched.values())
+        unfinished = room <= 0 and bool(waiting) and placing is not None
+        self.view.rerank(touched.values(), keep_order=unfinished)
+        if unfinished and placing is not None:
+            self._carried = (group, self.view.epoch, placing)
         if stuck:
             self._tell(group, request, stuck, now, found)
         return room > 0
+
+    def _take_carried(self, group: Group) -> Placing | None:
+        carried, self._carried = self._carried, None
+        return carried[2] if carried is not None and carried[:2] == (group, self.view.epoch) else None
 
     def _preassigned(self, request: Request, task: Task) -> NodeState | None:
         state = self.view.nodes.get(task.node_id or "")

@@ -70,9 +70,13 @@ class ClusterView:
         self._homeless: dict[str, dict[str, Task]] = {}
         self._failures: dict[tuple[str, int], dict[str, deque[datetime]]] = {}
         self._seq = 0
+        self.epoch = 0
+        """Grows with every change but for a task that comes again as it is known."""
 
     def reset(self, nodes: Iterable[Node], tasks: Iterable[Task]) -> None:
-        self.__init__()  # type: ignore[misc]
+        for known in (self.nodes, self.by_total, self._on, self._tasks, self._homeless, self._failures):
+            known.clear()
+        self.epoch += 1
         for node in nodes:
             self.put_node(node)
         for task in tasks:
@@ -81,6 +85,7 @@ class ClusterView:
     # -- nodes --------------------------------------------------------------------------------------------------
 
     def put_node(self, node: Node) -> None:
+        self.epoch += 1
         old = self.nodes.get(node.id)
         self._seq += old is None
         state = NodeState(node, old.seq if old else self._seq)
@@ -97,15 +102,19 @@ class ClusterView:
         state = self.nodes.pop(node_id, None)
         if state is None:
             return
+        self.epoch += 1
         self.by_total.discard(state.rank)
         self._homeless[node_id] = state.holding
         for service_id in state.services:
             self._on.get(service_id, {}).pop(node_id, None)
 
-    def rerank(self, states: Iterable[NodeState]) -> None:
-        """After placements: put the nodes where they belong in the order of load."""
+    def rerank(self, states: Iterable[NodeState], *, keep_order: bool = False) -> None:
+        """After placements: put the nodes where they belong in the order of load.
+
+        `keep_order`: somebody still reads the present order; make a new one beside it.
+        """
         states = list(states)
-        if len(states) * 4 < len(self.nodes):
+        if len(states) * 4 < len(self.nodes) and not keep_order:
             for state in states:
                 self._rerank(state)
             return
@@ -132,6 +141,7 @@ class ClusterView:
         if old is not None and self._same(old, task):
             self._held_by(task)[task.id] = task
             return False
+        self.epoch += 1
         freed = old is not None and self._leave(old, rerank=rerank)
         state = self.nodes.get(task.node_id or "")
         if state is None:
@@ -144,6 +154,7 @@ class ClusterView:
 
     def remove(self, task_id: str) -> bool:
         old = self._tasks.pop(task_id, None)
+        self.epoch += old is not None
         return old is not None and self._leave(old)
 
     def _held_by(self, task: Task) -> dict[str, Task]:

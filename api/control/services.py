@@ -27,6 +27,7 @@ from essaim.cluster.service import (
 )
 from essaim.cluster.shape import Version
 from essaim.cluster.store import Store
+from essaim.scheduler.rebalance import why_not
 
 from . import lookup, ports, references, validate
 from .errors import exists, precondition, unimplemented
@@ -132,6 +133,14 @@ def _roll_back(store: Store, service: Service, version: int, now: datetime) -> l
 def remove(store: Store, reference: str) -> list[Change]:
     """The service goes at once; the scheduler retires its tasks."""
     return [Delete("services", lookup.service(store, reference).id)]
+
+
+def rebalance(store: Store, reference: str) -> list[Change]:
+    """Ask the scheduler to spread the service's replicas anew; it takes the mark away when that is done."""
+    service = lookup.service(store, reference)
+    if reason := why_not(service):
+        raise precondition(reason)
+    return [] if service.rebalance else [put("services", replace(service, rebalance=True))]
 
 
 def _endpoint(store: Store, spec: ServiceSpec, service: Service) -> Endpoint:

@@ -17,6 +17,8 @@ from essaim.cluster.service import (
     TaskSpec,
     UpdateConfig,
 )
+from essaim.scheduler.cron import LABEL as SCHEDULE
+from essaim.scheduler.cron import schedule_of
 
 from .errors import invalid, unknown
 
@@ -54,6 +56,17 @@ def check(spec: ServiceSpec) -> None:
     _update("update", spec.update_config)
     _update("rollback", spec.rollback_config)
     _endpoint(spec.endpoint_spec)
+    _schedule(spec)
+
+
+def _schedule(spec: ServiceSpec) -> None:
+    mode = spec.mode
+    is_job = mode is not None and (mode.replicated_job is not None or mode.global_job is not None)
+    if schedule_of(spec.labels) is not None and not is_job:
+        raise InvalidArgument(
+            "only jobs can be scheduled: create the service with --mode replicated-job or global-job, or leave out the "
+            f"label {SCHEDULE}"
+        )
 
 
 def _name(name: str | None) -> None:

@@ -5,10 +5,13 @@ from aiohttp import web
 
 from essaim.api import metrics, query
 from essaim.api.context import api_of, json_reply
+from essaim.api.control import services
 from essaim.api.control.errors import missing
 from essaim.api.native_schema import document
 from essaim.api.routing import NATIVE, Route
+from essaim.cluster.changes import Change
 from essaim.cluster.shape import to_json
+from essaim.cluster.store import Store
 
 
 async def routes(request: web.Request) -> web.Response:
@@ -29,6 +32,19 @@ async def lb_config(request: web.Request) -> web.Response:
 async def lb_status(request: web.Request) -> web.Response:
     """Live listeners and end-points of this node's gateway, with verdict and reason."""
     return json_reply(to_json(await api_of(request).node.gateway_status()) + b"\n")
+
+
+async def rebalance(request: web.Request) -> web.Response:
+    """Spread a service's replicas over the nodes that there are now. It goes on after the answer."""
+    api = api_of(request)
+    _ = api.manager
+    reference = request.match_info["id"]
+
+    def decide(store: Store) -> tuple[list[Change], None]:
+        return services.rebalance(store, reference), None
+
+    await api.commit(decide)
+    return web.Response(status=202)
 
 
 async def health(request: web.Request) -> web.Response:
@@ -65,6 +81,7 @@ ROUTES: list[Route] = [
     ("GET", NATIVE + "/routes", routes),
     ("GET", NATIVE + "/lb/config/{target}", lb_config),
     ("GET", NATIVE + "/lb/status", lb_status),
+    ("POST", NATIVE + "/services/{id}/rebalance", rebalance),
     ("GET", NATIVE + "/health", health),
     ("GET", NATIVE + "/metrics", numbers),
     ("GET", NATIVE + "/openapi.json", openapi),

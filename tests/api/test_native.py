@@ -29,7 +29,9 @@ async def check(served: Served, path: str, status: int = 200) -> Any:
 
 async def test_every_path_answers_as_described(served: Served) -> None:
     document = await served.call("GET", f"{NATIVE}/openapi.json?pretty=1")
-    for template in document["paths"]:
+    for template, operations in document["paths"].items():
+        if "get" not in operations:
+            continue
         await check(served, template.replace("{target}", "haproxy"))
     assert (await check(served, f"{NATIVE}/routes"))["Version"] == 7
     assert await check(served, f"{NATIVE}/lb/config/haproxy") == "global\n"
@@ -71,3 +73,34 @@ async def test_metrics_of_a_worker_say_that_it_is_one(outside: Served) -> None:
     assert families["essaim_node_active"].samples[0].value == 1
     assert families["essaim_node_manager"].samples[0].value == 0
     assert "essaim_services" not in families
+
+
+async def test_rebalance_marks_the_service_or_says_why_it_cannot(served: Served) -> None:
+    path = f"{NATIVE}/services/web/rebalance"
+    assert (await served.error("POST", path))[0] == 404
+    service_id = await served.create("web")
+    assert await served.call_raw("POST", path, None) == 202
+    assert await served.call_raw("POST", path, None) == 202
+    manager = served.node.manager
+    assert manager is not None
+    stored = manager.store.services.get(service_id)
+    assert stored is not None
+    assert stored.rebalance is True
+    await served.create("all", Mode={"Global": {}})
+    status, message = await served.error("POST", f"{NATIVE}/services/all/rebalance")
+    assert status == 400
+    assert "only replicated services can be rebalanced" in message
+
+
+async def test_schedule_that_cannot_be_kept_is_refused_at_creation(served: Served) -> None:
+    job = {"Mode": {"ReplicatedJob": {}}}
+    template = {"TaskTemplate": {"ContainerSpec": {"Image": "essaim/whoami"}}}
+    for labels, mode, words in (
+        ({"essaim.schedule": "@daily"}, {}, "only jobs can be scheduled"),
+        ({"essaim.schedule": "at noon"}, job, "invalid schedule 'at noon'"),
+    ):
+        body = {"Name": "backup", "Labels": labels, **template, **mode}
+        status, message = await served.error("POST", "/services/create", body)
+        assert status == 400
+        assert words in message
+    await served.create("backup", Labels={"essaim.schedule": "0 3 * * *"}, **job)

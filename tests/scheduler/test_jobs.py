@@ -63,7 +63,7 @@ def test_job_completes_its_total_and_never_exceeds_max_concurrent(
         finish(world, "failed" if bad else "complete")
         world.now += timedelta(seconds=1)
     complete = [t for t in world.tasks(service.id) if t.state == TaskState.COMPLETE]
-    assert sorted(t.slot or 0 for t in complete) == list(range(total))
+    assert sorted(t.slot or 0 for t in complete) == list(range(1, total + 1))
     assert all(t.is_terminal for t in world.tasks(service.id))
 
 

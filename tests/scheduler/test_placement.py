@@ -396,3 +396,23 @@ def test_task_whose_node_no_longer_fits_is_moved() -> None:
     world.settle()
     assert world.per_node(service.id) == {"n2": 4}
     assert all(t.state == TaskState.RUNNING for t in world.live(service.id))
+
+
+@settings(max_examples=60, deadline=None, derandomize=not LONG)
+@given(st.integers(1, 30), st.integers(1, 5), st.integers(1, 6), st.integers(0, 10_000))
+def test_group_placed_in_many_rounds_is_spread_as_in_one(replicas: int, nodes: int, slice_: int, seed: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("essaim.scheduler.placer.SLICE", slice_)
+        world = World(seed)
+        world.add_nodes(nodes)
+        world.add_service(replicated("other", world.chance.randrange(4)))
+        world.settle()
+        service = world.add_service(replicated("web", replicas))
+        for _ in range(world.chance.randrange(6)):
+            world.step()
+        if world.chance.random() < 0.5:
+            world.add_node("late", cpus=0.1)
+        world.settle()
+    counts = [len([t for t in world.live(service.id) if t.node_id == f"n{n}"]) for n in range(1, nodes + 1)]
+    assert sum(world.per_node(service.id).values()) == replicas
+    assert max(counts) - min(counts) <= 1

@@ -72,19 +72,23 @@ specs = st.builds(
 names = st.sampled_from(["a", "b", "c"])
 
 
-class Cluster(RuleBasedStateMachine):
-    @initialize(nodes=st.integers(1, 3), seed=st.integers(0, 1000))
-    def begin(self, nodes: int, seed: int) -> None:
-        self.world = World(seed)
-        for _ in range(nodes):
-            self.add_node()
+class Checked(RuleBasedStateMachine):
+    """The world, and what must hold of it: after every write, and once everything has settled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watch_over(World())
+
+    def watch_over(self, world: World) -> None:
+        self.world = world
         self.failing = 0
-        self.seen_assigned: set[str] = set()
+        """How many of the next starts fail."""
         self.lossy = False
-        self.world.ends = self._ends
-        self.events = self.world.store.watch("tasks", limit=1_000_000)
+        """Nodes were lost: two copies may run until that is known."""
+        self.events = world.store.watch("tasks", limit=1_000_000)
         self.events.__enter__()
-        self.world.checks.append(self._check_write)
+        world.ends = self._ends
+        world.checks.append(self._check_write)
 
     def _ends(self, task: Task) -> str | None:
         if self.failing:
@@ -168,7 +172,85 @@ class Cluster(RuleBasedStateMachine):
         }
         assert len(versions) > 1, "two tasks run in one slot of a stop-first service"
 
-    # -- what happens ----------------------------------------------------------------------------------------------
+    # -- convergence -----------------------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        world = self.world
+        self.failing = 0
+        for node in world.store.nodes:
+            world.change_node(node.id, availability="active", labels={"zone": "ab"[int(node.id[1:]) % 2]})
+            if not node.is_ready:
+                world.node_back(node.id)
+        for service in world.store.services:
+            if service.update_status and service.update_status.state in ("paused", "rollback_paused"):
+                world.put("services", msgspec.structs.replace(service, update_status=None))
+        world.pass_time(400, step=10)
+        self.failing = 0
+        for service in world.store.services:
+            self._check_converged(service.id)
+        gone = [t.id for t in world.store.tasks if world.store.services.get(t.service_id or "") is None]
+        assert gone == [], "tasks outlive their service"
+        before = self._picture()
+        world.new_leader()
+        world.pass_time(60, step=20)
+        assert self._picture() == before, "a settled cluster is left alone"
+
+    def _picture(self) -> object:
+        """All but the reasons of tasks that wait, which are told anew only when room may have come."""
+        tasks = {(t.id, t.state, t.desired, t.node_id, t.spec_version) for t in self.world.store.tasks}
+        return tasks, {s.id: s.version for s in self.world.store.services}
+
+    def _check_converged(self, service_id: str) -> None:
+        world = self.world
+        service = world.service(service_id)
+        live = world.live(service_id)
+        template = service.spec.task_template
+        assert template is not None
+        assert template.container_spec is not None
+        placement = template.placement or Placement()
+        fitting = [n for n in world.store.nodes if self._fits(placement, n)]
+        stuck = {t.slot or t.node_id for t in live if t.state != TaskState.RUNNING}
+        places = Counter(t.slot or t.node_id for t in live)
+        for place, count in places.items():
+            # Start-first keeps the old task while its successor finds no place.
+            assert count == 1 or (count == 2 and place in stuck), "more than one live task in a slot"
+        if service.spec.mode and service.spec.mode.global_ is not None:
+            assert set(places) <= {n.id for n in fitting}
+            assert len(places) == len(fitting)
+        else:
+            mode = service.spec.mode
+            assert mode is not None
+            assert mode.replicated is not None
+            assert len(places) == mode.replicated.replicas
+        status = service.update_status
+        paused = status is not None and status.state in ("paused", "rollback_paused")
+        for task in live:
+            if task.state != TaskState.RUNNING:
+                assert task.status.err, f"{task.name} waits and does not say why"
+            if not stuck and not paused:  # an update waits for a slot that finds no place
+                assert image_of(task) == template.container_spec.image
+
+    @staticmethod
+    def _fits(placement: Placement, node: Any) -> bool:
+        zone = (node.spec.labels or {}).get("zone")
+        return all(
+            {
+                "node.labels.zone==a": zone == "a",
+                "node.labels.zone!=a": zone != "a",
+                "node.hostname!=n1": node.id != "n1",
+            }[c]
+            for c in placement.constraints or []
+        )
+
+
+class Cluster(Checked):
+    """What may happen to it."""
+
+    @initialize(nodes=st.integers(1, 3), seed=st.integers(0, 1000))
+    def begin(self, nodes: int, seed: int) -> None:
+        self.watch_over(World(seed))
+        for _ in range(nodes):
+            self.add_node()
 
     @rule()
     def add_node(self) -> None:
@@ -271,76 +353,6 @@ class Cluster(RuleBasedStateMachine):
     @rule(seconds=st.integers(1, 8))
     def let_time_pass(self, seconds: int) -> None:
         self.world.pass_time(seconds)
-
-    # -- convergence -----------------------------------------------------------------------------------------------
-
-    def teardown(self) -> None:
-        if not hasattr(self, "world"):
-            return
-        world = self.world
-        self.failing = 0
-        for node in world.store.nodes:
-            world.change_node(node.id, availability="active", labels={"zone": "ab"[int(node.id[1:]) % 2]})
-            if not node.is_ready:
-                world.node_back(node.id)
-        for service in world.store.services:
-            if service.update_status and service.update_status.state in ("paused", "rollback_paused"):
-                world.put("services", msgspec.structs.replace(service, update_status=None))
-        world.pass_time(400, step=10)
-        self.failing = 0
-        for service in world.store.services:
-            self._check_converged(service.id)
-        gone = [t.id for t in world.store.tasks if world.store.services.get(t.service_id or "") is None]
-        assert gone == [], "tasks outlive their service"
-        before = self._picture()
-        world.new_leader()
-        world.pass_time(60, step=20)
-        assert self._picture() == before, "a settled cluster is left alone"
-
-    def _picture(self) -> object:
-        """All but the reasons of tasks that wait, which are told anew only when room may have come."""
-        tasks = {(t.id, t.state, t.desired, t.node_id, t.spec_version) for t in self.world.store.tasks}
-        return tasks, {s.id: s.version for s in self.world.store.services}
-
-    def _check_converged(self, service_id: str) -> None:
-        world = self.world
-        service = world.service(service_id)
-        live = world.live(service_id)
-        template = service.spec.task_template
-        assert template is not None
-        assert template.container_spec is not None
-        placement = template.placement or Placement()
-        fitting = [n for n in world.store.nodes if self._fits(placement, n)]
-        stuck = {t.slot or t.node_id for t in live if t.state != TaskState.RUNNING}
-        places = Counter(t.slot or t.node_id for t in live)
-        for place, count in places.items():
-            # Start-first keeps the old task while its successor finds no place.
-            assert count == 1 or (count == 2 and place in stuck), "more than one live task in a slot"
-        if service.spec.mode and service.spec.mode.global_ is not None:
-            assert set(places) <= {n.id for n in fitting}
-            assert len(places) == len(fitting)
-        else:
-            mode = service.spec.mode
-            assert mode is not None
-            assert mode.replicated is not None
-            assert len(places) == mode.replicated.replicas
-        for task in live:
-            if task.state != TaskState.RUNNING:
-                assert task.status.err, f"{task.name} waits and does not say why"
-            if not stuck:  # an update waits for a slot that finds no place
-                assert image_of(task) == template.container_spec.image
-
-    @staticmethod
-    def _fits(placement: Placement, node: Any) -> bool:
-        zone = (node.spec.labels or {}).get("zone")
-        return all(
-            {
-                "node.labels.zone==a": zone == "a",
-                "node.labels.zone!=a": zone != "a",
-                "node.hostname!=n1": node.id != "n1",
-            }[c]
-            for c in placement.constraints or []
-        )
 
 
 TestCluster = Cluster.TestCase
