@@ -49,6 +49,9 @@ class Client(Intake):
             endpoint.open += 1
             self.endpoint = endpoint
             self.upstream = upstream
+            # Before the write, which may say that it is enough for now.
+            if not self.reading:
+                self.resume_reading()
             upstream.begin(self, self.out)
         else:
             self.connecting = asyncio.get_running_loop().create_task(self._connect(endpoint))
@@ -82,8 +85,8 @@ class Client(Intake):
             return
         self.endpoint = endpoint
         self.upstream = upstream
-        upstream.begin(self, self.out)
         self.resume_reading()
+        upstream.begin(self, self.out)
 
     def _connect_later(self, reason: str) -> None:
         """Nobody answers: as with no endpoint at all, the request waits for one, within the same time."""

@@ -286,6 +286,15 @@ def test_plane_back_pressure_stops_the_other_side() -> None:
     assert not plane.near.reading
 
 
+def test_plane_body_that_comes_with_its_head_in_one_big_read_is_read_on() -> None:
+    """A pooled connection takes the request at once: the client must not stay paused."""
+    plane = Plane()
+    plane.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n" + b"x" * 100_000)
+    assert plane.near.reading
+    plane.ask(b"x" * 100_000)
+    assert plane.far.written.endswith(b"\r\n\r\n" + b"x" * 200_000)
+
+
 def test_plane_client_that_goes_away_ends_the_replicas_connection() -> None:
     plane = Plane()
     plane.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
