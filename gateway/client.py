@@ -195,10 +195,15 @@ class Client(Intake):
             self._linger()
         elif not self.keep_alive:
             self.state = CLOSED
+            # What is not sent yet must be taken within a time, too.
+            self.deadline = self.sweeper.now + STALLED_SECONDS
             self.transport.close()
         else:
             self.state = HEAD
             self.responding = False
+            if self.choked:
+                self.pause_reading()
+                return
             self.deadline = self.sweeper.now + self.backend.options.keepalive_timeout
             if self.buffer:
                 asyncio.get_running_loop().call_soon(self._pipelined)
@@ -246,6 +251,7 @@ class Client(Intake):
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         self.state = CLOSED
+        self.listener.sources.leave(self.address)
         self.sweeper.members.discard(self)
         self.listener.connections.discard(self)
         self.backend.forget(self)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 
 from .binding import CannotBind, bind
@@ -210,6 +211,22 @@ class Gateway:
             with contextlib.suppress(TimeoutError):
                 await worker.reached(lambda one: one.collected >= number, COLLECT_SECONDS)
         return merge([*self._past.values(), *(port for one in self._workers.values() for port in one.counts)])
+
+    async def traffic(self) -> list[dict[str, Any]]:
+        """Every port's counters in JSON's types, since the workers' start: what `lb top` shows the differences of."""
+        counts = await self.counts()
+        return [
+            {
+                "service": service.name,
+                "published": port.published_port,
+                "waiting": found.waiting,
+                "refused": found.refused,
+                "tasks": [msgspec.structs.asdict(one) for one in found.endpoints],
+            }
+            for service in self._planned.services.values()
+            for port in service.ports
+            if (found := counts.get(port.key)) is not None
+        ]
 
     async def metrics(self) -> str:
         """The counters and verdicts in Prometheus' text format."""
