@@ -49,6 +49,9 @@ class Client(Intake):
             endpoint.open += 1
             self.endpoint = endpoint
             self.upstream = upstream
+            # Before the write, which may say that it is enough for now.
+            if not self.reading:
+                self.resume_reading()
             upstream.begin(self, self.out)
         else:
             self.connecting = asyncio.get_running_loop().create_task(self._connect(endpoint))
@@ -82,8 +85,8 @@ class Client(Intake):
             return
         self.endpoint = endpoint
         self.upstream = upstream
-        upstream.begin(self, self.out)
         self.resume_reading()
+        upstream.begin(self, self.out)
 
     def _connect_later(self, reason: str) -> None:
         """Nobody answers: as with no endpoint at all, the request waits for one, within the same time."""
@@ -192,10 +195,15 @@ class Client(Intake):
             self._linger()
         elif not self.keep_alive:
             self.state = CLOSED
+            # What is not sent yet must be taken within a time, too.
+            self.deadline = self.sweeper.now + STALLED_SECONDS
             self.transport.close()
         else:
             self.state = HEAD
             self.responding = False
+            if self.choked:
+                self.pause_reading()
+                return
             self.deadline = self.sweeper.now + self.backend.options.keepalive_timeout
             if self.buffer:
                 asyncio.get_running_loop().call_soon(self._pipelined)
@@ -243,6 +251,7 @@ class Client(Intake):
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         self.state = CLOSED
+        self.listener.sources.leave(self.address)
         self.sweeper.members.discard(self)
         self.listener.connections.discard(self)
         self.backend.forget(self)

@@ -37,46 +37,12 @@ HEAD, BODY, WAIT, TUNNEL, LINGER, CLOSED = range(6)
 
 class Downstream(asyncio.Protocol):
     __slots__ = (
-        "address",
-        "affine",
-        "attempts",
-        "authority",
-        "backend",
-        "block",
-        "body_left",
-        "body_seen",
-        "buffer",
-        "call",
-        "chunks",
-        "connecting",
-        "deadline",
-        "endpoint",
-        "half_closed",
-        "is_head",
-        "keep_alive",
-        "lines",
-        "listener",
-        "local_port",
-        "minor",
-        "out",
-        "peer",
-        "plain_body",
-        "reading",
-        "replayable",
-        "request",
-        "request_done",
-        "responding",
-        "started",
-        "state",
-        "status",
-        "sweeper",
-        "tail",
-        "transport",
-        "trusted",
-        "upstream",
-        "upstream_keeps_alive",
-        "wants_upgrade",
-    )  # fmt: skip  # fmt: skip
+        "address", "affine", "attempts", "authority", "backend", "block", "body_left", "body_seen", "buffer", "call",
+        "choked", "chunks", "connecting", "deadline", "endpoint", "half_closed", "is_head", "keep_alive", "lines",
+        "listener", "local_port", "minor", "out", "peer", "plain_body", "reading", "replayable", "request",
+        "request_done", "responding", "started", "state", "status", "sweeper", "tail", "transport", "trusted",
+        "upstream", "upstream_keeps_alive", "wants_upgrade",
+    )  # fmt: skip
 
     def __init__(self, listener: Listener, peer: tuple[str, int] | None = None) -> None:
         # `peer`: who is behind the proxy that has connected, if that is known.
@@ -90,6 +56,8 @@ class Downstream(asyncio.Protocol):
         self.buffer = b""
         self.deadline = NEVER
         self.reading = True
+        # The client has not taken what was written; no further request of its begins until it has.
+        self.choked = False
         self.half_closed = False
         # What the last request's fields were and meant (see `_parse`).
         self.block = NO_BLOCK
@@ -119,6 +87,8 @@ class Downstream(asyncio.Protocol):
         self.trusted = self.listener.trusts(self.address)
         self.listener.connections.add(self)
         self.sweeper.add(self)
+        if not self.listener.sources.enter(self.address, self.backend.options.max_per_source):
+            self.transport.abort()
         self.deadline = self.sweeper.now + self.backend.options.header_timeout
 
     def expire(self) -> None:
@@ -201,14 +171,27 @@ class Downstream(asyncio.Protocol):
             self.transport.resume_reading()
 
     def pause_writing(self) -> None:
+        """The client does not take what is written: nothing more is read for it until it does."""
+        self.choked = True
         self.deadline = self.sweeper.now + STALLED_SECONDS
-        if self.upstream and self.upstream.transport:
-            self.upstream.transport.pause_reading()
+        if self.upstream:
+            self.upstream.hold()
 
     def resume_writing(self) -> None:
+        self.choked = False
+        if self.state in (LINGER, CLOSED):
+            return
         self.deadline = NEVER
-        if self.upstream and self.upstream.transport:
-            self.upstream.transport.resume_reading()
+        if self.upstream:
+            self.upstream.release()
+        elif self.state == HEAD:
+            self.deadline = self.sweeper.now + self.backend.options.keepalive_timeout
+            self.resume_reading()
+            self._pipelined()
+
+    def _pipelined(self) -> None:
+        """Take up a request that has arrived early."""
+        raise NotImplementedError
 
     def stop(self) -> None:
         """The socket was closed: one more request is served, then the connection ends.

@@ -20,6 +20,7 @@ from .connect import RECONNECT_SECONDS, NoEndpoint, connect_any
 from .http1.forwarded import plain_address
 from .proxy_protocol import header
 from .reset import reset
+from .sources import Sources
 from .sweeper import NEVER, Sweeper
 
 EARLY_BYTES = 64 << 10
@@ -44,11 +45,16 @@ class Front(_Side):
     """The client's side; owns the joined connection."""
 
     __slots__ = (
-        "back", "backend", "connecting", "deadline", "early", "endpoint", "paused", "peer", "quiet", "since", "sweeper",
+        "address", "back", "backend", "connecting", "deadline", "early", "endpoint", "paused", "peer", "quiet", "since",
+        "sources", "sweeper",
     )  # fmt: skip
 
-    def __init__(self, backend: Backend, sweeper: Sweeper, peer: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self, backend: Backend, sweeper: Sweeper, sources: Sources, peer: tuple[str, int] | None = None
+    ) -> None:
         super().__init__()
+        self.sources = sources
+        self.address = "unknown"
         # `peer`: who is behind the proxy that has connected, if that is known.
         self.peer = peer
         self.since = 0.0
@@ -66,7 +72,12 @@ class Front(_Side):
         self.transport = cast("asyncio.Transport", transport)
         self.sweeper.add(self)
         self.since = self.sweeper.now
-        self.endpoint_ready()
+        peer = self.peer or transport.get_extra_info("peername")
+        self.address = plain_address(peer[0]) if peer else "unknown"
+        if self.sources.enter(self.address, self.backend.options.max_per_source):
+            self.endpoint_ready()
+        else:
+            self.transport.abort()
 
     def endpoint_ready(self) -> None:
         if self.transport is None:
@@ -80,10 +91,7 @@ class Front(_Side):
 
     def _key(self) -> int:
         """Layer 4 knows of its client nothing but the address."""
-        if not self.backend.options.hash_key or self.transport is None:
-            return 0
-        peer = self.peer or self.transport.get_extra_info("peername")
-        return hash_key(plain_address(peer[0]).encode()) if peer else 0
+        return hash_key(self.address.encode()) if self.backend.options.hash_key else 0
 
     def refuse_waiting(self, reason: str) -> None:
         if self.transport:
@@ -178,6 +186,7 @@ class Front(_Side):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        self.sources.leave(self.address)
         self.sweeper.members.discard(self)
         self.backend.forget(self)
         if self.connecting:

@@ -10,6 +10,7 @@ from typing import Protocol
 from .backend import Backend
 from .http1.forwarded import Network, is_trusted, parse_networks
 from .routing.router import Router
+from .sources import Sources
 from .sweeper import Sweeper
 
 BACKLOG = 4096
@@ -60,6 +61,7 @@ class Listener:
         # The routers that are asked first, if the socket is an entry point; `alone`: nothing is published there.
         self.router: Router | None = None
         self.alone = False
+        self.sources = Sources()
         self.closing = False
         self.socket: socket.socket | None = None
         self.close_socket: Callable[[], None] = lambda: None

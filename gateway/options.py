@@ -61,6 +61,7 @@ class ServiceOptions(msgspec.Struct, frozen=True, array_like=True):
     sticky_http_only: bool = False
     sticky_same_site: str = ""
     max_connections: int = 0
+    max_per_source: int = 0
     eject_share: int = 50
     eject_5xx: int = 0
     slow_start: float = 0.0
@@ -177,6 +178,7 @@ LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "queue.limit": ("queue_limit", _count),
     "retries": ("retries", _count),
     "limit.body": ("max_body", _count),
+    "limit.source": ("max_per_source", _count),
     "limit.connections": ("max_connections", _count),
     "proxyprotocol": ("proxy_protocol", _one_of("v1", "v2")),
     "proxyprotocol.accept": ("accept_proxy", _flag),

@@ -5,22 +5,23 @@ Rules:
   way of a request waits for the supervisor.
 - Workers are sent changes, closed by a version; a new worker is sent everything. `apply` returns when every worker that
   lives serves by that version.
-- A worker that dies is replaced at once (with a growing pause if it keeps dying); its sockets stay open meanwhile.
+- A worker that dies is replaced (`fleet.py`); its sockets stay open meanwhile.
 - A port that cannot be bound is reported and tried again; the others are served.
 """
 
 import asyncio
-import contextlib
 import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 
 from .binding import CannotBind, bind
-from .counting import NOTHING, merge, settled
+from .counting import NOTHING
+from .fleet import Fleet
 from .handover import Predecessor, take_over
 from .health.monitor import Monitor
 from .metrics import Measured, exposition
@@ -29,15 +30,9 @@ from .plan import TURN_SLOTS, Bound, Planned, Planner
 from .process import WorkerProcess
 from .routes import RouteTable
 from .status import describe
-from .wire import Collect, DropService, Listen, PortCounts, PutService, Unlisten, Verdicts, Version, Welcome
+from .wire import DropService, Listen, PortCounts, PutService, Unlisten, Verdicts, Version, Welcome
 
-APPLY_SECONDS = 10.0
-"""A worker that does not take a change in for so long is replaced."""
-COLLECT_SECONDS = 2.0
 REBIND_SECONDS = 2.0
-PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
-"""Seconds before a worker is started again, by how often it died lately."""
-STEADY_SECONDS = 30.0
 SERVICES_AT_ONCE = 50
 STOP_GRACE = 10.0
 HANDOVER_GRACE = 3600.0
@@ -68,7 +63,6 @@ class Gateway:
         self.on_change = on_change
         self._node_id = node_id
         self._zone = zone
-        self._count = workers or os.cpu_count() or 1
         self._linger = linger
         self._log = log or structlog.get_logger()
         self._planner = Planner(mesh_addr, {"web": 80} if entry_points is None else entry_points)
@@ -76,22 +70,16 @@ class Gateway:
         self._planned = Planned(services={}, bindings={}, warnings={})
         self._sockets: dict[str, list[socket.socket]] = {}
         self._failed: dict[str, str] = {}
-        self._workers: dict[int, WorkerProcess] = {}
-        self._starting: set[asyncio.Task[None]] = set()
-        self._deaths: dict[int, list[float]] = {}
+        self._fleet = Fleet(workers or os.cpu_count() or 1, self._greet, self._trouble, self._changed, self._log)
         self._monitor = Monitor(self._verdict_turned, log=self._log)
         self._lock = asyncio.Lock()
         self._turns = -1
         self._rebind: asyncio.Task[None] | None = None
         self._turned: dict[str, bool] = {}
         self._directory = state_dir / "gateway"
-        # Counters of workers that have died.
-        self._past: dict[str, PortCounts] = {}
-        self._collects = 0
         # Workers of the daemon before this one, and their listening sockets, until the first table is served.
         self._predecessors: list[Predecessor] = []
         self._inherited: dict[str, list[socket.socket]] = {}
-        self._stopping = False
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -105,31 +93,25 @@ class Gateway:
                 self._inherited.setdefault(key.rpartition("#")[0], []).append(sock)
         self._monitor.start()
         self._rebind = asyncio.get_running_loop().create_task(self._bind_again())
-        await asyncio.gather(*(self._start_worker(index) for index in range(self._count)))
+        await self._fleet.start()
 
     async def stop(self, grace: float = STOP_GRACE, *, leave_workers: bool = False) -> None:
         """Stop listening, let open requests finish for `grace` seconds, end the workers.
 
         With `leave_workers` (and a linger time) they go on serving, for the next daemon to take over from.
         """
-        self._stopping = True
-        tasks = [*self._starting, *([self._rebind] if self._rebind else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._rebind:
+            self._rebind.cancel()
+            await asyncio.gather(self._rebind, return_exceptions=True)
         await self._monitor.stop()
-        for sockets in self._sockets.values():
+        for sockets in (*self._sockets.values(), *self._inherited.values()):
             for sock in sockets:
                 sock.close()
         self._sockets.clear()
+        self._inherited.clear()
         for predecessor in self._predecessors:
             predecessor.leave()
-        if leave_workers:
-            for worker in self._workers.values():
-                worker.leave()
-        else:
-            await asyncio.gather(*(worker.stop(grace) for worker in list(self._workers.values())))
-        self._workers.clear()
+        await self._fleet.stop(grace, leave=leave_workers)
         if self._turns >= 0:
             os.close(self._turns)
             self._turns = -1
@@ -146,15 +128,15 @@ class Gateway:
             changed = [service for key, service in planned.services.items() if before.services.get(key) is not service]
             dropped = [key for key in before.services if key not in planned.services]
             for number, service in enumerate(changed):
-                self._broadcast(PutService(service))
+                self._fleet.broadcast(PutService(service))
                 if number % SERVICES_AT_ONCE == SERVICES_AT_ONCE - 1:
                     await asyncio.sleep(0)
             self._listen(before, planned)
             for key in dropped:
-                self._broadcast(DropService(key))
-            self._broadcast(Version(table.version))
+                self._fleet.broadcast(DropService(key))
+            self._fleet.broadcast(Version(table.version))
             self._monitor.update(self._targets())
-        await self._all_applied(table.version)
+        await self._fleet.applied(table.version)
         self._retire_predecessors()
         return table.version
 
@@ -167,14 +149,6 @@ class Gateway:
                 sock.close()
         self._inherited.clear()
 
-    async def _all_applied(self, version: int) -> None:
-        for worker in list(self._workers.values()):
-            try:
-                await worker.reached(lambda one: one.applied >= version, APPLY_SECONDS)
-            except TimeoutError:
-                self._log.error("a gateway worker does not answer and is replaced", pid=worker.pid)
-                worker.kill()
-
     def open_requests(self) -> dict[str, int]:
         """Requests (L7) and connections (L4) still open at each task that is leaving, over all workers."""
         counts: dict[str, int] = {
@@ -184,7 +158,7 @@ class Gateway:
             for endpoint in port.endpoints
             if endpoint.state != "up"
         }
-        reports = [worker.open for worker in self._workers.values()] + [one.open for one in self._predecessors]
+        reports = [worker.open for worker in self._fleet.workers] + [one.open for one in self._predecessors]
         for report in reports:
             for task_id, count in report.items():
                 if count:
@@ -193,27 +167,32 @@ class Gateway:
 
     async def status(self) -> dict[str, Any]:
         """Listeners, services and endpoints with verdict and reason, in JSON's types (see `status.py`)."""
-        workers = [{"pid": worker.pid, "version": worker.applied} for _, worker in sorted(self._workers.items())]
+        workers = [{"pid": worker.pid, "version": worker.applied} for worker in self._fleet.workers]
         return {
             "node_id": self._node_id,
             "workers": workers,
             **describe(self._table, self._planned, self._failed, self._monitor.verdicts()),
         }
 
-    async def counts(self) -> dict[str, PortCounts]:
-        """Every port's counters by its key, summed over the workers, the dead ones included."""
-        self._collects += 1
-        number = self._collects
-        for worker in list(self._workers.values()):
-            worker.send(Collect(number))
-        for worker in list(self._workers.values()):
-            with contextlib.suppress(TimeoutError):
-                await worker.reached(lambda one: one.collected >= number, COLLECT_SECONDS)
-        return merge([*self._past.values(), *(port for one in self._workers.values() for port in one.counts)])
+    async def traffic(self) -> list[dict[str, Any]]:
+        """Every port's counters in JSON's types, since the workers' start: what `lb top` shows the differences of."""
+        counts = await self._fleet.counts()
+        return [
+            {
+                "service": service.name,
+                "published": port.published_port,
+                "waiting": found.waiting,
+                "refused": found.refused,
+                "tasks": [msgspec.structs.asdict(one) for one in found.endpoints],
+            }
+            for service in self._planned.services.values()
+            for port in service.ports
+            if (found := counts.get(port.key)) is not None
+        ]
 
     async def metrics(self) -> str:
         """The counters and verdicts in Prometheus' text format."""
-        counts, verdicts = await self.counts(), self._monitor.verdicts()
+        counts, verdicts = await self._fleet.counts(), self._monitor.verdicts()
         measured = []
         for service in self._planned.services.values():
             for port in service.ports:
@@ -239,7 +218,7 @@ class Gateway:
     def _listen(self, before: Planned, planned: Planned) -> None:
         for key in before.bindings:
             if key not in planned.bindings:
-                self._broadcast(Unlisten(key))
+                self._fleet.broadcast(Unlisten(key))
                 self._failed.pop(key, None)
                 for sock in self._sockets.pop(key, []):
                     sock.close()
@@ -247,24 +226,24 @@ class Gateway:
             if key not in self._sockets:
                 self._bind(key, bound)
             elif before.bindings.get(key) != bound:
-                for worker in self._workers.values():
+                for worker in self._fleet.workers:
                     self._send_sockets(worker, key, bound, anew=False)
 
     def _bind(self, key: str, bound: Bound) -> None:
         try:
-            self._sockets[key] = bind(bound.binding, self._count, self._inherited.pop(key, []))
+            self._sockets[key] = bind(bound.binding, self._fleet.count, self._inherited.pop(key, []))
         except CannotBind as error:
             if self._failed.get(key) != str(error):
                 self._log.warning("a published port cannot be served on this node", reason=str(error))
             self._failed[key] = str(error)
             return
         self._failed.pop(key, None)
-        for worker in self._workers.values():
+        for worker in self._fleet.workers:
             self._send_sockets(worker, key, bound, anew=True)
 
     def _send_sockets(self, worker: WorkerProcess, key: str, bound: Bound, *, anew: bool) -> None:
         """A worker's share of a binding's sockets: one, or more after a handover from more workers than there are."""
-        for number in range(worker.index, len(self._sockets[key]), self._count):
+        for number in range(worker.index, len(self._sockets[key]), self._fleet.count):
             message = Listen(f"{key}#{number}", bound.port_key, anew, bound.entry_point)
             worker.send(message, self._sockets[key][number].fileno() if anew else None)
 
@@ -280,23 +259,11 @@ class Gateway:
 
     # -- workers ----------------------------------------------------------------------------------------------------
 
-    def _broadcast(self, message: PutService | DropService | Unlisten | Verdicts | Version) -> None:
-        for worker in self._workers.values():
-            worker.send(message)
-
-    async def _start_worker(self, index: int) -> None:
-        worker = WorkerProcess(index, self._trouble, self._changed, self._worker_ended)
-        try:
-            await worker.start()
-            async with self._lock:
-                await self._send_everything(worker)
-                if not worker.ended:
-                    self._workers[index] = worker
-        except BaseException:
-            worker.kill()
-            raise
-        if worker.ended:
-            self._restart(index)
+    async def _greet(self, worker: WorkerProcess, admit: Callable[[], None]) -> None:
+        """Tell a new worker everything; no change may come in between."""
+        async with self._lock:
+            await self._send_everything(worker)
+            admit()
 
     async def _send_everything(self, worker: WorkerProcess) -> None:
         worker.send(Welcome(self._node_id, self._zone, self._linger, str(self._directory)), self._turns)
@@ -308,32 +275,6 @@ class Gateway:
         for key in self._sockets:
             self._send_sockets(worker, key, self._planned.bindings[key], anew=True)
         worker.send(Version(self._table.version))
-
-    def _worker_ended(self, worker: WorkerProcess) -> None:
-        if self._stopping or self._workers.get(worker.index) is not worker:
-            return
-        del self._workers[worker.index]
-        self._past = merge([*self._past.values(), *(settled(port) for port in worker.counts)])
-        self._log.warning("a gateway worker ended and is replaced", pid=worker.pid)
-        self._restart(worker.index)
-
-    def _restart(self, index: int) -> None:
-        if self._stopping:
-            return
-        task = asyncio.get_running_loop().create_task(self._start_again(index))
-        self._starting.add(task)
-        task.add_done_callback(self._starting.discard)
-
-    async def _start_again(self, index: int) -> None:
-        now = asyncio.get_running_loop().time()
-        deaths = [at for at in self._deaths.get(index, []) if now - at < STEADY_SECONDS]
-        self._deaths[index] = [*deaths, now]
-        await asyncio.sleep(PAUSES[min(len(deaths), len(PAUSES) - 1)])
-        try:
-            await self._start_worker(index)
-        except (OSError, TimeoutError) as error:
-            self._log.error("a gateway worker could not be started", reason=str(error))
-            self._restart(index)
 
     # -- health -----------------------------------------------------------------------------------------------------
 
@@ -349,7 +290,7 @@ class Gateway:
 
     def _send_verdicts(self) -> None:
         turned, self._turned = self._turned, {}
-        self._broadcast(Verdicts(turned))
+        self._fleet.broadcast(Verdicts(turned))
         self._changed()
 
     def _changed(self) -> None:

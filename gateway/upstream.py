@@ -29,7 +29,7 @@ IDLE, HEAD, BODY, TUNNEL, CLOSED = range(5)
 
 class Upstream(asyncio.Protocol):
     __slots__ = (
-        "body_left", "buffer", "chunks", "client", "deadline", "endpoint", "idle_since", "last_head",
+        "body_left", "buffer", "chunks", "client", "deadline", "endpoint", "held", "idle_since", "last_head",
         "last_response", "reused", "state", "sweeper", "transport",
     )  # fmt: skip
 
@@ -43,6 +43,7 @@ class Upstream(asyncio.Protocol):
         self.body_left = 0
         self.chunks: ChunkReader | None = None
         self.reused = False
+        self.held = False
         # A replica that answers the same thing again is parsed once.
         self.last_head = b""
         self.last_response = Response(0, 1, b"")
@@ -199,6 +200,8 @@ class Upstream(asyncio.Protocol):
             self.reused = True
             now = self.idle_since = self.sweeper.now
             self.deadline = now + IDLE_SECONDS
+            # The end of a response may have been too much for its client; the next one's is another matter.
+            self.release()
             endpoint.idle.append(self)
         else:
             self.close()
@@ -207,6 +210,17 @@ class Upstream(asyncio.Protocol):
     def _fail(self, client: "Client", reason: str) -> None:
         self.close()
         client.upstream_failed(reason, False)
+
+    def hold(self) -> None:
+        """The client cannot take more of the response."""
+        if not self.held and self.transport:
+            self.held = True
+            self.transport.pause_reading()
+
+    def release(self) -> None:
+        if self.held and self.transport:
+            self.held = False
+            self.transport.resume_reading()
 
     def pause_writing(self) -> None:
         if self.client:

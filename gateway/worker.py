@@ -249,7 +249,7 @@ class Worker:
         return Client(listener, peer)
 
     def _new_front(self, listener: Listener, peer: Peer | None) -> asyncio.Protocol:
-        return Front(listener.backend, self._sweeper, peer)
+        return Front(listener.backend, self._sweeper, listener.sources, peer)
 
     def _unlisten(self, binding: str) -> None:
         """Close all sockets of a binding."""

@@ -88,8 +88,8 @@ async def deploy(app: App, args: list[str], flags: Flags) -> None:
     await require_manager(client)
     deployer = Deployer(app, client, flags)
     existing = await deployer.existing(stack)
-    if policy == "always" and not flags.on("dry-run"):
-        stack = await deployer.pin(stack, existing)
+    if policy != "never" and not flags.on("dry-run"):
+        stack = await deployer.pin(stack, existing, only_changed=policy == "changed")
     try:
         todo = plan(stack, existing, prune=flags.on("prune"), keep_images=policy != "always" or flags.on("dry-run"))
     except PlanError as error:
@@ -138,7 +138,7 @@ class Deployer:
         self._configs = {config.spec.name or "": config.id for config in found.configs}
         return found
 
-    async def pin(self, stack: Stack, existing: Existing) -> Stack:
+    async def pin(self, stack: Stack, existing: Existing, *, only_changed: bool) -> Stack:
         """The stack with its images pinned to their digests, where registries answer.
 
         Where none answers, an image that the file has not changed stays pinned as it is: nothing restarts because a
@@ -148,9 +148,13 @@ class Deployer:
         pinned = []
         for spec in stack.services:
             old = stored.get(spec.name)
+            same_image = old is not None and (old.labels or {}).get(IMAGE) == (spec.labels or {}).get(IMAGE)
+            if only_changed and same_image:
+                pinned.append(spec)
+                continue
             quiet = self._flags.on("quiet") or old is None
             found = await resolve_image(self._app, spec, await self._headers(spec), quiet=quiet)
-            if old is not None and found == spec and (old.labels or {}).get(IMAGE) == (spec.labels or {}).get(IMAGE):
+            if old is not None and found == spec and same_image:
                 found = carried_over(old, spec, keep_images=True)
             pinned.append(found)
         return replace(stack, services=pinned)

@@ -140,7 +140,7 @@ def test_haproxy_configuration_balances_over_the_gateways(cluster: Cluster) -> N
     rendered = cluster.lab.directory / "haproxy.cfg"
     rendered.write_text(cluster.essaim("lb", "render", "haproxy") + "\n")
     outside = cluster.lab.hosts[2]
-    cluster.essaim("swarm", "leave", host=outside)
+    cluster.essaim("swarm", "leave", "--force", host=outside)
     outside.stop_processes()
     outside.run(["haproxy", "-c", "-f", rendered])
     outside.popen(["haproxy", "-db", "-f", rendered], name="haproxy")

@@ -182,3 +182,32 @@ async def test_l4_connection_waits_for_a_replica_that_comes(gateway: Gateway, ba
         assert await reader.readline() == b"t\n"
         assert await reader.readline() == b"early\n"
     writer.close()
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "http"])
+async def test_source_with_too_many_connections_is_refused_more(
+    tmp_path: Path, backends: Backends, protocol: str
+) -> None:
+    gateway = Gateway(mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1)
+    await gateway.start()
+    port, replica = free_port(), await (backends.web("t") if protocol == "http" else backends.echo("t"))
+    labels = {"essaim.limit.source": "2"}
+    await gateway.apply(table(1, service("x", port, [endpoint("t", replica)], protocol, labels)))
+
+    async def works(stay: list[asyncio.StreamWriter]) -> bool:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        stay.append(writer)
+        with contextlib.suppress(OSError):
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            return bool(await reader.readline())
+        return False
+
+    writers: list[asyncio.StreamWriter] = []
+    async with asyncio.timeout(20):
+        assert [await works(writers) for _ in range(3)] == [True, True, False]
+        writers.pop(0).close()
+        while not await works(writers):
+            await asyncio.sleep(0.01)
+    for writer in writers:
+        writer.close()
+    await gateway.stop(grace=0.2)

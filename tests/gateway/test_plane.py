@@ -287,6 +287,40 @@ def test_plane_back_pressure_stops_the_other_side() -> None:
     assert not plane.near.reading
 
 
+def test_plane_body_that_comes_with_its_head_in_one_big_read_is_read_on() -> None:
+    """A pooled connection takes the request at once: the client must not stay paused."""
+    plane = Plane()
+    plane.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n" + b"x" * 100_000)
+    assert plane.near.reading
+    plane.ask(b"x" * 100_000)
+    assert plane.far.written.endswith(b"\r\n\r\n" + b"x" * 200_000)
+
+
+def test_plane_slow_client_at_the_end_of_a_response_does_not_hold_the_pooled_connection() -> None:
+    plane = Plane()
+    plane.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    plane.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
+    plane.client.pause_writing()
+    plane.answer(b"def")
+    assert plane.endpoint.idle == plane.upstreams
+    assert plane.far.reading
+
+
+def test_plane_client_that_takes_nothing_gets_no_further_response() -> None:
+    """Else a client that pipelines requests and never reads would have any number of responses kept for it."""
+    plane = Plane()
+    request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    plane.ask(request)
+    plane.client.pause_writing()
+    plane.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")
+    assert not plane.near.reading
+    plane.far.written = b""
+    plane.client.buffer = request
+    plane.client.resume_writing()
+    assert plane.near.reading
+    assert plane.far.written.startswith(b"GET / ")
+
+
 def test_plane_client_that_goes_away_ends_the_replicas_connection() -> None:
     plane = Plane()
     plane.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -13,6 +13,7 @@ import shutil
 import sys
 import urllib.request
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 from .commands import CommandFailed
@@ -92,7 +93,15 @@ class Cluster:
 
     def essaim(self, *arguments: str, host: Host | None = None, text: str = "", timeout: float = 90.0) -> str:
         """Run the `essaim` command; its output. Raises CommandFailed."""
-        return (host or self.first).run([BIN / "essaim", *arguments], text=text, timeout=timeout).stdout.strip()
+        return self.run(*arguments, host=host, text=text, timeout=timeout).stdout.strip()
+
+    def run(
+        self, *arguments: str, host: Host | None = None, text: str = "", timeout: float = 90.0
+    ) -> CompletedProcess[str]:
+        """Run the `essaim` command, with the credentials of `Host.docker("login", ...)`. Raises CommandFailed."""
+        where = host or self.first
+        env = {"DOCKER_CONFIG": str(where.directory / "docker-cli")}
+        return where.run([BIN / "essaim", *arguments], text=text, timeout=timeout, env=env)
 
     def records(self, *arguments: str, host: Host | None = None) -> list[dict[str, Any]]:
         """A listing command's `--format json`, a line an object."""
@@ -121,6 +130,15 @@ class Cluster:
             return running if len(running) == len(tasks) == count else []
 
         return eventually(settled, deadline, f"{count} tasks of {service} run", retry_on=(CommandFailed,))
+
+    def wait_state(self, service: str, state: str, *, deadline: float = CONVERGE) -> list[dict[str, Any]]:
+        """Wait until all tasks of the service, ended ones too, are in this state."""
+
+        def settled() -> list[dict[str, Any]]:
+            tasks = self.tasks(service, running=False)
+            return tasks if tasks and all(t["CurrentState"].startswith(state) for t in tasks) else []
+
+        return eventually(settled, deadline, f"all tasks of {service} are {state}", retry_on=(CommandFailed,))
 
     def deploy(self, stack: str, text: str, *, host: Host | None = None) -> str:
         """Deploy a stack file given as text; does not wait."""

@@ -1,0 +1,64 @@
+"""Images from a private registry through the whole cluster: credentials handed on, digests pinned at deploy."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.cluster import Cluster
+from tests.lab.images import busybox_image
+from tests.lab.lab import Lab
+from tests.lab.private_registry import REGISTRY, push, start_registries
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
+LAB_HOSTS = 1
+IMAGE = f"{REGISTRY}/app:1"
+STACK = f"""
+services:
+  app:
+    image: {IMAGE}
+    stop_grace_period: 1s
+"""
+
+
+@pytest.fixture
+def cluster(lab: Lab) -> Iterator[Cluster]:
+    lab.load_image(busybox_image("box:1"))
+    lab.load_image(busybox_image("box:2", ["sleep", "99999"]))
+    start_registries(lab.hosts[0])
+    with Cluster(lab, managers=1) as made:
+        yield made
+
+
+def deploy(cluster: Cluster, *flags: str) -> None:
+    cluster.essaim("stack", "deploy", "--detach=true", *flags, "-c", "-", "s", text=STACK)
+
+
+def image_of(cluster: Cluster) -> str:
+    return cluster.essaim("service", "inspect", "s_app", "--format", "{{.Spec.TaskTemplate.ContainerSpec.Image}}")
+
+
+def test_digest_is_pinned_at_deploy_and_moved_by_policy(cluster: Cluster) -> None:
+    first = push(cluster.first, "app:1")
+    digest = first.partition("@")[2]
+    deploy(cluster, "--with-registry-auth")
+    assert image_of(cluster) == f"{IMAGE}@{digest}"
+    (task,) = cluster.wait_running("s_app", 1)
+
+    # The tag moves. An unchanged image is not asked for again, unless always.
+    second = push(cluster.first, "app:1", "box:2").partition("@")[2]
+    assert second != digest
+    deploy(cluster, "--with-registry-auth", "--resolve-image", "changed")
+    assert image_of(cluster) == f"{IMAGE}@{digest}"
+    assert [t["ID"] for t in cluster.wait_running("s_app", 1)] == [task["ID"]]
+    deploy(cluster, "--with-registry-auth", "--resolve-image", "always")
+    assert image_of(cluster) == f"{IMAGE}@{second}"
+    cluster.wait_running("s_app", 1)
+
+
+def test_deploy_without_credentials_warns_and_the_task_says_why(cluster: Cluster) -> None:
+    push(cluster.first, "app:1")
+    cluster.first.docker("logout", REGISTRY)
+    done = cluster.run("service", "create", "--detach", "--restart-condition", "none", "--name", "x", IMAGE)
+    assert "could not be accessed on a registry" in done.stderr
+    (failed,) = cluster.wait_state("x", "Rejected")
+    assert "No such image" in failed["Error"]
