@@ -47,6 +47,7 @@ from .wire import (
 )
 
 GRACE = 30.0
+FREEZE_AFTER = 200
 DRAIN_REPORT = 0.02
 """Seconds for which changes of the drain counts are collected before they are reported."""
 
@@ -80,6 +81,8 @@ class Worker:
         self._report: asyncio.TimerHandle | None = None
         self._end: asyncio.TimerHandle | None = None
         self._stopping = False
+        # Services that came since the collector was last told that what is there will stay.
+        self._brought = 0
         self._done = asyncio.Event()
 
     async def run(self) -> None:
@@ -99,6 +102,7 @@ class Worker:
         now = asyncio.get_running_loop().time()
         match message:
             case PutService():
+                self._brought += 1
                 self._put(message, now)
             case DropService():
                 self._drop(message.id)
@@ -112,7 +116,9 @@ class Worker:
             case Version():
                 self._send_open()
                 self._channel.send(Applied(message.version))
-                gc.freeze()
+                if self._brought > FREEZE_AFTER:
+                    self._brought = 0
+                    gc.freeze()
             case Collect():
                 ports = [of_port(backend, now) for backend in self._backends.values()]
                 self._channel.send(Counts(message.number, ports))
