@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import uvloop
 
+from .access_log import AccessLog
 from .backend import Backend, Endpoint
 from .client import Client
 from .counting import of_port
@@ -64,6 +65,7 @@ class Worker:
         self._turns = memoryview(bytearray(4 * TURN_SLOTS)).cast("I")
         self._welcome = Welcome("", None, 0.0, "")
         self._listeners: dict[str, Listener] = {}
+        self._log = AccessLog()
         self._routes = RouteBook()
         # What stands behind an entry point where no port is published.
         self._nowhere = Backend(
@@ -93,6 +95,7 @@ class Worker:
         self._channel.start()
         self._channel.send(Ready(os.getpid()))
         await self._done.wait()
+        self._log.flush()
         if self._lingering:
             self._lingering.stop()
 
@@ -124,6 +127,7 @@ class Worker:
                 self._channel.send(Counts(message.number, ports))
             case Welcome():
                 self._welcome = message
+                self._log.open(message.directory)
                 self._share_turns(take_fd())
             case Stop():
                 self._stop(message.grace)
@@ -226,7 +230,7 @@ class Worker:
             os.close(fd)
             return
         listener = self._listeners[message.key] = Listener(
-            message.key, backend, self._sweeper, self._ids, self._backends
+            message.key, backend, self._sweeper, self._ids, self._backends, self._log
         )
         self._lead(listener, backend, message)
         sock = socket.socket(fileno=fd)
@@ -292,7 +296,8 @@ class Worker:
         self._channel.send(Open(counts))
 
     def _tick(self) -> bool:
-        """Ejections that end and weights that grow are followed while there are any; says whether to keep on."""
+        """Ejections that end and weights that grow are followed while there are any; says whether to go on."""
+        self._log.flush()
         for backend in list(self._changing):
             backend.refresh(self._sweeper.now)
             if not backend.changing:
