@@ -109,6 +109,8 @@ class Client(Intake):
         endpoint, reused = self._release()
         if self.responding:
             self._count(endpoint, self.status)
+            if self.backend.options.access_log:
+                self._log(endpoint, self.status)
             if self.transport:
                 if self.plain_body:
                     reset(self.transport)
@@ -184,6 +186,8 @@ class Client(Intake):
         if endpoint is not None:
             self._count(endpoint, self.status)
             endpoint.released()
+            if self.backend.options.access_log:
+                self._log(endpoint, self.status)
         self.out = b""
         self._next()
 
@@ -215,6 +219,8 @@ class Client(Intake):
         if self.transport is None or self.state not in (BODY, WAIT):
             return
         self.status = status
+        if self.backend.options.access_log:
+            self._log(None, status)
         if self.state == BODY or (self.request and self.request.minor == 0):
             self.keep_alive = False
         self.transport.write(reply(status, reason, self.keep_alive, is_head=self.is_head, extra=lines))
@@ -261,4 +267,6 @@ class Client(Intake):
         endpoint, _ = self._release()
         if upstream:
             self._count(endpoint, self.status if self.responding else 499)
+            if self.backend.options.access_log:
+                self._log(endpoint, 499)
             upstream.close()

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from time import perf_counter
 from typing import cast
 
+from .access_log import Entry, now
 from .backend import LATENCY_BUCKETS, Endpoint
 from .http1.chunked import ChunkReader
 from .http1.forwarded import plain_address
@@ -120,6 +121,27 @@ class Downstream(asyncio.Protocol):
             endpoint.server_error(self.sweeper.now)
         elif endpoint.errors:
             endpoint.errors = 0
+
+    def _log(self, endpoint: Endpoint | None, status: int) -> None:
+        """A line in the access log, if the service wants one; server errors are never left out of a sample."""
+        options, log, request = self.backend.options, self.listener.log, self.request
+        if log is None or request is None or not log.wants(status, options.access_sample):
+            return
+        log.add(
+            options.access_log,
+            Entry(
+                time=now(),
+                client=self.address,
+                method=request.method.decode("latin-1"),
+                target=request.target.decode("latin-1"),
+                host=request.host.decode("latin-1"),
+                status=status,
+                seconds=round(perf_counter() - self.started, 6),
+                service=self.backend.service_name,
+                task=endpoint.task_id if endpoint else "",
+                protocol=f"HTTP/1.{request.minor}",
+            ),
+        )
 
     def _linger(self) -> None:
         """Close in a way that the answer arrives: end our side, read on for a moment."""

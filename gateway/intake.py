@@ -120,7 +120,11 @@ class Intake(Downstream):
         if not self.buffer and data:
             self.deadline = self.sweeper.now + self.backend.options.header_timeout
         self.buffer = data
-        if len(data) > MAX_HEAD:
+        if self.half_closed and self.transport:
+            # The rest will not come.
+            self.state = CLOSED
+            self.transport.close()
+        elif len(data) > MAX_HEAD:
             self._refuse(431, f"the head is longer than {MAX_HEAD} bytes")
         elif data.count(b"\n") != data.count(b"\r\n"):
             self._refuse(400, "a line is ended by LF alone (RFC 9112, 2.2)")
@@ -155,6 +159,8 @@ class Intake(Downstream):
             self.body_left = length
             self.body_seen = 0
             self._body(data, body)
+            if self.half_closed and self.state == BODY:
+                raise Refused(400, "the connection ended before the body was complete (RFC 9112, 8)")
         self.replayable = request.method in IDEMPOTENT
 
     def _tail(self, request: Request) -> bytes:

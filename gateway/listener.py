@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Protocol
 
+from .access_log import AccessLog
 from .backend import Backend
 from .http1.forwarded import Network, is_trusted, parse_networks
 from .routing.router import Router
@@ -51,6 +52,7 @@ class Listener:
         sweeper: Sweeper,
         ids: RequestIds,
         backends: Mapping[str, Backend] = NO_BACKENDS,
+        log: AccessLog | None = None,
     ) -> None:
         self.key = key
         # All ports by their keys, for the routers.
@@ -62,6 +64,7 @@ class Listener:
         self.router: Router | None = None
         self.alone = False
         self.sources = Sources()
+        self.log = log
         self.closing = False
         self.socket: socket.socket | None = None
         self.close_socket: Callable[[], None] = lambda: None

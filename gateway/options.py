@@ -60,6 +60,8 @@ class ServiceOptions(msgspec.Struct, frozen=True, array_like=True):
     sticky_secure: bool = False
     sticky_http_only: bool = False
     sticky_same_site: str = ""
+    access_log: str = ""
+    access_sample: float = 1.0
     max_connections: int = 0
     max_per_source: int = 0
     eject_share: int = 50
@@ -83,6 +85,13 @@ def _positive(value: str) -> int:
     if number == 0:
         raise ValueError("must be at least 1")
     return number
+
+
+def _share(value: str) -> float:
+    share = float(value)
+    if not 0 <= share <= 1:
+        raise ValueError("must be a number from 0 to 1")
+    return share
 
 
 def _flag(value: str) -> bool:
@@ -178,6 +187,8 @@ LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "queue.limit": ("queue_limit", _count),
     "retries": ("retries", _count),
     "limit.body": ("max_body", _count),
+    "accesslog": ("access_log", _one_of("json", "common")),
+    "accesslog.sample": ("access_sample", _share),
     "limit.source": ("max_per_source", _count),
     "limit.connections": ("max_connections", _count),
     "proxyprotocol": ("proxy_protocol", _one_of("v1", "v2")),
@@ -187,7 +198,9 @@ LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "eject.share": ("eject_share", _count),
     "eject.5xx": ("eject_5xx", _count),
 }
-OURS = re.compile(r"essaim\.(healthcheck|balance|timeout|queue|retries|limit|proxyprotocol|trusted|sticky|eject)\b")
+OURS = re.compile(
+    r"essaim\.(healthcheck|balance|timeout|queue|retries|limit|proxyprotocol|trusted|sticky|eject|accesslog)\b"
+)
 
 STICKY_LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "name": ("sticky_cookie", _cookie_name),

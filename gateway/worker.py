@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import uvloop
 
+from .access_log import AccessLog
 from .backend import Backend, Endpoint
 from .client import Client
 from .counting import of_port
@@ -47,6 +48,7 @@ from .wire import (
 )
 
 GRACE = 30.0
+FREEZE_AFTER = 200
 DRAIN_REPORT = 0.02
 """Seconds for which changes of the drain counts are collected before they are reported."""
 
@@ -63,6 +65,7 @@ class Worker:
         self._turns = memoryview(bytearray(4 * TURN_SLOTS)).cast("I")
         self._welcome = Welcome("", None, 0.0, "")
         self._listeners: dict[str, Listener] = {}
+        self._log = AccessLog()
         self._routes = RouteBook()
         # What stands behind an entry point where no port is published.
         self._nowhere = Backend(
@@ -80,6 +83,8 @@ class Worker:
         self._report: asyncio.TimerHandle | None = None
         self._end: asyncio.TimerHandle | None = None
         self._stopping = False
+        # Services that came since the collector was last told that what is there will stay.
+        self._brought = 0
         self._done = asyncio.Event()
 
     async def run(self) -> None:
@@ -90,6 +95,7 @@ class Worker:
         self._channel.start()
         self._channel.send(Ready(os.getpid()))
         await self._done.wait()
+        self._log.flush()
         if self._lingering:
             self._lingering.stop()
 
@@ -99,6 +105,7 @@ class Worker:
         now = asyncio.get_running_loop().time()
         match message:
             case PutService():
+                self._brought += 1
                 self._put(message, now)
             case DropService():
                 self._drop(message.id)
@@ -112,12 +119,15 @@ class Worker:
             case Version():
                 self._send_open()
                 self._channel.send(Applied(message.version))
-                gc.freeze()
+                if self._brought > FREEZE_AFTER:
+                    self._brought = 0
+                    gc.freeze()
             case Collect():
                 ports = [of_port(backend, now) for backend in self._backends.values()]
                 self._channel.send(Counts(message.number, ports))
             case Welcome():
                 self._welcome = message
+                self._log.open(message.directory)
                 self._share_turns(take_fd())
             case Stop():
                 self._stop(message.grace)
@@ -220,7 +230,7 @@ class Worker:
             os.close(fd)
             return
         listener = self._listeners[message.key] = Listener(
-            message.key, backend, self._sweeper, self._ids, self._backends
+            message.key, backend, self._sweeper, self._ids, self._backends, self._log
         )
         self._lead(listener, backend, message)
         sock = socket.socket(fileno=fd)
@@ -286,7 +296,8 @@ class Worker:
         self._channel.send(Open(counts))
 
     def _tick(self) -> bool:
-        """Ejections that end and weights that grow are followed while there are any; says whether to keep on."""
+        """Ejections that end and weights that grow are followed while there are any; says whether to go on."""
+        self._log.flush()
         for backend in list(self._changing):
             backend.refresh(self._sweeper.now)
             if not backend.changing:

@@ -1,5 +1,6 @@
 """Requests and responses through the L7 plane, byte by byte, without sockets."""
 
+import asyncio
 import contextlib
 import re
 from itertools import pairwise
@@ -319,6 +320,19 @@ def test_plane_client_that_takes_nothing_gets_no_further_response() -> None:
     plane.client.resume_writing()
     assert plane.near.reading
     assert plane.far.written.startswith(b"GET / ")
+
+
+@pytest.mark.parametrize(
+    "rest", [b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc", b"GET / HTTP/1.1\r\nHo"]
+)
+async def test_plane_pipelined_request_that_its_client_did_not_finish_is_not_waited_for(rest: bytes) -> None:
+    plane = Plane()
+    plane.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" + rest)
+    assert plane.client.eof_received()
+    plane.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    await asyncio.sleep(0)
+    assert plane.near.closed or plane.near.ended
+    assert plane.endpoint.open == 0
 
 
 def test_plane_client_that_goes_away_ends_the_replicas_connection() -> None:

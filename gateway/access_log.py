@@ -1,0 +1,102 @@
+"""Access logs: one line a request, for the services that ask for them (label `essaim.accesslog`).
+
+All workers append to one file in the state directory; lines are written together, at most half a second late, each
+write whole lines, so that workers do not cut each other's. A file that was moved away (logrotate) is opened anew. When
+it cannot be written, lines are dropped and counted; requests never wait for the log.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from random import random
+
+import msgspec
+
+FLUSH_BYTES = 32 << 10
+NAME = "access.log"
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One request. `seconds`: from its head to the end of the response; `task`: empty if the gateway answered."""
+
+    time: datetime
+    client: str
+    method: str
+    target: str
+    host: str
+    status: int
+    seconds: float
+    service: str
+    task: str
+    protocol: str
+
+
+def json_line(entry: Entry) -> bytes:
+    return msgspec.json.encode(entry) + b"\n"
+
+
+def common_line(entry: Entry) -> bytes:
+    """The Common Log Format; the number of bytes is not known and a dash."""
+    time = entry.time.strftime("%d/%b/%Y:%H:%M:%S %z")
+    target = entry.target.replace('"', "%22")
+    return f'{entry.client} - - [{time}] "{entry.method} {target} {entry.protocol}" {entry.status} -\n'.encode()
+
+
+FORMATS: dict[str, Callable[[Entry], bytes]] = {"json": json_line, "common": common_line}
+
+
+class AccessLog:
+    """Collects lines; `flush` is called by the sweeper and when there are many."""
+
+    def __init__(self, chance: Callable[[], float] = random) -> None:
+        self.dropped = 0
+        self._chance = chance
+        self._path: Path | None = None
+        self._fd = -1
+        self._lines: list[bytes] = []
+        self._size = 0
+
+    def open(self, directory: str) -> None:
+        """The directory to write in; the file is made with the first line."""
+        self._path = Path(directory) / NAME
+
+    def wants(self, status: int, share: float) -> bool:
+        """Whether a request falls into the sample; a server error always does."""
+        return status >= 500 or share >= 1 or self._chance() < share
+
+    def add(self, style: str, entry: Entry) -> None:
+        line = FORMATS[style](entry)
+        self._lines.append(line)
+        self._size += len(line)
+        if self._size >= FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._lines:
+            return
+        data, count = b"".join(self._lines), len(self._lines)
+        self._lines, self._size = [], 0
+        try:
+            self._reopen()
+            os.write(self._fd, data)
+        except OSError:
+            self.dropped += count
+
+    def _reopen(self) -> None:
+        """Raises OSError."""
+        if self._path is None:
+            raise OSError("the access log has no directory")
+        if self._fd >= 0:
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(self._path).st_ino == os.fstat(self._fd).st_ino:
+                    return
+            os.close(self._fd)
+            self._fd = -1
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,65 @@
+"""Access logs: the lines, the file, and what a worker writes."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from essaim.gateway.access_log import AccessLog, Entry, common_line, json_line
+from essaim.gateway.supervisor import Gateway
+
+from .conftest import Backends, endpoint, free_port, http_get, service, table, until
+
+ENTRY = Entry(
+    time=datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC), client="192.0.2.7", method="GET", target='/a"b', host="a.example",
+    status=200, seconds=0.25, service="web", task="t1", protocol="HTTP/1.1",
+)  # fmt: skip
+
+
+def test_lines_are_one_line_each_whatever_the_request_says() -> None:
+    assert common_line(ENTRY) == b'192.0.2.7 - - [04/Mar/2026:05:06:07 +0000] "GET /a%22b HTTP/1.1" 200 -\n'
+    assert json.loads(json_line(ENTRY))["target"] == '/a"b'
+
+
+@pytest.mark.blocking_allowed
+def test_file_that_was_moved_away_is_made_anew(tmp_path: Path) -> None:
+    log = AccessLog()
+    log.open(str(tmp_path))
+    log.add("common", ENTRY)
+    log.flush()
+    (tmp_path / "access.log").rename(tmp_path / "access.log.1")
+    log.add("json", ENTRY)
+    log.flush()
+    assert (tmp_path / "access.log.1").read_bytes() == common_line(ENTRY)
+    assert (tmp_path / "access.log").read_bytes() == json_line(ENTRY)
+
+
+def test_log_that_cannot_be_written_drops_and_counts(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    log = AccessLog()
+    log.open(str(tmp_path / "file"))
+    log.add("json", ENTRY)
+    log.flush()
+    assert log.dropped == 1
+
+
+async def test_worker_logs_each_request_of_a_service_that_asks(tmp_path: Path, backends: Backends) -> None:
+    gateway = Gateway(mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1)
+    await gateway.start()
+    loud, quiet, replica = free_port(), free_port(), await backends.web("t")
+    labels = {"essaim.accesslog": "json"}
+    await gateway.apply(
+        table(
+            1,
+            service("loud", loud, [endpoint("t", replica)], "http", labels),
+            service("quiet", quiet, [endpoint("t", replica)], "http"),
+        )
+    )
+    await http_get(loud, "/x?y=1")
+    await http_get(quiet)
+    path = tmp_path / "gateway" / "access.log"
+    await until(lambda: path.exists() and path.stat().st_size > 0)
+    await gateway.stop(grace=0.2)
+    (line,) = path.read_text().splitlines()
+    seen = json.loads(line)
+    assert (seen["target"], seen["status"], seen["service"], seen["task"]) == ("/x?y=1", 200, "loud", "t")
