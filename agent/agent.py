@@ -57,6 +57,7 @@ class Agent:
         log: structlog.typing.FilteringBoundLogger,
         on_routes: Callable[[RouteTable], Awaitable[int]] | None = None,
         open_requests: Callable[[], dict[str, int]] = dict,
+        unfit: Callable[[], list[str]] | None = None,
         on_managers: Callable[[list[str]], None] = _ignore,
         on_redirect: Callable[[str], None] = _ignore,
         on_node: Callable[[Node], None] = _ignore,
@@ -80,7 +81,9 @@ class Agent:
         self._node = Node(id=node_id, spec=NodeSpec())
         self._description: NodeDescription | None = None
         self._around = Surroundings(runtime, self._outbox.put, self._gone, now, sleep, self._log)
-        self._routes = RouteKeeper(state_dir / "routes.msgpack", on_routes, open_requests, sleep=sleep, log=self._log)
+        self._routes = RouteKeeper(
+            state_dir / "routes.msgpack", on_routes, open_requests, unfit=unfit, sleep=sleep, log=self._log
+        )
         hooks = Hooks(self._hello, self._handle, self._jobs)
         self._session = Session(dial, hooks, chance=chance, monotonic=monotonic, sleep=sleep, log=self._log)
         self._logs = LogStreams(runtime, self._session.send)
@@ -114,6 +117,10 @@ class Agent:
         for stray in self._strays:
             stray.cancel()
         await asyncio.gather(*self._strays, return_exceptions=True)
+
+    def gateway_changed(self) -> None:
+        """A verdict of the node's gateway has turned."""
+        self._routes.poke()
 
     @property
     def is_connected(self) -> bool:

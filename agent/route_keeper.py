@@ -3,6 +3,8 @@
 - The newest table is also kept on disk: after a restart the gateway serves by it although no manager can be reached.
 - While a task of the table drains, what is still open towards it is reported whenever it changes: at 0 on every
   gateway the manager stops the task.
+- Which of the node's own tasks the gateway's checks do not find fit is reported whenever it changes: a replica counts
+  as up once it is none of them.
 """
 
 import asyncio
@@ -29,12 +31,14 @@ class RouteKeeper:
         on_routes: Callable[[RouteTable], Awaitable[int]] | None,
         open_requests: Callable[[], dict[str, int]],
         *,
+        unfit: Callable[[], list[str]] | None = None,
         sleep: Callable[[float], Awaitable[None]],
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:
         self._path = path
         self._on_routes = on_routes
         self._open_requests = open_requests
+        self._unfit = unfit
         self._sleep = sleep
         self._log = log
         self._newest: RouteTable | None = None
@@ -51,6 +55,10 @@ class RouteKeeper:
     def offer(self, table: RouteTable) -> None:
         """A table from the manager. Only the newest of several that wait is applied."""
         self._newest = table
+        self._arrived.set()
+
+    def poke(self) -> None:
+        """The gateway's verdicts may have changed."""
         self._arrived.set()
 
     async def run(self, send: Callable[[FromAgent], Awaitable[None]]) -> None:
@@ -70,8 +78,8 @@ class RouteKeeper:
                 said = word
 
     async def _next(self) -> None:
-        """A new table, or, while tasks drain, the time for another look."""
-        if self._served is None or self._newest is not self._served or not draining(self._served):
+        """A new table, or, while tasks drain or have yet to pass a check, the time for another look."""
+        if self._served is None or self._newest is not self._served or not self._is_moving(self._served):
             await self._arrived.wait()
         elif not self._arrived.is_set():
             await self._sleep(LOOK_EVERY)
@@ -91,7 +99,11 @@ class RouteKeeper:
     def _word(self, table: RouteTable) -> RoutesApplied:
         tasks = draining(table)
         still_open = self._open_requests() if tasks else {}
-        return RoutesApplied(self._version, {task: still_open.get(task, 0) for task in tasks})
+        unfit = self._unfit() if self._unfit is not None else None
+        return RoutesApplied(self._version, {task: still_open.get(task, 0) for task in tasks}, unfit)
+
+    def _is_moving(self, table: RouteTable) -> bool:
+        return bool(draining(table)) or bool(self._unfit is not None and self._unfit())
 
     def _load(self) -> RouteTable | None:
         with contextlib.suppress(OSError, msgspec.DecodeError):

@@ -81,6 +81,7 @@ class WorkerRole:
             state_dir=state_dir / "agent",
             on_routes=self._routes,
             open_requests=gateway.open_requests,
+            unfit=gateway.unfit,
             on_managers=self._managers,
             on_redirect=self.book.prefer,
             on_node=on_node,
@@ -91,6 +92,7 @@ class WorkerRole:
         )
 
     async def start(self) -> None:
+        self.gateway.on_change = self.agent.gateway_changed
         await self.gateway.start()
         await self.agent.start()
 

@@ -165,6 +165,19 @@ class Gateway:
                     counts[task_id] = counts.get(task_id, 0) + count
         return counts
 
+    def unfit(self) -> list[str]:
+        """Tasks of this node that its own checks do not find fit for traffic, or not yet, sorted."""
+        unproven = set(self._monitor.unproven())
+        return sorted(
+            {
+                endpoint.task_id
+                for service in self._planned.services.values()
+                for port in service.ports
+                for endpoint in port.endpoints
+                if endpoint.node_id == self._node_id and endpoint.usable and endpoint.key in unproven
+            }
+        )
+
     async def status(self) -> dict[str, Any]:
         """Listeners, services and endpoints with verdict and reason, in JSON's types (see `status.py`)."""
         workers = [{"pid": worker.pid, "version": worker.applied} for worker in self._fleet.workers]

@@ -91,6 +91,10 @@ class Monitor:
     def down(self) -> list[str]:
         return [key for key, target in self._targets.items() if not target.verdict.up]
 
+    def unproven(self) -> list[str]:
+        """Keys of the endpoints that are down, or that no check has found up yet."""
+        return [key for key, target in self._targets.items() if not target.verdict.proven]
+
     def doubt(self, key: str) -> None:
         """Traffic failed there: check now."""
         target = self._targets.get(key)

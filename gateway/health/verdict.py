@@ -12,10 +12,12 @@ from essaim.gateway.options import HealthOptions
 class Verdict:
     """The verdict on one endpoint. `reason` says why, in words for a user."""
 
-    __slots__ = ("_streak", "reason", "up")
+    __slots__ = ("_streak", "proven", "reason", "up")
 
     def __init__(self) -> None:
         self.up = True
+        # A check has passed since it last went down: it is up for more than the benefit of the doubt.
+        self.proven = False
         self.reason = "not checked yet"
         # Outcomes in a row that speak against the verdict.
         self._streak = 0
@@ -29,6 +31,7 @@ class Verdict:
         """Take one check's outcome (None: passed). Returns whether the verdict turned."""
         if (failure is None) == self.up:
             self._streak = 0
+            self.proven = self.up
             self.reason = failure or "check passed"
             return False
         self._streak += 1
@@ -38,6 +41,6 @@ class Verdict:
             self.reason = f"{self._streak} of {needed} checks {outcome}"
             return False
         self._streak = 0
-        self.up = failure is None
+        self.up = self.proven = failure is None
         self.reason = failure or "check passed"
         return True

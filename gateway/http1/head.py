@@ -5,9 +5,9 @@ could be framed in two ways, is refused; nothing is repaired. What passes is for
 hop-by-hop fields (RFC 9110, 7.6.1).
 
 Why not httptools, which the room began with: it calls back into Python for each field and leaves the raw lines, their
-validation and the hop-by-hop rules to be done again. Measured for a browser's head of 8 fields: httptools alone
-1.4 µs, this module with all checks 1.6 µs with most lines in the line cache. httptools serves as the second opinion in
-the tests: what is accepted here, it must accept with the same framing.
+validation and the hop-by-hop rules to be done again. Measured for a browser's head of 8 fields: httptools with
+empty callbacks 1.2 µs, this module with all checks 3.1 µs when the lines are in the line cache. httptools serves as the
+second opinion in the tests: what is accepted here, it must accept with the same framing.
 
 The line cache: the same field lines come again and again (User-Agent, Accept, Host), so a line that was validated is
 remembered with its meaning. Lines with credentials or of more than 200 bytes are never kept; the cache is emptied when

@@ -196,6 +196,28 @@ async def test_agent_reports_the_drain_until_nothing_is_open(make_agent: MakeAge
     assert applied == [4, 5]
 
 
+async def test_agent_reports_what_its_gateway_finds_unfit_until_it_is_fit_and_when_it_is_no_more(
+    make_agent: MakeAgent, manager: FakeManager
+) -> None:
+    unfit = ["t1"]
+
+    async def apply(routes: RouteTable) -> int:
+        return routes.version
+
+    def told() -> list[list[str] | None]:
+        return [message.unfit for message in manager.of_type(wire.RoutesApplied)]
+
+    agent = make_agent(FakeRuntime(), on_routes=apply, unfit=lambda: list(unfit))
+    await connected(agent, manager)
+    await manager.send(wire.Routes(table(4, "up")))
+    await until(lambda: told() == [["t1"]])
+    unfit.clear()
+    await until(lambda: told() == [["t1"], []])
+    unfit.append("t1")
+    agent.gateway_changed()
+    await until(lambda: told() == [["t1"], [], ["t1"]])
+
+
 async def test_agent_restarted_without_a_manager_serves_by_the_last_routes(
     make_agent: MakeAgent, manager: FakeManager, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from essaim.gateway.access_log import AccessLog, Entry, common_line, json_line
 from essaim.gateway.supervisor import Gateway
 

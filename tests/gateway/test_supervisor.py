@@ -187,3 +187,18 @@ async def test_gateway_metrics_count_requests_of_all_workers_and_survive_a_worke
     await until(lambda: not running(pid))
     await http_get(port)
     assert line + "11.0\n" in await gateway.metrics()
+
+
+async def test_supervisor_names_own_tasks_unfit_until_a_check_passes(gateway: Gateway) -> None:
+    port, published = free_port(), free_port()
+    deaf = [endpoint("web.1", port), endpoint("web.2", port, node_id="elsewhere")]
+    labels = {"essaim.healthcheck.interval": "100ms"}
+    await gateway.apply(table(1, service("web", published, deaf, labels=labels)))
+    await until(lambda: gateway.unfit() == ["web.1"])
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
+    try:
+        await until(lambda: gateway.unfit() == [])
+    finally:
+        server.close()
+        await server.wait_closed()
+    await until(lambda: gateway.unfit() == ["web.1"])

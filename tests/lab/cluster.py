@@ -5,7 +5,8 @@
     cluster.tasks("web")            # what `service ps --format json` says
     cluster.fetch(host, 8080)       # one HTTP request over a connection of its own
 
-Commands run inside a host, on its daemon's own socket, as a user there would type them.
+Commands run inside a host, on its daemon's own socket, as a user there would type them. With `shared_sockets` the
+sockets are in the hosts' directories: the test opens `cluster.url(host)` itself, without a command a request.
 """
 
 import json
@@ -30,10 +31,13 @@ CONVERGE = 60.0
 class Cluster:
     """One essaimd on each host of the lab; the first `managers` of them are managers."""
 
-    def __init__(self, lab: Lab, *, managers: int = 3, flags: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, lab: Lab, *, managers: int = 3, flags: tuple[str, ...] = (), shared_sockets: bool = False
+    ) -> None:
         self.lab = lab
         self._managers = managers
         self._flags = flags
+        self._shared_sockets = shared_sockets
         self.daemons: dict[str, HostProcess] = {}
 
     def __enter__(self) -> "Cluster":
@@ -77,9 +81,19 @@ class Cluster:
         return host.directory / "essaim"
 
     def start_daemon(self, host: Host) -> HostProcess:
-        daemon = host.popen([BIN / "essaimd", "--state-dir", self.state_dir(host), *self._flags], name="essaimd")
+        socket = ["--socket", self._socket(host)] if self._shared_sockets else []
+        command = [BIN / "essaimd", "--state-dir", self.state_dir(host), *socket, *self._flags]
+        daemon = host.popen(command, name="essaimd")
         self.daemons[host.name] = daemon
         return daemon
+
+    def url(self, host: Host) -> str:
+        """The daemon's API as the test reaches it; needs `shared_sockets`."""
+        assert self._shared_sockets, "the daemons' sockets are inside their hosts"
+        return f"unix://{self._socket(host)}"
+
+    def _socket(self, host: Host) -> Path:
+        return host.directory / "essaim.sock"
 
     def wait_up(self, host: Host) -> None:
         eventually(
@@ -101,6 +115,8 @@ class Cluster:
         """Run the `essaim` command, with the credentials of `Host.docker("login", ...)`. Raises CommandFailed."""
         where = host or self.first
         env = {"DOCKER_CONFIG": str(where.directory / "docker-cli")}
+        if self._shared_sockets:
+            env["ESSAIM_HOST"] = self.url(where)
         return where.run([BIN / "essaim", *arguments], text=text, timeout=timeout, env=env)
 
     def records(self, *arguments: str, host: Host | None = None) -> list[dict[str, Any]]:
