@@ -23,7 +23,7 @@ from essaim.cluster.wire import Channel, FromAgent, Hello, LogCancel, LogChunk, 
 from essaim.cluster.writer import Writer
 
 from .liveness import Liveness
-from .loop import Logger
+from .loop import BACKLOG, Logger
 from .reports import ReportWriter
 from .session import Session
 from .traffic import Traffic
@@ -216,7 +216,7 @@ class Dispatcher:
     # -- store events -------------------------------------------------------------------------------------------
 
     async def _watch_store(self) -> None:
-        with self._store.watch(*TABLES) as watch:
+        with self._store.watch(*TABLES, limit=BACKLOG) as watch:
             while True:
                 try:
                     events = await watch.next()

@@ -24,6 +24,8 @@ from essaim.cluster.writer import Writer
 REST = 3
 CHUNK = 500
 """Changes a proposal: about 10 ms to apply, on every manager."""
+BACKLOG = 100_000
+"""Events that a resting loop may fall behind by before it starts anew from the store."""
 RETRY = 1.0
 """Seconds to wait after a write that was not answered."""
 
@@ -86,7 +88,7 @@ class Driver:
 
     async def run(self) -> None:
         """Never returns; cancel it. A bug in a loop is logged and the loop reset, so that the others live on."""
-        with self._store.watch(*self.loop.tables) as watch:
+        with self._store.watch(*self.loop.tables, limit=BACKLOG) as watch:
             self.loop.reset(self._store)
             while True:
                 try:

@@ -15,7 +15,6 @@ Pure: everything comes in through the plan.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 
 from essaim.cluster.service import RestartPolicy, Service
 from essaim.cluster.task import Task, TaskState
@@ -42,11 +41,16 @@ class Slot:
     number: int | None = None
     node_id: str | None = None
 
-    @cached_property
-    def live(self) -> list[Task]:
-        return [t for t in self.tasks if t.is_live]
+    _live: list[Task] | None = None
 
-    @cached_property
+    @property
+    def live(self) -> list[Task]:
+        """Looked up once the slot is complete. (functools.cached_property locks, at three times the cost.)"""
+        if self._live is None:
+            self._live = [t for t in self.tasks if t.is_live]
+        return self._live
+
+    @property
     def newest(self) -> Task:
         return self.tasks[-1]
 

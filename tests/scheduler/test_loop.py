@@ -121,12 +121,13 @@ async def test_driver_logs_a_bug_and_starts_the_loop_anew() -> None:
     assert [line[1] for line in manager.quiet.errors] == ["the loop failed; it starts anew"]
 
 
-async def test_driver_that_lagged_behind_takes_the_store_anew() -> None:
+async def test_driver_that_lagged_behind_takes_the_store_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module, "BACKLOG", 100)
     manager = Manager()
     loop = Scripted(nothing)
     async with driven(loop, manager):
         await until(lambda: loop.decided == 1)
-        flood = [changes.put("services", service(f"s{n}"), new=True) for n in range(10_001)]
+        flood = [changes.put("services", service(f"s{n}"), new=True) for n in range(101)]
         await manager.writer.write(flood, atomic=False)
         await until(lambda: loop.resets == 2)
 
