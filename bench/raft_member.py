@@ -17,6 +17,7 @@ import msgspec
 import uvloop
 from aiohttp import web
 
+from essaim.daemon.collector import tune_collector
 from essaim.raft.found import AlreadyFounded, found_cluster
 from essaim.raft.interface import LogError
 from essaim.raft.node import Options, RaftLog
@@ -168,6 +169,7 @@ def main() -> None:
     parser.add_argument("--found", action="store_true", help="found the cluster if the directory is empty")
     parser.add_argument("--snapshot-entries", type=int, default=50_000)
     options = parser.parse_args()
+    tune_collector()
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(serve(options))
 
