@@ -8,6 +8,7 @@ Clients send frames (four bytes of length, MessagePack `[number, operation, payl
 import argparse
 import asyncio
 import contextlib
+import functools
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,9 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for number, operation, payload in self._frames.feed(data):
+            if operation == "write":
+                self._write(number, payload)
+                continue
             task = asyncio.create_task(self._handle(number, operation, payload))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -96,14 +100,29 @@ class ClientConnection(asyncio.Protocol):
 
     async def _handle(self, number: int, operation: str, payload: Any) -> None:
         try:
-            if operation == "write":
-                value = await self._log.propose(payload, timeout=10)
-            else:
-                value = await getattr(self, "_" + operation)(payload)
+            value = await getattr(self, "_" + operation)(payload)
         except LogError as error:
-            self._answer([number, False, f"{type(error).__name__}: {error}"])
+            self._refuse(number, error)
         else:
             self._answer([number, True, value])
+
+    def _write(self, number: int, command: bytes) -> None:
+        try:
+            answer = self._log.submit(command, timeout=10)
+        except LogError as error:
+            self._refuse(number, error)
+        else:
+            answer.add_done_callback(functools.partial(self._written, number))
+
+    def _written(self, number: int, answer: "asyncio.Future[int]") -> None:
+        error = answer.exception()
+        if error is None:
+            self._answer([number, True, answer.result()])
+        else:
+            self._refuse(number, error)
+
+    def _refuse(self, number: int, error: BaseException) -> None:
+        self._answer([number, False, f"{type(error).__name__}: {error}"])
 
     async def _read(self, _: Any) -> int:
         await self._log.read_barrier(timeout=10)
