@@ -2,9 +2,10 @@
 
     python bench/raft.py [--seconds 8] [--clients 1 64 256]
 
-Both are three processes on this machine with fsync on. A client is a closed loop: one write of 256 bytes at a time,
-to the leader, over TCP; up to 32 clients share a connection. etcd is spoken to in its own protocol (gRPC), by a
-minimal HTTP/2 client written for the purpose, so that the load generator costs both sides about the same.
+Both are three processes on this machine with fsync on. A client is a closed loop: one write at a time, of a value of
+256 bytes to the client's own key, to the leader, over TCP; up to 32 clients share a connection. etcd is spoken to in
+its own protocol (gRPC), by a minimal HTTP/2 client written for the purpose: the load generator costs 1.7 us of CPU a
+write with us and 8 with etcd, whose members need 80.
 """
 
 import argparse
@@ -57,7 +58,7 @@ class OurLoad(Load):
         now, out = time.perf_counter(), []
         for client in clients:
             self.began[client] = now
-            body = encode([client, "write", VALUE])
+            body = encode([client, "write", b"bench/%d\0" % (self.first + client) + VALUE])
             out.append(LENGTH.pack(len(body)) + body)
         assert self.transport is not None
         self.transport.write(b"".join(out))
@@ -186,7 +187,7 @@ async def measure(kind: type[Load], port: int, clients: int, seconds: float) -> 
 async def compare(options: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
     results: dict[str, dict[str, dict[str, float]]] = {"etcd": {}, "essaim": {}}
     with tempfile.TemporaryDirectory(dir=options.dir) as name:
-        etcd, ours = Etcd(Path(name)), Cluster(Path(name), 3)
+        etcd, ours = Etcd(Path(name)), Cluster(Path(name), 3, values=True)
         for clients in options.clients:  # one cluster at a time runs: they share two cores
             if not options.only_ours:
                 try:

@@ -77,11 +77,11 @@ class LogRefused(Exception):
 
 
 class Cluster:
-    """`count` members of ours as processes, by id from 1."""
+    """`count` members of ours as processes, by id from 1; `values`: see `raft_member`."""
 
-    def __init__(self, directory: Path, count: int, *, snapshot_entries: int = 50_000) -> None:
+    def __init__(self, directory: Path, count: int, *, snapshot_entries: int = 50_000, values: bool = False) -> None:
         ports = free_ports(2 * count)
-        self.directory, self.snapshot_entries = directory, snapshot_entries
+        self.directory, self.snapshot_entries, self.values = directory, snapshot_entries, values
         self.ids = list(range(1, count + 1))
         self.addresses = {i: f"127.0.0.1:{ports[i - 1]}" for i in self.ids}
         self.client_ports = {i: ports[count + i - 1] for i in self.ids}
@@ -96,7 +96,7 @@ class Cluster:
                     sys.executable, str(HERE / "raft_member.py"), "--dir", str(self.directories[member]),
                     "--id", str(member), "--client-port", str(self.client_ports[member]), "--found",
                     "--members", ",".join(f"{i}={a}" for i, a in self.addresses.items()),
-                    "--snapshot-entries", str(self.snapshot_entries),
+                    "--snapshot-entries", str(self.snapshot_entries), *(["--values"] if self.values else []),
                 ],
                 stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(HERE)},
             )  # fmt: skip

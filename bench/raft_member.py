@@ -1,13 +1,15 @@
 """One Raft member as a process, with a small protocol for clients: for benches and tests with real processes.
 
 Clients send frames (four bytes of length, MessagePack `[number, operation, payload]`) and get `[number, ok, value]`:
-`write` adds a command to a journal and answers its place, `read` answers the journal's length after a read barrier,
-`dump` the local journal from a place on, `status` who leads, `change` carries out a membership change.
+`write` adds a command to a journal (or, with `--values`, replaces a key's value) and answers how many there were
+before and with it, `read` answers their number after a read barrier,
+`dump` the local journal from a place on (or the values), `status` who leads, `change` carries out a membership change.
 """
 
 import argparse
 import asyncio
 import contextlib
+import functools
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ import msgspec
 import uvloop
 from aiohttp import web
 
+from essaim.daemon.collector import tune_collector
 from essaim.raft.found import AlreadyFounded, found_cluster
 from essaim.raft.interface import LogError
 from essaim.raft.node import Options, RaftLog
@@ -69,12 +72,45 @@ class Journal:
     def restore(self, index: int, data: bytes) -> None:
         self.commands = [command for piece in Frames().feed(data) for command in piece]
 
+    @property
+    def applied(self) -> int:
+        return len(self.commands)
+
+    def dump(self, start: int) -> list[bytes]:
+        return self.commands[start:]
+
+
+class Values:
+    """The state machine: the newest value of each key; a command is a key, a zero byte and the value."""
+
+    def __init__(self) -> None:
+        self.applied = 0
+        self.values: dict[bytes, bytes] = {}
+
+    def apply(self, index: int, command: bytes) -> int:
+        key, _, value = command.partition(b"\0")
+        self.values[key] = value
+        self.applied += 1
+        return self.applied
+
+    def snapshot(self) -> Callable[[], bytes]:
+        applied, items = self.applied, list(self.values.items())
+        pieces = (items[at : at + PIECE] for at in range(0, len(items), PIECE))
+        return lambda: frame(applied) + b"".join(map(frame, pieces))
+
+    def restore(self, index: int, data: bytes) -> None:
+        self.applied, *pieces = Frames().feed(data)
+        self.values = {key: value for piece in pieces for key, value in piece}
+
+    def dump(self, start: int) -> list[bytes]:
+        return list(self.values.values())[start:]
+
 
 class ClientConnection(asyncio.Protocol):
     """Answers in whatever order the log does; answers of one turn of the loop leave together."""
 
-    def __init__(self, log: RaftLog, journal: Journal) -> None:
-        self._log, self._journal = log, journal
+    def __init__(self, log: RaftLog, machine: Journal | Values) -> None:
+        self._log, self._machine = log, machine
         self._frames = Frames()
         self._transport: asyncio.Transport | None = None
         self._answers: list[bytes] = []
@@ -85,6 +121,9 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for number, operation, payload in self._frames.feed(data):
+            if operation == "write":
+                self._write(number, payload)
+                continue
             task = asyncio.create_task(self._handle(number, operation, payload))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -95,25 +134,40 @@ class ClientConnection(asyncio.Protocol):
 
     async def _handle(self, number: int, operation: str, payload: Any) -> None:
         try:
-            if operation == "write":
-                value = await self._log.propose(payload, timeout=10)
-            else:
-                value = await getattr(self, "_" + operation)(payload)
+            value = await getattr(self, "_" + operation)(payload)
         except LogError as error:
-            self._answer([number, False, f"{type(error).__name__}: {error}"])
+            self._refuse(number, error)
         else:
             self._answer([number, True, value])
 
+    def _write(self, number: int, command: bytes) -> None:
+        try:
+            answer = self._log.submit(command, timeout=10)
+        except LogError as error:
+            self._refuse(number, error)
+        else:
+            answer.add_done_callback(functools.partial(self._written, number))
+
+    def _written(self, number: int, answer: "asyncio.Future[int]") -> None:
+        error = answer.exception()
+        if error is None:
+            self._answer([number, True, answer.result()])
+        else:
+            self._refuse(number, error)
+
+    def _refuse(self, number: int, error: BaseException) -> None:
+        self._answer([number, False, f"{type(error).__name__}: {error}"])
+
     async def _read(self, _: Any) -> int:
         await self._log.read_barrier(timeout=10)
-        return len(self._journal.commands)
+        return self._machine.applied
 
     async def _dump(self, start: int) -> list[bytes]:
-        return self._journal.commands[start:]
+        return self._machine.dump(start)
 
     async def _status(self, _: Any) -> list[Any]:
         view = self._log.leadership
-        return [view.term, view.leader_id, view.is_local, len(self._journal.commands)]
+        return [view.term, view.leader_id, view.is_local, self._machine.applied]
 
     async def _change(self, payload: list[Any]) -> None:
         operation, *arguments = payload
@@ -135,10 +189,10 @@ async def serve(options: argparse.Namespace) -> None:
     if options.found:
         with contextlib.suppress(AlreadyFounded):
             await asyncio.to_thread(found_cluster, options.dir, members)
-    journal = Journal()
+    machine = Values() if options.values else Journal()
     policy = lambda: SnapshotPolicy(entries=options.snapshot_entries)  # noqa: E731
     log = RaftLog(
-        options.dir, journal, member_id=options.id, address=members[options.id], options=Options(policy=policy)
+        options.dir, machine, member_id=options.id, address=members[options.id], options=Options(policy=policy)
     )
     application = web.Application()
     application.add_routes(log.routes())
@@ -148,7 +202,7 @@ async def serve(options: argparse.Namespace) -> None:
     host, _, port = members[options.id].rpartition(":")
     await web.TCPSite(runner, host, int(port)).start()
     server = await asyncio.get_running_loop().create_server(
-        lambda: ClientConnection(log, journal), "127.0.0.1", options.client_port
+        lambda: ClientConnection(log, machine), "127.0.0.1", options.client_port
     )
     print("ready", flush=True)
     try:
@@ -167,7 +221,9 @@ def main() -> None:
     parser.add_argument("--client-port", type=int, required=True)
     parser.add_argument("--found", action="store_true", help="found the cluster if the directory is empty")
     parser.add_argument("--snapshot-entries", type=int, default=50_000)
+    parser.add_argument("--values", action="store_true", help="keep the newest value of each key, not a journal")
     options = parser.parse_args()
+    tune_collector()
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(serve(options))
 

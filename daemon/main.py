@@ -21,6 +21,7 @@ from essaim.configs.nginx import render_nginx
 from essaim.configs.traefik import render_traefik
 
 from .addresses import split_host_port
+from .collector import tune_collector
 from .daemon import Daemon
 from .identity import BrokenIdentity
 from .logs import LEVELS, configure
@@ -74,6 +75,7 @@ def main(log_level: str, log_format: str, **flags: Any) -> None:
     `essaim swarm join` give it its part."""
     log = configure(log_level, log_format)
     settings = Settings(**flags)
+    tune_collector()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         sys.exit(runner.run(_run(settings, log)))
 

@@ -70,6 +70,10 @@ class RaftLog:
     # Log.
 
     async def propose(self, command: bytes, *, timeout: float | None = None) -> Any:
+        return await self.submit(command, timeout=timeout)
+
+    def submit(self, command: bytes, *, timeout: float | None = None) -> "asyncio.Future[Any]":
+        """`propose` for who has many at a time: the answer as a future, without a task for each (3 us of CPU)."""
         if len(command) > COMMAND_MAX:
             raise ValueError(f"a command of {len(command)} bytes; {COMMAND_MAX} is the limit")
         driver = self._driver
@@ -78,7 +82,7 @@ class RaftLog:
         answer: asyncio.Future[Any] = loop.create_future()
         driver.proposals.add(command, answer, loop.time() + timeout if timeout is not None else float("inf"))
         driver.wake()
-        return await answer
+        return answer
 
     async def read_barrier(self, *, timeout: float | None = None) -> None:
         driver = self._driver

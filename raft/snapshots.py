@@ -7,6 +7,7 @@ encoded `SnapshotMeta`, the meta, its CRC32C and that of the data, the data.
 All functions block; the node calls them from a thread.
 """
 
+import io
 import os
 import struct
 from pathlib import Path
@@ -19,6 +20,7 @@ from .wal import Corrupt, sync_directory
 
 MAGIC = b"ESSAIMS1"
 KEEP = 2
+SYNC_BYTES = 1 << 20  # written at once: the log's own syncs wait behind no more than this
 _HEAD = struct.Struct("<8sI")
 _CRCS = struct.Struct("<II")
 _decode_meta = msgspec.msgpack.Decoder(SnapshotMeta).decode
@@ -57,10 +59,11 @@ class Snapshots:
         path = self.path(meta)
         temporary = path.with_name(path.name + ".tmp")
         try:
-            with temporary.open("wb") as file:
-                file.write(snapshot_head(meta, crc32c(data)))
-                file.write(data)
-                file.flush()
+            with temporary.open("wb", buffering=0) as file, memoryview(data) as view:
+                _write_all(file, snapshot_head(meta, crc32c(data)))
+                for start in range(0, len(data), SYNC_BYTES):
+                    _write_all(file, view[start : start + SYNC_BYTES])
+                    os.fdatasync(file.fileno())
                 os.fsync(file.fileno())
         except OSError:
             temporary.unlink(missing_ok=True)
@@ -95,6 +98,11 @@ class Snapshots:
         if crc32c(data) != data_crc:
             raise Corrupt(path, data_start, "the snapshot's data does not match its checksum")
         return _decode_meta(encoded), data
+
+
+def _write_all(file: io.RawIOBase, data: bytes | memoryview) -> None:
+    while data:
+        data = data[file.write(data) or 0 :]
 
 
 class Incoming:
