@@ -121,3 +121,6 @@ class LocalNode(Protocol):
 
     async def gateway_status(self) -> dict[str, Any]:
         """Live listeners and endpoints with their verdicts (see docs/gateway.md)."""
+
+    async def gateway_metrics(self) -> str:
+        """The gateway's counters in Prometheus' text format; empty outside a swarm."""

@@ -124,6 +124,9 @@ class Daemon:
     async def gateway_status(self) -> dict[str, Any]:
         return await self._roles.worker.gateway.status() if self._roles.worker else {}
 
+    async def gateway_metrics(self) -> str:
+        return await self._roles.worker.gateway.metrics() if self._roles.worker else ""
+
     async def task_logs(self, requests: list[LogRequest]) -> AsyncIterator[LogChunk]:
         """Chunks of all requests as they come."""
         streams = [self._one_log(request) for request in requests]

@@ -5,14 +5,22 @@ Pure: state in, JSON's types out.
 
 from typing import Any
 
+from .counting import NOTHING
 from .plan import Planned, endpoint_key, port_key
 from .routes import RouteEndpoint, RouteTable
+from .wire import EndpointCounts, PortCounts
 
 
 def describe(
-    table: RouteTable, planned: Planned, failed: dict[str, str], verdicts: dict[str, tuple[bool, str]]
+    table: RouteTable,
+    planned: Planned,
+    failed: dict[str, str],
+    verdicts: dict[str, tuple[bool, str]],
+    counts: dict[str, PortCounts],
 ) -> dict[str, Any]:
-    """`version`, `listeners` (with the error of those that could not be bound) and `services` with their endpoints."""
+    """`version`, `listeners` (with the error of those that could not be bound) and `services` with their endpoints and
+    what these have been given: open connections, requests (L4: connections) and failures since the workers' start."""
+    counted = {(key, one.task_id): one for key, port in counts.items() for one in port.endpoints}
     names = {port_key(service, port): service.name for service in table.services for port in service.ports}
     modes = {port.key: port.mode for service in planned.services.values() for port in service.ports}
     listeners = [
@@ -43,7 +51,10 @@ def describe(
                     "target": port.target_port,
                     "protocol": port.protocol,
                     "app_protocol": port.app_protocol,
-                    "endpoints": [_endpoint(endpoint, verdicts) for endpoint in port.endpoints],
+                    "endpoints": [
+                        _endpoint(endpoint, verdicts, counted.get((port_key(service, port), endpoint.task_id), NOTHING))
+                        for endpoint in port.endpoints
+                    ],
                 }
                 for port in service.ports
             ],
@@ -57,7 +68,7 @@ def _order(binding: Any) -> tuple[int, str, str]:
     return binding.port, binding.transport, binding.host
 
 
-def _endpoint(endpoint: RouteEndpoint, verdicts: dict[str, tuple[bool, str]]) -> dict[str, Any]:
+def _endpoint(endpoint: RouteEndpoint, verdicts: dict[str, tuple[bool, str]], counts: EndpointCounts) -> dict[str, Any]:
     verdict, reason = _verdict(endpoint, verdicts)
     return {
         "task_id": endpoint.task_id,
@@ -67,6 +78,9 @@ def _endpoint(endpoint: RouteEndpoint, verdicts: dict[str, tuple[bool, str]]) ->
         "port": endpoint.port,
         "verdict": verdict,
         "reason": reason,
+        "open": counts.open,
+        "requests": sum(counts.codes),
+        "failures": counts.codes[5] + counts.connect_errors,
     }
 
 

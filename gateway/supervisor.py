@@ -180,11 +180,12 @@ class Gateway:
 
     async def status(self) -> dict[str, Any]:
         """Listeners, services and endpoints with verdict and reason, in JSON's types (see `status.py`)."""
+        counts = await self._fleet.counts()
         workers = [{"pid": worker.pid, "version": worker.applied} for worker in self._fleet.workers]
         return {
             "node_id": self._node_id,
             "workers": workers,
-            **describe(self._table, self._planned, self._failed, self._monitor.verdicts()),
+            **describe(self._table, self._planned, self._failed, self._monitor.verdicts(), counts),
         }
 
     async def traffic(self) -> list[dict[str, Any]]:

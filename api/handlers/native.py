@@ -66,7 +66,9 @@ async def health(request: web.Request) -> web.Response:
 
 async def numbers(request: web.Request) -> web.Response:
     """The cluster's numbers for Prometheus."""
-    return web.Response(body=metrics.exposition(api_of(request).node), content_type="text/plain", charset="utf-8")
+    node = api_of(request).node
+    text = metrics.exposition(node) + (await node.gateway_metrics()).encode()
+    return web.Response(body=text, content_type="text/plain", charset="utf-8")
 
 
 async def openapi(request: web.Request) -> web.Response:

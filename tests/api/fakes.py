@@ -164,6 +164,9 @@ class FakeNode:
     def routes(self) -> RouteTable:
         return RouteTable(version=7, gateways=[RouteGateway(node_id="n", hostname="vm", address="127.0.0.1")])
 
+    async def gateway_metrics(self) -> str:
+        return "essaim_gateway_fake 1\n"
+
     async def gateway_status(self) -> dict[str, Any]:
         return {"listeners": []}
 

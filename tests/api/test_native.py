@@ -65,6 +65,7 @@ async def test_metrics_count_what_is_in_the_store(served: Served) -> None:
     nodes = {s.labels["role"]: s.value for s in families["essaim_nodes"].samples}
     assert nodes == {"manager": 1, "worker": 1}
     assert families["essaim_service_tasks_running"].samples[0].labels == {"service": "web"}
+    assert "essaim_gateway_fake" in families
 
 
 async def test_metrics_of_a_worker_say_that_it_is_one(outside: Served) -> None:

@@ -202,3 +202,16 @@ async def test_supervisor_names_own_tasks_unfit_until_a_check_passes(gateway: Ga
         server.close()
         await server.wait_closed()
     await until(lambda: gateway.unfit() == ["web.1"])
+
+
+async def test_supervisor_status_counts_what_each_replica_was_given(gateway: Gateway, backends: Backends) -> None:
+    replicas = [endpoint(f"t{n}", await backends.web(f"t{n}")) for n in range(2)]
+    port = free_port()
+    await gateway.apply(table(1, service("web", port, replicas, "http")))
+    for _ in range(6):
+        await http_get(port)
+    (shown,) = (await gateway.status())["services"][0]["ports"]
+    assert {one["task_id"]: (one["requests"], one["failures"]) for one in shown["endpoints"]} == {
+        "t0": (3, 0),
+        "t1": (3, 0),
+    }
