@@ -84,8 +84,13 @@ async def start_daemon(load: Load, host: Host) -> None:
     await asyncio.to_thread(load.cluster.start_daemon, host)
 
 
-async def suffer(cluster: Cluster, fault: Fault, record: Callable[[str, object], None]) -> None:
-    """Let a fault happen under load; then all must be there. `record` gets what it cost the clients."""
+async def suffer(
+    cluster: Cluster, fault: Fault, record: Callable[[str, object], None], *, limit: float = INTERRUPTION
+) -> None:
+    """Let a fault happen under load; then all must be there. `record` gets what it cost the clients.
+
+    `limit`: seconds without an acknowledged write.
+    """
     name = getattr(fault, "__name__", "fault")
     async with running(cluster, name) as load:
         begin = asyncio.get_running_loop().time()
@@ -101,7 +106,7 @@ async def suffer(cluster: Cluster, fault: Fault, record: Callable[[str, object],
         f"{len(history.refusals)} refused, {len(history.uncertain)} uncertain, {history.fresh_reads} fresh and "
         f"{history.stale_reads} stale reads; {dict(load.errors)}"
     )
-    assert pause < INTERRUPTION
+    assert pause < limit
 
 
 async def check_all_kept(load: Load) -> None:

@@ -17,7 +17,7 @@ def history() -> History:
 
 
 def look(history: History, manager: str, *names: str, stale: bool = False) -> None:
-    history.read(manager, history.before_read(), names, stale=stale)
+    history.read(history.expect(manager), names, stale=stale)
 
 
 def test_history_that_keeps_its_promises_is_accepted(history: History) -> None:
@@ -39,9 +39,24 @@ def test_history_fresh_read_without_what_another_manager_showed_is_found(history
 
 
 def test_history_read_that_began_before_the_acknowledgement_may_miss_it(history: History) -> None:
-    promised = history.before_read()
+    expected = history.expect("h1")
     history.acknowledged("maybe", 2.0)
-    history.read("h1", promised, ["kept"], stale=False)
+    history.read(expected, ["kept"], stale=False)
+
+
+def test_history_stale_read_that_overlaps_a_newer_one_may_show_less(history: History) -> None:
+    older, newer = history.expect("h1"), history.expect("h1")
+    history.read(newer, ["kept", "maybe"], stale=True)
+    history.read(older, ["kept"], stale=True)
+    with pytest.raises(Violation, match="h1 showed before"):
+        look(history, "h1", "kept", stale=True)
+
+
+def test_history_answer_of_a_former_process_does_not_bind_the_next(history: History) -> None:
+    late = history.expect("h1")
+    history.restarted("h1")
+    history.read(late, ["kept", "maybe"], stale=False)
+    look(history, "h1", "kept", stale=True)
 
 
 def test_history_stale_read_that_loses_what_the_manager_showed_is_found(history: History) -> None:

@@ -1,4 +1,4 @@
-"""Three managers, each on a host of its own, under a constant load while they die, freeze, are cut off or run out of disk.
+"""Three managers, each on a host of its own, under load while they die, freeze, are cut off or fill their disk.
 
 After each fault every acknowledged write is there on every manager, none twice; reads never go back in time.
 """
@@ -18,12 +18,13 @@ from tests.lab.cluster import Cluster
 from tests.lab.host import Host
 from tests.lab.lab import Lab
 
-from .managers import Fault, cluster_of, find_leader, revive, start_daemon, stop_daemon, suffer, wait_whole
+from .managers import RECOVERY, Fault, cluster_of, find_leader, revive, start_daemon, stop_daemon, suffer, wait_whole
 from .write_load import Load
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240), pytest.mark.blocking_allowed]
 
 DISK = "80m"
+WAITING_READS = 8
 BALLAST = base64.b64encode(bytes(400_000)).decode()
 BALLAST_PIECES = 100
 """More than the log has reserved: two segments of 16 MiB."""
@@ -37,11 +38,12 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def shared_cluster(lab: Lab) -> Iterator[Cluster]:
-    """The last host's log is on a small disk of its own."""
+    """The logs of all hosts but the first are on small disks of their own."""
     cluster = cluster_of(lab)
-    log = raft_directory(cluster, lab.hosts[-1])
-    log.mkdir(parents=True)
-    lab.hosts[-1].run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", log])
+    for host in lab.hosts[1:]:
+        log = raft_directory(cluster, host)
+        log.mkdir(parents=True)
+        host.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", log])
     with cluster:
         yield cluster
 
@@ -50,7 +52,8 @@ def shared_cluster(lab: Lab) -> Iterator[Cluster]:
 def cluster(shared_cluster: Cluster) -> Iterator[Cluster]:
     """All managers are up when the next test begins, also after one that failed half-way."""
     yield shared_cluster
-    filler(shared_cluster, shared_cluster.lab.hosts[-1], remove=True)
+    for host in shared_cluster.lab.hosts[1:]:
+        filler(shared_cluster, host, remove=True)
     revive(shared_cluster)
 
 
@@ -74,13 +77,17 @@ async def kill_leader(load: Load) -> None:
 
 
 async def freeze_leader(load: Load) -> None:
-    """Its kernel goes on to acknowledge what the others send; awake again, it believes for a moment that it leads."""
+    """Awake again, it believes for a moment that it leads; reads that wait for it must not be answered from that."""
     leader = await find_leader(load.cluster)
     daemon = load.cluster.daemons[leader.name]
     daemon.signal(signal.SIGSTOP)
     await find_leader(load.cluster, leader)
     await load.wait_writes(100)
-    daemon.signal(signal.SIGCONT)
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(Client(load.cluster.url(leader))) for _ in range(WAITING_READS)]
+        reads = [asyncio.create_task(load.read(client, leader)) for client in clients]
+        await asyncio.to_thread(daemon.signal, signal.SIGCONT)
+        await asyncio.gather(*reads)
 
 
 async def isolate_leader(load: Load) -> None:
@@ -109,14 +116,29 @@ async def restart_all_in_turn(load: Load) -> None:
         await wait_whole(load.cluster)
 
 
-async def fill_disk(load: Load) -> None:
+async def fill_leaders_disk(load: Load) -> None:
+    first = load.cluster.lab.hosts[0]
+    if await find_leader(load.cluster) is first:  # that has the machine's own disk
+        await stop_daemon(load, first, signal.SIGTERM)
+        await find_leader(load.cluster, first)
+        await start_daemon(load, first)
+        await wait_whole(load.cluster)
+    await fill_disk(load, await find_leader(load.cluster))
+
+
+async def fill_followers_disk(load: Load) -> None:
+    leader = await find_leader(load.cluster)
+    await fill_disk(load, next(host for host in load.cluster.lab.hosts[1:] if host is not leader))
+
+
+async def fill_disk(load: Load, full: Host) -> None:
     """The log goes on in the space it has reserved; ballast uses that up. The others go on meanwhile."""
-    full, other = load.cluster.lab.hosts[-1], load.cluster.lab.hosts[0]
     await asyncio.to_thread(filler, load.cluster, full)
-    async with Client(load.cluster.url(full)) as client, Client(load.cluster.url(other)) as writer:
+    async with Client(load.cluster.url(full)) as client, Client(load.cluster.url(load.cluster.first)) as writer:
         for number in range(BALLAST_PIECES):
+            name = f"ballast-{full.name}-{number}"
             with contextlib.suppress(ApiError, Unreachable):
-                await writer.post("/configs/create", {"Name": f"ballast-{number}", "Data": BALLAST}, timeout=10)
+                await writer.post("/configs/create", {"Name": name, "Data": BALLAST}, timeout=10)
             if await refusal(client):
                 break
         assert "No space left on device" in await refusal(client)
@@ -134,10 +156,32 @@ async def refusal(client: Client) -> str:
     return ""
 
 
-@pytest.mark.parametrize(
-    "fault", [kill_leader, freeze_leader, isolate_leader, deafen_leader, restart_all_in_turn, fill_disk]
-)
+async def kill_all(load: Load) -> None:
+    for host in load.cluster.lab.hosts:
+        await stop_daemon(load, host, signal.SIGKILL)
+    for host in load.cluster.lab.hosts:
+        await start_daemon(load, host)
+
+
+FAULTS = [
+    kill_leader,
+    freeze_leader,
+    isolate_leader,
+    deafen_leader,
+    restart_all_in_turn,
+    fill_leaders_disk,
+    fill_followers_disk,
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 async def test_three_managers_keep_every_acknowledged_write_through(
     fault: Fault, cluster: Cluster, record_property: Callable[[str, object], None]
 ) -> None:
     await suffer(cluster, fault, record_property)
+
+
+async def test_three_managers_keep_every_acknowledged_write_when_all_are_killed(
+    cluster: Cluster, record_property: Callable[[str, object], None]
+) -> None:
+    await suffer(cluster, kill_all, record_property, limit=RECOVERY)
