@@ -5,7 +5,7 @@ Pure: no I/O; who reads and writes calls in.
 Each write creates one object of a unique name. It ends acknowledged, refused (the manager said that it never takes
 effect) or uncertain (anything else). Rules, which are linearizability for objects that are created once and stay:
 - A fresh read shows every name that was acknowledged, or shown by any manager, before the read began.
-- A read marked as stale (no leader) shows at least what the same process showed before.
+- A read marked as stale (no leader) shows at least what the same process showed before the read began.
 - No read shows a name twice, a refused one, or one that nobody wrote.
 """
 
@@ -17,6 +17,16 @@ from dataclasses import dataclass, field
 
 class Violation(AssertionError):
     """A promise was broken; the message says which, where and by which names."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a read through one manager that begins now must show, as `fresh`, and at least if it turns out stale."""
+
+    manager: str
+    life: int
+    fresh: list[str]
+    stale: frozenset[str]
 
 
 @dataclass
@@ -31,7 +41,9 @@ class History:
     """When writes were acknowledged, in seconds."""
     fresh_reads: int = 0
     stale_reads: int = 0
+    _lives: Counter[str] = field(default_factory=Counter)
     _shown: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By the process that a manager is now."""
 
     def began(self, name: str) -> None:
         self.written.add(name)
@@ -49,22 +61,25 @@ class History:
 
     def restarted(self, manager: str) -> None:
         """Its process ended: until a leader is known again the next one may know less."""
+        self._lives[manager] += 1
         self._shown.pop(manager, None)
 
-    def before_read(self) -> list[str]:
-        """What a read that begins now must show."""
-        return list(self.promises)
+    def expect(self, manager: str) -> Expectation:
+        """Call before a read is sent; reads may overlap."""
+        return Expectation(manager, self._lives[manager], list(self.promises), self._shown.get(manager, frozenset()))
 
-    def read(self, manager: str, promised: Iterable[str], names: Collection[str], *, stale: bool) -> None:
-        """Check one read, `promised` being what `before_read` said. Raises Violation."""
+    def read(self, expected: Expectation, names: Collection[str], *, stale: bool) -> None:
+        """Check the answer to a read. Raises Violation."""
+        manager = expected.manager
         self._check_possible(manager, names)
         if stale:
             self.stale_reads += 1
-            _require(manager, self._shown.get(manager, frozenset()), names, "showed before and no longer shows")
+            _require(manager, expected.stale, names, "showed before and no longer shows")
         else:
             self.fresh_reads += 1
-            _require(manager, promised, names, "does not show what was certain before")
-        self._shown[manager] = frozenset(names)
+            _require(manager, expected.fresh, names, "does not show what was certain before")
+        if expected.life == self._lives[manager]:
+            self._shown[manager] = self._shown.get(manager, frozenset()).union(names)
         self.promises.update(dict.fromkeys(names))
 
     def _check_possible(self, manager: str, names: Collection[str]) -> None:

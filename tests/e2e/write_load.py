@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+import aiohttp
+
 from essaim.api.client import ApiError, Client, Unreachable, encode_filters
 from tests.lab.cluster import Cluster
 from tests.lab.host import Host
@@ -76,12 +78,12 @@ class Load:
 
     async def read(self, client: Client, host: Host) -> dict[str, Any]:
         """One checked read through a manager: name -> object."""
-        promised = self.history.before_read()
+        expected = self.history.expect(host.name)
         client.warning = ""
         path, query = "/secrets", {"filters": encode_filters({"name": [self.prefix]})}
         found = await client.get(path, query, timeout=4 * PATIENCE)
         names = [secret["Spec"]["Name"] for secret in found]
-        self.history.read(host.name, promised, names, stale=bool(client.warning))
+        self.history.read(expected, names, stale=bool(client.warning))
         return dict(zip(names, found, strict=True))
 
     async def _write_on(self, targets: Sequence[Host], chance: Random) -> None:
@@ -99,6 +101,8 @@ class Load:
             await client.post("/secrets/create", {"Name": name, "Data": DATA}, timeout=PATIENCE)
         except Unreachable as error:
             self.errors[type(error.__cause__).__name__] += 1
+            if isinstance(error.__cause__, aiohttp.ClientConnectorError):  # nobody listened: nothing was sent
+                self.history.refused(name)
         except ApiError as error:
             self._note_refusal(name, error)
         else:

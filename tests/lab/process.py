@@ -85,6 +85,9 @@ class HostProcess:
         if self.poll() is None and self._pid is not None and self._pid > 0:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, number)
+            if self._popen is not None and number in (signal.SIGCONT, signal.SIGKILL):
+                # nsenter stops itself when its child is stopped, and would never tell of the child's end.
+                self._popen.send_signal(signal.SIGCONT)
 
     def kill(self, deadline: float = 10.0) -> None:
         """SIGKILL to the program alone, as a crash; its own children stay. Returns when it is dead."""

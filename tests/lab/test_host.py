@@ -14,7 +14,7 @@ from tests.lab.cgroups import Cgroup
 from tests.lab.commands import CommandFailed
 from tests.lab.images import python_image
 from tests.lab.lab import Lab
-from tests.lab.process import joining
+from tests.lab.process import HostProcess, joining
 from tests.lab.wait import DeadlinePassed, eventually, eventually_async
 
 pytestmark = pytest.mark.lab
@@ -92,6 +92,29 @@ def test_popen_stopped_process_goes_on_when_continued(lab: Lab) -> None:
     size = program.stdout_path.stat().st_size
     program.signal(signal.SIGCONT)
     eventually(lambda: program.stdout_path.stat().st_size > size, DEADLINE, "the program going on")
+
+
+def stopped_program(lab: Lab) -> HostProcess:
+    """A program that is stopped, and its nsenter with it: that stops itself when it hears of it."""
+    program = lab.hosts[0].popen(["sleep", "4344"])
+    program.signal(signal.SIGSTOP)
+    parent = int(Path(f"/proc/{program.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    for pid in (program.pid, parent):
+        state = Path(f"/proc/{pid}/stat")
+        eventually(lambda s=state: s.read_text().rpartition(")")[2].split()[0] == "T", DEADLINE, f"{pid} is stopped")
+    return program
+
+
+def test_popen_ended_after_a_stop_is_seen_to_end(lab: Lab) -> None:
+    program = stopped_program(lab)
+    program.signal(signal.SIGCONT)
+    assert program.terminate() == -signal.SIGTERM
+
+
+def test_popen_killed_while_stopped_is_seen_to_end(lab: Lab) -> None:
+    program = stopped_program(lab)
+    program.kill()
+    assert program.returncode == -signal.SIGKILL
 
 
 def test_python_image_serves_files_of_the_test(lab: Lab, tmp_path: Path) -> None:
