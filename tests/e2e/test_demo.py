@@ -1,8 +1,11 @@
-"""`./demo --once`, as a newcomer runs it but in this test run's own environment."""
+"""`./demo`, as a newcomer runs it but in this test run's own environment."""
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -14,19 +17,50 @@ LAB_HOSTS = 1
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.timeout(150)
-def test_demo_once_serves_from_every_node_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples" / "demo.py", "--once"],
-        env=environment, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    for number in (1, 2, 3):
-        assert f"http://127.0.0.{number}:4000  reached all 5 replicas" in done.stdout
-    assert list(tmp_path.iterdir()) == []
-    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False)
+DEMO = [sys.executable, str(ROOT / "examples" / "demo.py")]
+ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+
+
+def assert_nothing_left(folder: Path) -> None:
+    assert list(folder.iterdir()) == []
+    left = subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, text=True, check=False)
     assert left.stdout == ""
+
+
+def assert_served_everywhere(output: str) -> None:
+    for address in ADDRESSES:
+        assert f"http://{address}:4000  reached all 5 replicas" in output, output
+
+
+# One test, as all of it uses port 4000.
+@pytest.mark.timeout(300)
+def test_demo_serves_until_interrupted_or_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with socket.create_server((ADDRESSES[1], 4000)):
+        refused = subprocess.run([*DEMO, "--once"], env=environment, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "port 4000 on 127.0.0.2 is taken" in refused.stdout
+    assert_nothing_left(tmp_path)
+
+    once = subprocess.run([*DEMO, "--once"], env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert once.returncode == 0, once.stdout + once.stderr
+    assert_served_everywhere(once.stdout)
+    assert_nothing_left(tmp_path)
+
+    serving = subprocess.Popen(DEMO, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with serving:
+        assert serving.stdout is not None
+        output = ""
+        for line in serving.stdout:
+            output += line
+            if line.startswith("Ctrl-C takes everything down"):
+                break
+        assert_served_everywhere(output)
+        with urllib.request.urlopen(f"http://{ADDRESSES[2]}:4000/", timeout=10) as response:
+            assert b"Service: demo_web" in response.read()
+        serving.send_signal(signal.SIGINT)
+        assert serving.wait(60) == 0
+    assert_nothing_left(tmp_path)
 
 
 @pytest.mark.lab
@@ -36,6 +70,5 @@ def test_demo_once_with_containers_on_a_docker_engine(lab: Lab) -> None:
     command = [sys.executable, ROOT / "examples" / "demo.py", "--once", "--runtime", "docker"]
     done = host.run(command, check=False, timeout=200, env={"TMPDIR": str(lab.directory)})
     assert done.returncode == 0, done.stdout + done.stderr
-    for number in (1, 2, 3):
-        assert f"http://127.0.0.{number}:4000  reached all 5 replicas" in done.stdout
+    assert_served_everywhere(done.stdout)
     assert host.docker("ps", "-aq") == ""
