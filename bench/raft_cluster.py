@@ -17,15 +17,37 @@ from raft_member import Frames, frame
 HERE = Path(__file__).parent
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
+class HeldPorts:
+    """Ports of this machine that stay ours while their servers are not up yet, or restart.
+
+    Each is bound, not listened on, with SO_REUSEADDR: a server may still listen there, and the kernel gives the port to
+    nobody else. Without, a connection's own port or another program's took it now and then on a busy machine, and the
+    member could not start.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._sockets = [_bound(0) for _ in range(count)]
+        self.numbers: list[int] = [each.getsockname()[1] for each in self._sockets]
+
+    def hold(self) -> None:
+        """Again, after `release`."""
+        if not self._sockets:
+            self._sockets = [_bound(number) for number in self.numbers]
+
+    def release(self) -> None:
+        while self._sockets:
+            self._sockets.pop().close()
+
+
+def _bound(port: int) -> socket.socket:
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+        held.bind(("127.0.0.1", port))
+    except OSError:
+        held.close()
+        raise
+    return held
 
 
 class Client(asyncio.Protocol):
@@ -80,7 +102,8 @@ class Cluster:
     """`count` members of ours as processes, by id from 1; `values`: see `raft_member`."""
 
     def __init__(self, directory: Path, count: int, *, snapshot_entries: int = 50_000, values: bool = False) -> None:
-        ports = free_ports(2 * count)
+        self._held = HeldPorts(2 * count)
+        ports = self._held.numbers
         self.directory, self.snapshot_entries, self.values = directory, snapshot_entries, values
         self.ids = list(range(1, count + 1))
         self.addresses = {i: f"127.0.0.1:{ports[i - 1]}" for i in self.ids}
@@ -102,6 +125,7 @@ class Cluster:
             )  # fmt: skip
 
     def start_all(self) -> None:
+        self._held.hold()
         for member in self.ids:
             self.start(member)
 
@@ -116,6 +140,7 @@ class Cluster:
         for process in self.processes.values():
             process.wait()
         self.processes.clear()
+        self._held.release()
 
     async def status(self, member: int) -> list[Any] | None:
         """Term, leader, whether that is the member itself, length of its journal; None if it does not answer."""
@@ -133,12 +158,16 @@ class Cluster:
 
     async def leader(self, within: float = 60) -> int:
         """The member that leads and says so itself."""
+        return (await self.leading(within))[0]
+
+    async def leading(self, within: float = 60) -> tuple[int, int]:
+        """The member that leads and says so itself, and in which term."""
         end = time.monotonic() + within
         while time.monotonic() < end:
             for member in list(self.processes):
                 status = await self.status(member)
                 if status is not None and status[2]:
-                    return member
+                    return member, status[0]
             await asyncio.sleep(0.01)
         raise TimeoutError(f"no leader within {within} s; see {self.directory}/*.log")
 
@@ -147,13 +176,15 @@ class Etcd:
     """A cluster of three real etcd members."""
 
     def __init__(self, directory: Path) -> None:
-        ports = free_ports(6)
+        self._held = HeldPorts(6)
+        ports = self._held.numbers
         self.directory = directory
         self.peers = {f"e{i}": f"http://127.0.0.1:{ports[i]}" for i in range(3)}
         self.clients = {f"e{i}": f"127.0.0.1:{ports[3 + i]}" for i in range(3)}
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start_all(self) -> None:
+        self._held.hold()
         cluster = ",".join(f"{name}={url}" for name, url in self.peers.items())
         for name, peer in self.peers.items():
             client = f"http://{self.clients[name]}"
@@ -192,3 +223,4 @@ class Etcd:
         for process in self._processes:
             process.wait()
         self._processes.clear()
+        self._held.release()

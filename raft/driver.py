@@ -196,7 +196,7 @@ class Driver:
         else:
             taken = not self.transport.send([Forward(core.leader, self.id, core.term, commands)])
         if not taken:  # tried again with the next event
-            self.proposals.refused([p.key for p in batch])
+            self.proposals.refused([p.key for p in batch], core.term)
         elif self.proposals.unsent:
             self.wake()
 

@@ -75,9 +75,9 @@ class Inbox:
                 driver.core.propose(message.proposals)
             except Dropped:
                 keys = [key for key, _ in message.proposals]
-                driver.transport.send([ForwardRefused(message.sender, driver.id, driver.core.term, keys)])
+                driver.transport.send([ForwardRefused(message.sender, driver.id, driver.core.term, message.term, keys)])
         elif isinstance(message, ForwardRefused):
-            driver.proposals.refused(message.keys)
+            driver.proposals.refused(message.keys, message.proposed)
         elif isinstance(message, Control):
             driver.transport.send([self._controls.decide(message)])
         else:

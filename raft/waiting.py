@@ -62,15 +62,20 @@ class Proposals:
         taken, self.unsent = self.unsent[:count], self.unsent[count:]
         return taken
 
-    def refused(self, keys: Iterable[int]) -> None:
-        """They were not taken: send them again."""
+    def refused(self, keys: Iterable[int], term: int) -> None:
+        """They were not taken in `term`: send them again, unless that happened already (a stopped leader refuses late,
+        when the next one may have taken them: a second time would be once too often)."""
+        sent = self.sent
+        self._send_again([key for key in keys if key in sent and sent[key].term == term])
+
+    def _send_again(self, keys: Iterable[int]) -> None:
         again = [p for key in keys if (p := self.sent.pop(key, None)) is not None]
         self.unsent = [*again, *self.unsent]
 
     def passed(self, term: int) -> None:
         """An entry of `term` is about to be applied: what was sent in earlier terms is void by now."""
         if self.sent:
-            self.refused([key for key, p in self.sent.items() if p.term < term])
+            self._send_again([key for key, p in self.sent.items() if p.term < term])
 
     def skipped(self, term: int) -> None:
         """A snapshot that ends in `term` was restored: whether it contains what was sent is unknown."""

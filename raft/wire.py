@@ -24,8 +24,12 @@ class Forward(Message, frozen=True, tag=20):
 
 
 class ForwardRefused(Message, frozen=True, tag=21):
-    """The proposals with these keys were not taken, and will not be."""
+    """The proposals with these keys, sent in the term `proposed`, were not taken in it, and will not be.
 
+    Their sender may have sent them again in a later term by now, where they may well be taken: `proposed` tells.
+    """
+
+    proposed: int
     keys: list[int]
 
 

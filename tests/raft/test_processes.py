@@ -19,7 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 from failover import settled
 from raft_cluster import Client, Cluster, LogRefused
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.blocking_allowed]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.blocking_allowed]
+
+DEADLINE = 120.0  # seconds; far beyond what a busy machine needs
 
 
 class Load:
@@ -49,7 +51,7 @@ class Load:
     async def more(self, count: int) -> None:
         """Wait until so many more writes are acknowledged."""
         goal = len(self.acknowledged) + count
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE):
             while len(self.acknowledged) < goal:
                 await asyncio.sleep(0.01)
 
@@ -99,14 +101,21 @@ class Load:
 
     async def check(self) -> None:
         """All members equal, every acknowledged write there once."""
-        await settled(self.cluster)
-        journals = []
-        for member in self.cluster.ids:
-            async with self._client(member) as client:
-                journals.append(await client.call("dump", 0))
-        assert all(journal == journals[0] for journal in journals)
-        assert len(set(journals[0])) == len(journals[0]), "a write was applied twice"
-        assert self.acknowledged <= set(journals[0])
+        await settled(self.cluster, DEADLINE)
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                journals = [await self._journal(member) for member in self.cluster.ids]
+                longest = max(journals, key=len)
+                for member, journal in zip(self.cluster.ids, journals, strict=True):
+                    assert journal == longest[: len(journal)], f"the journal of member {member} is another one"
+                if all(len(journal) == len(longest) for journal in journals):
+                    break  # else a write of a client that has gone was still on its way
+        assert len(set(longest)) == len(longest), "a write was applied twice"
+        assert self.acknowledged <= set(longest)
+
+    async def _journal(self, member: int) -> list[bytes]:
+        async with self._client(member) as client:
+            return list(await client.call("dump", 0))
 
 
 @asynccontextmanager
@@ -115,7 +124,7 @@ async def under_load(directory: Path, count: int, **options: int) -> AsyncIterat
     load = Load(cluster)
     cluster.start_all()
     try:
-        await settled(cluster)
+        await settled(cluster, DEADLINE)
         load.start()
         await load.more(50)
         yield cluster, load
@@ -140,11 +149,10 @@ async def test_processes_leader_killed_again_and_again_loses_nothing(tmp_path: P
 
 async def test_processes_leader_stopped_and_continued_steps_down(tmp_path: Path) -> None:
     async with under_load(tmp_path, 3) as (cluster, load):
-        leader = await cluster.leader()
-        term = (await cluster.status(leader) or [0])[0]
+        leader, term = await cluster.leading()  # of one moment: whoever else leads later does so in a later term
         cluster.signal(leader, signal.SIGSTOP)
         others = [i for i in cluster.ids if i != leader]
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE):
             while True:
                 status = await cluster.status(others[0])
                 if status is not None and status[0] > term and status[1] in others:
@@ -160,7 +168,7 @@ async def test_processes_rolling_restart_of_all_loses_nothing(tmp_path: Path) ->
             cluster.signal(member, signal.SIGTERM)
             await load.more(30)
             cluster.start(member)
-            await settled_running(cluster)
+            await caught_up(cluster, member)
 
 
 async def test_processes_all_killed_at_once_lose_nothing(tmp_path: Path) -> None:
@@ -184,7 +192,7 @@ async def test_processes_full_disk_stops_one_member_until_there_is_space(tmp_pat
         load = Load(cluster)
         cluster.start_all()
         try:
-            await settled(cluster)
+            await settled(cluster, DEADLINE)
             load.start()
             await load.more(50)
             filler = small / "filler"
@@ -194,7 +202,7 @@ async def test_processes_full_disk_stops_one_member_until_there_is_space(tmp_pat
                     file.flush()
             big = [asyncio.create_task(write_much(cluster, n)) for n in range(4)]
             await asyncio.gather(*big)  # more than a segment: the full member needs a new one
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(DEADLINE):
                 while (status := await cluster.status(2)) is None or status[1]:
                     await asyncio.sleep(0.05)
             await load.more(50)
@@ -217,14 +225,18 @@ async def write_much(cluster: Cluster, number: int) -> None:
         client.close()
 
 
-async def settled_running(cluster: Cluster) -> None:
-    """The restarted member is back and nearly has what the others have: only then the next one is stopped."""
-    async with asyncio.timeout(60):
+async def caught_up(cluster: Cluster, member: int) -> None:
+    """The restarted member has what any other had by now: only then the next one is stopped.
+
+    Writes go on meanwhile, so lengths seen one after the other say nothing about who lags.
+    """
+    async with asyncio.timeout(DEADLINE):
+        goal = None
+        while goal is None:
+            others = [await cluster.status(other) for other in cluster.ids if other != member]
+            goal = max((status[3] for status in others if status is not None), default=None)
         while True:
-            found = [await cluster.status(member) for member in cluster.ids]
-            known = [status for status in found if status is not None]
-            if len(known) == len(found) and len({s[1] for s in known}) == 1 and known[0][1]:
-                lengths = [s[3] for s in known]
-                if max(lengths) - min(lengths) < 100:
-                    return
+            status = await cluster.status(member)
+            if status is not None and status[1] and status[3] >= goal:
+                return
             await asyncio.sleep(0.05)

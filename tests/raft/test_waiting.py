@@ -24,6 +24,18 @@ async def test_proposals_of_an_earlier_term_are_sent_again_once_a_later_one_is_a
     assert not answer.done()
 
 
+async def test_proposals_sent_again_in_a_later_term_ignore_a_late_refusal_of_the_earlier_one() -> None:
+    proposals = Proposals(7)
+    proposals.add(b"a", future(), NEVER)
+    [sent] = proposals.send(3, 1000)
+    proposals.passed(4)
+    proposals.send(4, 1000)
+    proposals.refused([sent.key], 3)
+    assert proposals.unsent == []
+    proposals.refused([sent.key], 4)
+    assert proposals.unsent == [sent]
+
+
 async def test_proposals_over_the_deadline_are_uncertain_only_if_they_were_sent() -> None:
     proposals, first, second = Proposals(7), future(), future()
     proposals.add(b"a", first, 10.0)
