@@ -86,7 +86,7 @@ class Bench:
 
             async def all_run() -> bool:
                 tasks: list[dict[str, Any]] = await client.get("/tasks", query)
-                return sum(task["Status"]["State"] == "running" for task in tasks) == self._replicas
+                return len([t for t in tasks if t["Status"]["State"] == "running"]) == self._replicas
 
             await eventually_async(all_run, WITHIN, f"{self._replicas} replicas run", every=EVERY)
             return time.perf_counter() - began
