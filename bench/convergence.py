@@ -3,9 +3,9 @@
     PYTHONPATH=. python bench/convergence.py [--rounds 3] [--replicas 60] [--json]
 
 Beside essaim, in turns on the same hosts: the Engines alone (the same containers created and started by direct calls,
-4 at a time on each: the floor), and Docker Swarm (the Engines' own). Each turn has a fresh cluster of three managers that
-was ready before, and no container of an earlier one. The image is there and is asked for by its ID, for Swarm would ask
-a registry for a name. Printed are medians in seconds, and ratios of medians.
+4 at a time on each: the floor), and Docker Swarm (the Engines' own). Each turn has a fresh cluster of three managers
+that was ready before, and no container of an earlier one. The image is there and is asked for by its ID, for Swarm
+would ask a registry for a name. Printed are medians in seconds, and ratios of medians.
 """
 
 import argparse
@@ -86,7 +86,7 @@ class Bench:
 
             async def all_run() -> bool:
                 tasks: list[dict[str, Any]] = await client.get("/tasks", query)
-                return sum(task["Status"]["State"] == "running" for task in tasks) == self._replicas
+                return len([t for t in tasks if t["Status"]["State"] == "running"]) == self._replicas
 
             await eventually_async(all_run, WITHIN, f"{self._replicas} replicas run", every=EVERY)
             return time.perf_counter() - began

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from tests.lab.host import Host
 from tests.lab.wait import eventually_async
 
 PACE = 0.05
@@ -54,9 +53,10 @@ class Connection:
 
 @dataclass
 class HttpLoad:
-    """Use as `async with HttpLoad(hosts, port).running() as load`."""
+    """Use as `async with HttpLoad(addresses, port).running() as load`."""
 
-    hosts: list[Host]
+    addresses: dict[str, str]
+    """Host name -> IP address of its gateway."""
     port: int
     path: str = "/?wait=100ms"
     """Slow enough that a replica always has open requests when it is told to stop."""
@@ -66,9 +66,10 @@ class HttpLoad:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["HttpLoad"]:
-        clients = [asyncio.create_task(self._client(host, keep=keep)) for host in self.hosts for keep in (True, False)]
+        clients = [
+            asyncio.create_task(self._client(host, keep=keep)) for host in self.addresses for keep in (True, False)
+        ]
         try:
-            await self.wait_answers(20)
             yield self
         finally:
             for client in clients:
@@ -79,14 +80,14 @@ class HttpLoad:
 
     async def wait_answers(self, count: int, *, deadline: float = 30.0) -> None:
         """Until each host has answered so many more: the present state was seen by all."""
-        goal = {host.name: self.answered[host.name] + count for host in self.hosts}
+        goal = {host: self.answered[host] + count for host in self.addresses}
 
         async def reached() -> bool:
             return all(self.answered[name] >= number for name, number in goal.items())
 
         await eventually_async(reached, deadline, f"each gateway answers {count} more requests")
 
-    async def _client(self, host: Host, *, keep: bool) -> None:
+    async def _client(self, host: str, *, keep: bool) -> None:
         kept: Connection | None = None
         try:
             while True:
@@ -95,23 +96,23 @@ class HttpLoad:
                         kept = await self._request(host, kept, keep=keep)
                 except (OSError, EOFError, ValueError, KeyError, asyncio.LimitOverrunError) as error:
                     kept = None
-                    self.failures.append(f"{host.name} keep={keep}: {error!r}")
+                    self.failures.append(f"{host} keep={keep}: {error!r}")
                 await asyncio.sleep(PACE)
         finally:
             if kept:
                 await kept.close()
 
-    async def _request(self, host: Host, kept: Connection | None, *, keep: bool) -> Connection | None:
+    async def _request(self, host: str, kept: Connection | None, *, keep: bool) -> Connection | None:
         """One request; the connection if it can serve the next one, else it is closed."""
-        connection = kept or await Connection.open(host.address, self.port)
+        connection = kept or await Connection.open(self.addresses[host], self.port)
         kept = None
         try:
             reply = await connection.get(self.path, keep=keep)
             if reply.status == 200:
-                self.answered[host.name] += 1
+                self.answered[host] += 1
                 kept = connection if keep and not reply.closes else None
             else:
-                self.failures.append(f"{host.name} keep={keep}: status {reply.status}: {reply.body[:200]!r}")
+                self.failures.append(f"{host} keep={keep}: status {reply.status}: {reply.body[:200]!r}")
         finally:
             if connection is not kept:
                 await connection.close()

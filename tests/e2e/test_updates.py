@@ -105,6 +105,10 @@ def all_run(tasks: list[dict[str, Any]]) -> bool:
     return len(tasks) == REPLICAS and all(task["Status"]["State"] == "running" for task in tasks)
 
 
+def addresses(hosts: list[Host]) -> dict[str, str]:
+    return {host.name: host.address for host in hosts}
+
+
 def versions(tasks: list[dict[str, Any]]) -> set[str]:
     """The values of V that the replicas were made with."""
     return {entry for task in tasks for entry in task["Spec"]["ContainerSpec"]["Env"] if entry.startswith("V=")}
@@ -125,7 +129,8 @@ async def load(web: Web) -> AsyncIterator[HttpLoad]:
         return all([await asyncio.to_thread(web.cluster.fetch, host, PORT) for host in hosts])
 
     await eventually_async(served, WITHIN, "every gateway serves", retry_on=(OSError,))
-    async with HttpLoad(hosts, PORT).running() as load:
+    async with HttpLoad(addresses(hosts), PORT).running() as load:
+        await load.wait_answers(20)
         yield load
         await load.wait_answers(20)
     print(f"answered {dict(load.answered)}, failed {len(load.failures)}")
@@ -182,6 +187,6 @@ async def test_lost_host_is_made_up_for_elsewhere(web: Web, record_property: Cal
     record_property("seconds_to_replace_a_lost_host", round(elapsed, 2))
     print(f"a lost host's replicas run elsewhere after {elapsed:.1f} s")
     assert elapsed <= LOST_WITHIN
-    async with HttpLoad(web.cluster.lab.hosts[:2], PORT).running() as load:
+    async with HttpLoad(addresses(web.cluster.lab.hosts[:2]), PORT).running() as load:
         await load.wait_answers(20)
     assert load.failures == []
