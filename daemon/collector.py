@@ -2,9 +2,9 @@
 
 With the default thresholds (700, 10, 10) a collection begins after every 700 objects more than were freed, and the
 older generations, with everything that the process imported and stores, are walked again and again. Measured on a
-Raft leader under 256 clients (`bench/raft.py`): 10 to 11 us of CPU a write by default, about 9 with these thresholds; the
-99th percentile of the latency fell from 28 to 60 ms to 25 to 50 ms. What is not part of a cycle is freed at once as
-ever.
+Raft leader under 256 clients (`bench/raft.py`): 10 to 11 us of CPU a write by default, about 9 with these thresholds;
+the 99th percentile of the latency fell from 28 to 60 ms to 25 to 50 ms. What is not part of a cycle is freed at once
+as ever.
 """
 
 import gc
