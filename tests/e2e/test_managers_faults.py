@@ -24,6 +24,7 @@ from .write_load import Load
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240), pytest.mark.blocking_allowed]
 
 DISK = "80m"
+NO_SPACE = "No space left on device"
 WAITING_READS = 8
 BALLAST = base64.b64encode(bytes(400_000)).decode()
 BALLAST_PIECES = 100
@@ -139,9 +140,9 @@ async def fill_disk(load: Load, full: Host) -> None:
             name = f"ballast-{full.name}-{number}"
             with contextlib.suppress(ApiError, Unreachable):
                 await writer.post("/configs/create", {"Name": name, "Data": BALLAST}, timeout=10)
-            if await refusal(client):
+            if NO_SPACE in await refusal(client):
                 break
-        assert "No space left on device" in await refusal(client)
+        assert NO_SPACE in await refusal(client)
         await load.wait_writes(100)
         assert load.cluster.daemons[full.name].poll() is None
     await asyncio.to_thread(filler, load.cluster, full, remove=True)

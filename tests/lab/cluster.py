@@ -81,8 +81,8 @@ class Cluster:
         return host.directory / "essaim"
 
     def start_daemon(self, host: Host) -> HostProcess:
-        socket = ["--socket", self._socket(host)] if self._shared_sockets else []
-        command = [BIN / "essaimd", "--state-dir", self.state_dir(host), *socket, *self._flags]
+        socket: list[str | Path] = ["--socket", self._socket(host)] if self._shared_sockets else []
+        command: list[str | Path] = [BIN / "essaimd", "--state-dir", self.state_dir(host), *socket, *self._flags]
         daemon = host.popen(command, name="essaimd")
         self.daemons[host.name] = daemon
         return daemon

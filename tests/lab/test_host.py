@@ -99,9 +99,12 @@ def stopped_program(lab: Lab) -> HostProcess:
     program = lab.hosts[0].popen(["sleep", "4344"])
     program.signal(signal.SIGSTOP)
     parent = int(Path(f"/proc/{program.pid}/stat").read_text().rpartition(")")[2].split()[1])
-    for pid in (program.pid, parent):
-        state = Path(f"/proc/{pid}/stat")
-        eventually(lambda s=state: s.read_text().rpartition(")")[2].split()[0] == "T", DEADLINE, f"{pid} is stopped")
+
+    def both_stopped() -> bool:
+        stats = [Path(f"/proc/{pid}/stat").read_text() for pid in (program.pid, parent)]
+        return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+    eventually(both_stopped, DEADLINE, "the program and its nsenter stopping")
     return program
 
 
