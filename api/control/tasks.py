@@ -95,7 +95,8 @@ def status(store: Store, service: Service) -> ServiceStatus:
             total = job.total_completions if job.total_completions is not None else job.max_concurrent
             wanted = job.max_concurrent if job.max_concurrent is not None else total
         else:
-            wanted = sum(t.desired <= TaskState.COMPLETE for t in current)
+            # What is left to do: clients add what is done.
+            wanted = sum(t.desired <= TaskState.COMPLETE and t.state is not TaskState.COMPLETE for t in current)
         return ServiceStatus(running_tasks=running, desired_tasks=1 if wanted is None else wanted, completed_tasks=done)
     if mode is not None and mode.global_ is not None:
         wanted = sum(t.desired is TaskState.RUNNING for t in tasks)
