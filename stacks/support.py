@@ -26,6 +26,13 @@ class Support:
     note: str = ""
 
 
+BY_PORT = "Publish the port of the other service: services reach each other through published ports."
+NAMES_ONLY = (
+    "Networks are kept, shown and checked for use, but containers do not join them yet, and names and aliases are not "
+    "resolved: services reach each other through published ports."
+)
+
+
 def _carried(*keys: str, note: str = "") -> dict[str, Support]:
     return dict.fromkeys(keys, Support(Answer.CARRIED, note))
 
@@ -72,7 +79,7 @@ SERVICE: dict[str, Support] = {
     **_differs("isolation", "Only Windows knows it; passed on."),
     **_differs("credential_spec", "Only Windows knows it; passed on."),
     **_differs("network_mode", "host, none, bridge; joins no other network. Sharing another service's is refused."),
-    **_differs("networks", "Aliases and driver options. Fixed addresses and priorities have no effect: tasks move."),
+    **_differs("networks", NAMES_ONLY),
     **_differs("pid", "host or private. Sharing with another service's container is refused."),
     **_differs("platform", "Becomes a placement constraint on the node's system and architecture."),
     **_differs("restart", "Becomes deploy.restart_policy where that is not given: always is any, no is none."),
@@ -82,9 +89,9 @@ SERVICE: dict[str, Support] = {
     **_ignored("cpu_count", "Only Windows knows it; use cpus or deploy.resources."),
     **_ignored("cpu_percent", "Only Windows knows it; use cpus or deploy.resources."),
     **_ignored("develop", "A cluster has no development mode."),
-    **_ignored("expose", "Exposing ports is unnecessary: services on one network reach each other on any port."),
-    **_ignored("external_links", "Join a common external network instead: names are resolved there."),
-    **_ignored("links", "Services on one network reach each other by name; networks.NAME.aliases gives others."),
+    **_ignored("expose", "Publish the port: services reach each other through published ports."),
+    **_ignored("external_links", BY_PORT),
+    **_ignored("links", BY_PORT),
     **_ignored("pull_refresh_after", "Use pull_policy: always, or deploy again."),
     **_refused("models", "No model runner exists here."),
     **_refused("post_start", "Put it into the container's entrypoint, or into a job (deploy.mode: replicated-job)."),
@@ -95,7 +102,8 @@ SERVICE: dict[str, Support] = {
 }  # fmt: skip
 
 TOP_LEVEL: dict[str, Support] = {
-    **_carried("services", "networks", "volumes", "secrets", "configs", "include"),
+    **_carried("services", "volumes", "secrets", "configs", "include"),
+    **_differs("networks", NAMES_ONLY),
     **_carried("version", note="Accepted and not looked at."),
     **_differs("name", "The stack's name comes from the command line; this one stands in where the command allows it."),
     **_refused("models", "No model runner exists here."),
@@ -114,7 +122,9 @@ NESTED: dict[str, Support] = {
         "volumes[].bind.selinux", "No effect, with a warning; a mount through the Engine's API has no such label."
     ),
     **_carried("volumes[].type", note="bind, volume, tmpfs, image, npipe, cluster."),
-    **_differs("networks.NAME.driver", "bridge becomes overlay, with a warning: a bridge ends at its node."),
+    **_differs(
+        "networks.NAME.driver", "Kept as it is, but bridge becomes overlay, with a warning: a bridge ends at its node."
+    ),
     **_carried("networks.NAME.external", "secrets.NAME.external", "configs.NAME.external"),
     **_carried("secrets.NAME.file", "secrets.NAME.environment", "secrets.NAME.driver"),
     **_carried("configs.NAME.file", "configs.NAME.environment", "configs.NAME.content"),
