@@ -16,6 +16,7 @@ from typing import Protocol
 
 import msgspec
 
+from .certificates import CertificateBook
 from .node import Node, NodeDescription
 from .objects import Config, Secret
 from .routes import RouteTable
@@ -138,6 +139,12 @@ class Routes(msgspec.Struct, tag="routes", frozen=True):
     table: RouteTable
 
 
+class Certificates(msgspec.Struct, tag="certs", frozen=True):
+    """What the node's gateway ends TLS with; always the whole."""
+
+    book: CertificateBook
+
+
 class LogRequest(msgspec.Struct, tag="logs", frozen=True):
     """Send the task's output. `tail` -1 is all; `since` and `until` in seconds since 1970, 0 for no limit."""
 
@@ -157,7 +164,17 @@ class LogCancel(msgspec.Struct, tag="nolog", frozen=True):
 
 FromAgent = Hello | Heartbeat | Reports | Describe | RoutesApplied | LogChunk
 ToAgent = (
-    Redirect | Welcome | Refused | HeartbeatAck | Managers | NodeChanged | Assignments | Routes | LogRequest | LogCancel
+    Redirect
+    | Welcome
+    | Refused
+    | HeartbeatAck
+    | Managers
+    | NodeChanged
+    | Assignments
+    | Routes
+    | Certificates
+    | LogRequest
+    | LogCancel
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -1,0 +1,1 @@
+"""Which services need which certificates: from secrets, or by ACME."""

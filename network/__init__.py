@@ -1,0 +1,1 @@
+"""Overlay networks between nodes, names and virtual addresses in them."""
