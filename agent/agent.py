@@ -62,13 +62,11 @@ class Agent:
         on_redirect: Callable[[str], None] = _ignore,
         on_node: Callable[[Node], None] = _ignore,
         on_refused: Callable[[str], None] = _ignore,
-        gateway_only: bool = False,
         chance: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.node_id = node_id
         self._credential = credential
-        self._gateway_only = gateway_only
         self._runtime = runtime
         self._sleep = sleep
         self._log = log.bind(node_id=node_id)
@@ -158,7 +156,7 @@ class Agent:
             self._description = await self._runtime.describe()
         except RuntimeUnavailable as problem:
             raise SessionEnded(f"the node cannot describe itself: {problem}") from problem
-        return wire.Hello(self.node_id, self._credential, self._description, self._gateway_only)
+        return wire.Hello(self.node_id, self._credential, self._description)
 
     def _jobs(self) -> list[Awaitable[None]]:
         self._outbox.reopen()

@@ -29,7 +29,7 @@ VERSION_SECONDS = 30.0
 OURS = {"api-version", "docker-experimental", "ostype", "server"}
 
 NO_ENGINE = (
-    "{method} {path} needs a Docker Engine, and this node runs its tasks as plain processes (runtime process). "
+    "{method} {path} needs a Docker Engine, and this node has none: it runs processes, or is only a gateway. "
     "Start essaimd with --runtime docker on a host where a Docker Engine answers."
 )
 

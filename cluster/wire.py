@@ -31,7 +31,6 @@ class Hello(msgspec.Struct, tag="hello", frozen=True):
     node_id: str
     credential: str
     description: NodeDescription
-    gateway_only: bool = False
 
 
 class Heartbeat(msgspec.Struct, tag="beat", frozen=True):
