@@ -144,6 +144,13 @@ class Certificates(msgspec.Struct, tag="certs", frozen=True):
     book: CertificateBook
 
 
+class OpenTunnel(msgspec.Struct, tag="tunnel", frozen=True):
+    """Open a connection to this node's Engine for the manager at `address` (host:port), which knows it by `key`."""
+
+    address: str
+    key: str
+
+
 class LogRequest(msgspec.Struct, tag="logs", frozen=True):
     """Send the task's output. `tail` -1 is all; `since` and `until` in seconds since 1970, 0 for no limit."""
 
@@ -172,6 +179,7 @@ ToAgent = (
     | Assignments
     | Routes
     | Certificates
+    | OpenTunnel
     | LogRequest
     | LogCancel
 )

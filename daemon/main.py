@@ -137,6 +137,7 @@ async def _run(settings: Settings, log: Any) -> int:
             now=lambda: datetime.now(UTC),
             log=log,
             renderers={"haproxy": render_haproxy, "nginx": render_nginx, "traefik": render_traefik},
+            dial_engine=daemon.dial_engine,
         )
         server = ApiServer(app)
         await daemon.start()
