@@ -248,6 +248,11 @@ class InFlightReq:
         self._flights = InFlight(amount)
         self._criterion = criterion(options)
 
+    @property
+    def in_progress(self) -> int:
+        """Sources with requests in progress."""
+        return self._flights.sources
+
     def __call__(self, call: Call) -> None:
         source = self._criterion(call.address, call.request.host, lambda name: get_field(call.fields, name))
         if not self._flights.enter(source):
