@@ -19,6 +19,8 @@ SIOCGIFADDR = 0x8915
 # An address of the documentation range: connecting a datagram socket to it asks the kernel for the route's source
 # address and sends nothing.
 ANYWHERE = ("192.0.2.1", 9)
+ENGINE_BRIDGE = re.compile(r"docker0|docker_gwbridge|br-[0-9a-f]{12}")
+"""Names that an Engine gives to its bridges."""
 
 
 def split_host_port(text: str, default_port: int) -> tuple[str, int]:
@@ -82,14 +84,21 @@ def default_advertise_ip() -> str:
             candidates.append((name, resolve_ip(name)))
         except InvalidArgument:
             continue
-    outward = [ip for _, ip in candidates if not ipaddress.ip_address(ip).is_loopback]
-    if len(outward) == 1:
-        return outward[0]
+    if (only := the_outward_one(candidates)) is not None:
+        return only
     choices = ", ".join(f"{ip} on {name}" for name, ip in candidates) or "none has an address"
     raise InvalidArgument(
         "could not choose an IP address to advertise since this system has no single obvious one "
         f"({choices}) - specify one with --advertise-addr"
     )
+
+
+def the_outward_one(candidates: Sequence[tuple[str, str]]) -> str | None:
+    """Of (interface, IP): the only one that leads out, if it is only one. The Engine's own bridges do not."""
+    outward = [
+        ip for name, ip in candidates if not ipaddress.ip_address(ip).is_loopback and not ENGINE_BRIDGE.fullmatch(name)
+    ]
+    return outward[0] if len(outward) == 1 else None
 
 
 def choose_addresses(

@@ -15,6 +15,7 @@ from essaim.cluster.shape import Shape
 from essaim.cluster.swarm import Cluster, JoinTokens, SwarmSpec, default_spec
 
 INGRESS = "ingress"
+DEFAULT_POOL = "10.0.0.0/8"
 
 
 def merged_spec(wanted: SwarmSpec) -> SwarmSpec:
@@ -33,6 +34,12 @@ def _merge(base: Shape, wanted: Shape) -> Shape:
         old = getattr(base, name)
         changed[name] = _merge(old, value) if isinstance(old, Shape) and isinstance(value, Shape) else value
     return msgspec.structs.replace(base, **changed)
+
+
+def pool_of(asked: list[str], subnet_size: int) -> list[str]:
+    """What is shown as the pool of networks' addresses. As Docker does it, the default is shown only to who asks for
+    neither a pool nor a size: the SDK does not, the command always names a size."""
+    return asked or ([] if subnet_size else [DEFAULT_POOL])
 
 
 def first_objects(

@@ -28,7 +28,7 @@ from essaim.cluster.wire import Channel, LogChunk, LogRequest
 from essaim.secrets.tokens import generate
 
 from .addresses import choose_addresses, join_host_port, split_host_port
-from .bootstrap import first_objects
+from .bootstrap import first_objects, pool_of
 from .identity import Identity
 from .manager import ManagerRole
 from .membership import JoinAnswer, JoinMessage, LeaveMessage, credential_hash, forced_alone
@@ -210,7 +210,7 @@ class Daemon:
                     ip=split_host_port(identity.advertise, DEFAULT_CLUSTER_PORT)[0],
                     raft_id=identity.raft_id,
                     chance=self._chance,
-                    address_pool=request.default_addr_pool,
+                    address_pool=pool_of(request.default_addr_pool, request.subnet_size),
                     subnet_size=request.subnet_size or 24,
                     data_path_port=request.data_path_port or 4789,
                 )

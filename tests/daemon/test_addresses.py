@@ -3,7 +3,7 @@ import re
 import pytest
 
 from essaim.cluster.errors import InvalidArgument
-from essaim.daemon.addresses import join_host_port, resolve_ip, source_ip, split_host_port
+from essaim.daemon.addresses import join_host_port, resolve_ip, source_ip, split_host_port, the_outward_one
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,21 @@ def test_resolve_ip_takes_addresses_and_interfaces() -> None:
 def test_source_ip_is_the_address_on_the_way() -> None:
     assert source_ip("127.0.0.1", 9) == "127.0.0.1"
     assert source_ip("::1", 9) in ("::1", None)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["lo", "eth0"], "10.0.0.1"),
+        (["lo", "eth0", "docker0", "docker_gwbridge", "br-0123456789ab"], "10.0.0.1"),
+        (["lo", "eth0", "eth1"], None),
+        (["lo", "eth0", "br-lan"], None),
+        (["lo", "docker0"], None),
+        ([], None),
+    ],
+)
+def test_outward_address_is_the_only_one_besides_loopback_and_the_engines_bridges(
+    names: list[str], expected: str | None
+) -> None:
+    candidates = [(name, "127.0.0.1" if name == "lo" else f"10.0.0.{number}") for number, name in enumerate(names)]
+    assert the_outward_one(candidates) == expected
