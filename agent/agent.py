@@ -41,7 +41,8 @@ class Agent:
     Callbacks, all from the event loop: `on_routes` applies a route table and returns the version served by from then
     on; `open_requests` tells what is open per draining task; `on_managers` gets the addresses to remember,
     `on_redirect` that of the leader (empty: unknown), `on_node` the node's own object, `on_refused` the reason why
-    the cluster does not know this node any more (its tasks have been stopped by then).
+    the cluster does not know this node any more (its tasks have been stopped by then), `on_tunnel` the address of a
+    manager that wants a connection to this node's Engine, and its key.
     """
 
     def __init__(
@@ -62,13 +63,12 @@ class Agent:
         on_redirect: Callable[[str], None] = _ignore,
         on_node: Callable[[Node], None] = _ignore,
         on_refused: Callable[[str], None] = _ignore,
-        gateway_only: bool = False,
+        on_tunnel: Callable[[str, str], None] | None = None,
         chance: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.node_id = node_id
         self._credential = credential
-        self._gateway_only = gateway_only
         self._runtime = runtime
         self._sleep = sleep
         self._log = log.bind(node_id=node_id)
@@ -94,6 +94,7 @@ class Agent:
             wire.NodeChanged: lambda message: self._node_changed(message.node),
             wire.Assignments: self._assign,
             wire.Routes: lambda message: self._routes.offer(message.table),
+            wire.OpenTunnel: lambda message: on_tunnel(message.address, message.key) if on_tunnel else None,
             wire.LogRequest: self._logs.open,
             wire.LogCancel: lambda message: self._logs.cancel(message.request),
         }
@@ -158,7 +159,7 @@ class Agent:
             self._description = await self._runtime.describe()
         except RuntimeUnavailable as problem:
             raise SessionEnded(f"the node cannot describe itself: {problem}") from problem
-        return wire.Hello(self.node_id, self._credential, self._description, self._gateway_only)
+        return wire.Hello(self.node_id, self._credential, self._description)
 
     def _jobs(self) -> list[Awaitable[None]]:
         self._outbox.reopen()

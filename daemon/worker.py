@@ -3,6 +3,7 @@
 Nothing here ends because a manager is away: tasks and the gateway carry on with what they last heard.
 """
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from essaim.agent.agent import Agent
 from essaim.agent.runtime import Runtime
+from essaim.api.tunnel import serve_engine
+from essaim.cluster.errors import ClusterError
 from essaim.cluster.node import Node
 from essaim.cluster.routes import RouteTable
 from essaim.gateway.supervisor import Gateway
@@ -67,12 +70,16 @@ class WorkerRole:
         on_node: Callable[[Node], None],
         on_managers: Callable[[list[str]], None],
         on_refused: Callable[[str], None],
+        engine_url: str | None = None,
     ) -> None:
         self.gateway = gateway
         self.table = RouteTable()
         self.book = ManagerBook([*identity.managers, identity.advertise] if identity.raft_id else identity.managers)
         self._peers = peers
         self._on_managers = on_managers
+        self._engine_url = engine_url
+        self._log = log
+        self._tunnels: set[asyncio.Task[None]] = set()
         self.agent = Agent(
             node_id=identity.node_id,
             credential=identity.credential,
@@ -86,6 +93,7 @@ class WorkerRole:
             on_redirect=self.book.prefer,
             on_node=on_node,
             on_refused=on_refused,
+            on_tunnel=self._tunnel if engine_url else None,
             now=now,
             monotonic=monotonic,
             log=log,
@@ -99,6 +107,9 @@ class WorkerRole:
     async def stop(self, *, keep_tasks: bool) -> None:
         """`keep_tasks`: leave them, and the gateway's workers, running for the next start (a restart of the daemon)."""
         await self.agent.stop(keep_tasks=keep_tasks)
+        for tunnel in self._tunnels:
+            tunnel.cancel()
+        await asyncio.gather(*self._tunnels, return_exceptions=True)
         await self.gateway.stop(leave_workers=keep_tasks)
 
     async def _dial(self) -> SocketChannel:
@@ -106,6 +117,19 @@ class WorkerRole:
         if not address:
             raise ConnectionError("no manager's address is known")
         return await self._peers.session(address)
+
+    def _tunnel(self, address: str, key: str) -> None:
+        """A manager wants a stream to this node's Engine."""
+        carrying = asyncio.create_task(self._carry(address, key), name="tunnel to the Engine")
+        self._tunnels.add(carrying)
+        carrying.add_done_callback(self._tunnels.discard)
+
+    async def _carry(self, address: str, key: str) -> None:
+        assert self._engine_url is not None
+        try:
+            await serve_engine(await self._peers.tunnel(address, key), self._engine_url)
+        except (ClusterError, OSError) as error:
+            self._log.warning("a stream to this node's Engine ended early", manager=address, reason=str(error))
 
     async def _routes(self, table: RouteTable) -> int:
         self.table = table
