@@ -17,16 +17,34 @@ from .conftest import endpoint, free_port, service, table
 
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--virtual-time-budget=30000",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-PAGE = """<!doctype html><title>essaim</title><p id=fetched>?</p><p id=socket>?</p><script>
-const say = (id, text) => { document.getElementById(id).textContent = text };
+PAGE = """<!doctype html><title>essaim</title><p id=fetched>?</p><p id=socket>?</p><img src="/hold"><script>
+const say = (id, text) => { document.getElementById(id).textContent = text; fetch("/told") };
 fetch("/stream", {method: "POST", body: "x".repeat(100000)}).then(answer => answer.text())
   .then(text => say("fetched", "fetched:" + text.length));
 const socket = new WebSocket("ws://" + location.host + "/ws");
 socket.onopen = () => socket.send("hello");
 socket.onmessage = message => { say("socket", "socket:" + message.data); socket.close() };
 </script>"""
+
+
+class Told:
+    """Keeps the page loading, so that the browser does not print it, until its script has told of both outcomes."""
+
+    def __init__(self) -> None:
+        self._left = 2
+        self._done = asyncio.Event()
+
+    async def told(self, request: web.Request) -> web.Response:
+        self._left -= 1
+        if self._left == 0:
+            self._done.set()
+        return web.Response()
+
+    async def hold(self, request: web.Request) -> web.Response:
+        await self._done.wait()
+        return web.Response(status=204)
 
 
 async def page(request: web.Request) -> web.Response:
@@ -54,8 +72,16 @@ async def talk(request: web.Request) -> web.WebSocketResponse:
 
 @contextlib.asynccontextmanager
 async def application() -> AsyncIterator[int]:
-    app = web.Application()
-    app.add_routes([web.get("/", page), web.post("/stream", stream), web.get("/ws", talk)])
+    app, told = web.Application(), Told()
+    app.add_routes(
+        [
+            web.get("/told", told.told),
+            web.get("/hold", told.hold),
+            web.get("/", page),
+            web.post("/stream", stream),
+            web.get("/ws", talk),
+        ]
+    )
     runner = web.AppRunner(app)
     await runner.setup()
     port = free_port()
