@@ -18,6 +18,7 @@ from .balance.choose import make_policy
 from .balance.policy import Policy
 from .balance.ring import hash_key
 from .balance.weights import weigh
+from .crowd import ALONE, Crowd
 from .options import ServiceOptions
 from .wire import EndpointPlan, PortPlan, ServicePlan
 
@@ -77,6 +78,8 @@ class Endpoint:
     def released(self) -> None:
         """One request or connection less: news for the supervisor if it drains, and for who waits for a place."""
         self.open -= 1
+        if self.backend.options.max_service:
+            self.backend.publish()
         if self.draining:
             self.backend.on_drain()
         elif self.backend.waiting:
@@ -127,6 +130,7 @@ class Backend:
         here: tuple[str, str | None],
         on_trouble: Callable[[Endpoint, str], None],
         on_drain: Callable[[], None],
+        crowd: Crowd = ALONE,
     ) -> None:
         self.key = plan.key
         self.mode = plan.mode
@@ -144,6 +148,7 @@ class Backend:
         self.refused = 0
         self.gone: list[Endpoint] = []
         self._turns, self._turn, self._here = turns, plan.turn, here
+        self._crowd = crowd
         self.policy: Policy[Endpoint] = self._policy("round_robin")
 
     def _policy(self, name: str) -> Policy[Endpoint]:
@@ -221,7 +226,7 @@ class Backend:
 
     def pick(self, key: int = 0, tried: set[Endpoint] | None = None) -> Endpoint | None:
         """The endpoint whose turn it is, none that was tried already or is full. `key`: the request's hash."""
-        if not self.ready:
+        if not self.ready or (self.options.max_service and not self._enter()):
             return None
         endpoint = self.policy.pick(key)
         limit = self.options.max_connections
@@ -234,10 +239,25 @@ class Backend:
 
     def tagged(self, tag: bytes) -> Endpoint | None:
         """The ready endpoint that a sticky cookie names."""
+        if self.options.max_service and not self._enter():
+            return None
         for endpoint in self.ready:
             if endpoint.tag == tag:
                 return endpoint
         return None
+
+    def publish(self, more: int = 0) -> None:
+        """Tell the other workers what is in progress here, and `more` that is about to begin."""
+        known = sum(endpoint.open for endpoint in self.endpoints.values())
+        self._crowd.publish(self._turn, known + sum(endpoint.open for endpoint in self.gone) + more)
+
+    def _enter(self) -> bool:
+        """Whether the service as a whole may have one more in progress on this node; the count includes it then."""
+        self.publish()
+        if self._crowd.total(self._turn) >= self.options.max_service:
+            return False
+        self.publish(1)
+        return True
 
     def wake(self) -> None:
         """Let who waits try again, in order; who finds no place waits on."""

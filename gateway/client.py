@@ -12,7 +12,7 @@ from time import perf_counter
 
 from .affinity import cookie, request_key, set_cookie
 from .backend import Endpoint
-from .connect import RECONNECT_SECONDS, NoEndpoint, connect_any
+from .connect import RECONNECT_SECONDS, NoEndpoint, connect_any, start
 from .downstream import BODY, CLOSED, HEAD, STALLED_SECONDS, TUNNEL, WAIT
 from .http1.head import CHUNKED, UNTIL_CLOSE, Response, without_line
 from .http1.reply import reply
@@ -54,7 +54,7 @@ class Client(Intake):
                 self.resume_reading()
             upstream.begin(self, self.out)
         else:
-            self.connecting = asyncio.get_running_loop().create_task(self._connect(endpoint))
+            self.connecting = start(self._connect, endpoint)
 
     def _chosen(self) -> Endpoint | None:
         """The endpoint that the request belongs to, by cookie or by hash."""

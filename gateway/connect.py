@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TypeVar
 
@@ -34,15 +34,36 @@ async def connect(endpoint: Endpoint, factory: Callable[[], P], sweeper: Sweeper
     return protocol
 
 
+def start(connecting: Callable[[Endpoint], Coroutine[None, None, None]], endpoint: Endpoint) -> asyncio.Task[None]:
+    """Run `connecting(endpoint)`, which goes on to `connect_any`, as a task.
+
+    The endpoint counts it from now on, and not from the task's first step: what is picked in the same turn of the loop
+    must see it, or a limit lets a burst through. A task that is cancelled before its first step gives it back.
+    """
+    endpoint.open += 1
+    begun = False
+
+    async def run() -> None:
+        nonlocal begun
+        begun = True
+        await connecting(endpoint)
+
+    task = asyncio.get_running_loop().create_task(run())
+    task.add_done_callback(lambda _: None if begun else endpoint.released())
+    return task
+
+
 async def connect_any(
     backend: Backend, first: Endpoint, factory: Callable[[Endpoint], P], sweeper: Sweeper
 ) -> tuple[Endpoint, P]:
-    """Connect to `first`, else to others, `retries` of them. The endpoint's `open` is counted up on success."""
+    """Connect to `first` (which counts this in its `open` already, see `start`), else to others, `retries` of them.
+
+    The endpoint that is returned has it counted; the others have not.
+    """
     tried: set[Endpoint] = set()
     endpoint: Endpoint | None = first
-    while endpoint is not None and len(tried) <= backend.options.retries:
+    while endpoint is not None:
         tried.add(endpoint)
-        endpoint.open += 1
         try:
             return endpoint, await connect(endpoint, partial(factory, endpoint), sweeper)
         except OSError:
@@ -50,7 +71,9 @@ async def connect_any(
         except BaseException:
             endpoint.released()
             raise
-        endpoint = backend.pick(tried=tried)
+        endpoint = backend.pick(tried=tried) if len(tried) <= backend.options.retries else None
+        if endpoint is not None:
+            endpoint.open += 1
     raise NoEndpoint(", ".join(sorted(f"{one.address}:{one.port}" for one in tried)) + " did not answer")
 
 

@@ -19,7 +19,7 @@ from typing import cast
 
 from .backend import Backend, Endpoint
 from .balance.ring import hash_key
-from .connect import RECONNECT_SECONDS, NoEndpoint, connect_any
+from .connect import RECONNECT_SECONDS, NoEndpoint, connect_any, start
 from .http1.forwarded import plain_address
 from .proxy_protocol import header
 from .reset import reset
@@ -90,7 +90,7 @@ class Front(_Side):
         endpoint = self.backend.pick(self._key())
         if endpoint is not None:
             self.deadline = NEVER
-            self.connecting = asyncio.get_running_loop().create_task(self._connect(endpoint))
+            self.connecting = start(self._connect, endpoint)
         elif not self.backend.wait(self, self.sweeper.now):
             self.refuse_waiting("no endpoint")
 

@@ -65,6 +65,7 @@ class ServiceOptions(msgspec.Struct, frozen=True, array_like=True):
     access_sample: float = 1.0
     max_connections: int = 0
     max_per_source: int = 0
+    max_service: int = 0
     eject_share: int = 50
     eject_5xx: int = 0
     slow_start: float = 0.0
@@ -192,6 +193,7 @@ LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "accesslog": ("access_log", _one_of("json", "common")),
     "accesslog.sample": ("access_sample", _share),
     "limit.source": ("max_per_source", _count),
+    "limit.service": ("max_service", _count),
     "limit.connections": ("max_connections", _count),
     "proxyprotocol": ("proxy_protocol", _one_of("v1", "v2")),
     "proxyprotocol.accept": ("accept_proxy", _flag),

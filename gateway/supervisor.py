@@ -86,7 +86,8 @@ class Gateway:
     async def start(self) -> None:
         """Start the workers. Raises OSError when none can be started."""
         self._turns = os.memfd_create("essaim-turns", os.MFD_CLOEXEC)
-        os.ftruncate(self._turns, 4 * TURN_SLOTS)
+        # The round-robin counters, and a row of counts in progress for each worker.
+        os.ftruncate(self._turns, 4 * TURN_SLOTS * (1 + self._fleet.count))
         self._predecessors = await take_over(self._directory, self._changed)
         for predecessor in self._predecessors:
             for key, sock in predecessor.sockets:
@@ -280,7 +281,10 @@ class Gateway:
             admit()
 
     async def _send_everything(self, worker: WorkerProcess) -> None:
-        worker.send(Welcome(self._node_id, self._zone, self._linger, str(self._directory)), self._turns)
+        welcome = Welcome(
+            self._node_id, self._zone, self._linger, str(self._directory), worker.index, self._fleet.count
+        )
+        worker.send(welcome, self._turns)
         for number, service in enumerate(self._planned.services.values()):
             worker.send(PutService(service))
             if number % SERVICES_AT_ONCE == SERVICES_AT_ONCE - 1:

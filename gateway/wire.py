@@ -84,6 +84,9 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome", array_like=True):
     zone: str | None
     linger: float
     directory: str
+    # The worker's row in the shared counters, and how many there are.
+    row: int = 0
+    rows: int = 1
 
 
 class Listen(msgspec.Struct, frozen=True, tag="listen", array_like=True):

@@ -19,6 +19,7 @@ from .access_log import AccessLog
 from .backend import Backend, Endpoint
 from .client import Client
 from .counting import of_port
+from .crowd import ALONE, Crowd
 from .greeting import Greeting, Peer
 from .handover import Lingering, control_channel
 from .l4 import Front
@@ -63,6 +64,7 @@ class Worker:
         self._sweeper.on_tick = self._tick
         self._ids = RequestIds()
         self._turns = memoryview(bytearray(4 * TURN_SLOTS)).cast("I")
+        self._crowd = ALONE
         self._welcome = Welcome("", None, 0.0, "")
         self._listeners: dict[str, Listener] = {}
         self._log = AccessLog()
@@ -85,6 +87,8 @@ class Worker:
         self._report: asyncio.TimerHandle | None = None
         self._end: asyncio.TimerHandle | None = None
         self._stopping = False
+        # Whether any service has had a limit as a whole.
+        self._limited = False
         # Services that came since the collector was last told that what is there will stay.
         self._brought = 0
         self._done = asyncio.Event()
@@ -136,9 +140,12 @@ class Worker:
                 self._stop(message.grace)
 
     def _share_turns(self, fd: int) -> None:
-        shared = mmap.mmap(fd, 4 * TURN_SLOTS)
+        shared = mmap.mmap(fd, 4 * TURN_SLOTS * (1 + self._welcome.rows))
         os.close(fd)
-        self._turns = memoryview(shared).cast("I")
+        cells = memoryview(shared).cast("I")
+        self._turns = cells[:TURN_SLOTS]
+        self._crowd = Crowd(cells[TURN_SLOTS:], TURN_SLOTS, self._welcome.row)
+        self._crowd.clear()
 
     def _put(self, message: PutService, now: float) -> None:
         service = message.service
@@ -147,7 +154,7 @@ class Worker:
         for plan in service.ports:
             backend = self._backends.get(plan.key)
             if backend is None:
-                backend = Backend(plan, self._turns, here, self._trouble, self._drain_changed)
+                backend = Backend(plan, self._turns, here, self._trouble, self._drain_changed, self._crowd)
                 self._backends[plan.key] = backend
             old = list(backend.endpoints.values())
             backend.update(service, plan, self._verdicts, now)
@@ -155,6 +162,7 @@ class Worker:
             if backend.changing:
                 self._changing.add(backend)
                 self._sweeper.wake()
+        self._limited = self._limited or service.options.max_service > 0
         self._services[service.id] = [plan.key for plan in service.ports]
         self._routes.replace(service.id, service.routers)
         for key in before:
@@ -314,6 +322,10 @@ class Worker:
     def _tick(self) -> bool:
         """Ejections that end and weights that grow are followed while there are any; says whether to go on."""
         self._log.flush()
+        for backend in self._backends.values() if self._limited else ():
+            # Places that became free in another worker.
+            if backend.waiting and backend.options.max_service:
+                backend.wake()
         for backend in list(self._changing):
             backend.refresh(self._sweeper.now)
             if not backend.changing:

@@ -1,0 +1,138 @@
+"""Clients that take all the time in the world, and very many that do nothing."""
+
+import asyncio
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from essaim.gateway.connect import start
+from essaim.gateway.downstream import STALLED_SECONDS
+from essaim.gateway.supervisor import Gateway
+
+from .conftest import Backends, endpoint, free_port, service, table
+from .plane import Plane
+
+MANY = 10_000
+BYTES_EACH = 20_000
+
+
+def pass_time(plane: Plane, seconds: float) -> None:
+    """What the sweeper does."""
+    plane.sweeper.now += seconds
+    if not plane.near.closed and plane.client.deadline <= plane.sweeper.now:
+        plane.client.expire()
+
+
+def test_slow_head_byte_by_byte_gets_no_more_time_with_each_byte() -> None:
+    plane = Plane(header_timeout=10.0)
+    for byte in b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 100:
+        plane.ask(bytes([byte]))
+        pass_time(plane, 1.0)
+    assert plane.near.written.startswith(b"HTTP/1.1 408 ")
+    pass_time(plane, 10.0)
+    assert plane.near.closed
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [b"5\r\nhello\r\n", b"0\r\nTrailer-Of-Many: a\r\n", b"5;extension=1"],
+    ids=["chunks", "trailers", "extension"],
+)
+def test_slow_chunked_body_and_trailers_are_given_up(rest: bytes) -> None:
+    plane = Plane()
+    plane.ask(b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+    # Fast at first, so that the average over all the time would be high.
+    plane.ask(b"%x\r\n%b\r\n" % (100_000, b"x" * 100_000))
+    for number in range(400):
+        plane.ask(rest[number : number + 1])
+        pass_time(plane, 1.0)
+    assert plane.near.written.startswith(b"HTTP/1.1 408 ")
+    assert plane.near.closed
+    assert plane.endpoint.open == 0
+
+
+def test_slow_body_that_is_fast_enough_is_not_given_up() -> None:
+    plane = Plane()
+    plane.ask(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
+    for _ in range(300):
+        plane.ask(b"x" * 100)
+        pass_time(plane, 1.0)
+    assert plane.near.written == b""
+    assert not plane.near.closed
+
+
+def test_slow_reading_of_a_response_is_given_up_and_frees_the_replica() -> None:
+    plane = Plane()
+    plane.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    plane.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 50_000)
+    plane.client.pause_writing()
+    assert not plane.far.reading
+    pass_time(plane, STALLED_SECONDS + 1)
+    assert plane.near.aborted
+    assert plane.endpoint.open == 0
+
+
+async def test_start_of_a_connection_cancelled_before_its_first_step_gives_its_place_back() -> None:
+    plane = Plane()
+
+    async def never(_: object) -> None:
+        raise AssertionError("it was cancelled")
+
+    task = start(never, plane.endpoint)
+    assert plane.endpoint.open == 1
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert plane.endpoint.open == 0
+
+
+@contextmanager
+def many_descriptors(count: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        pytest.skip(f"{count} descriptors are needed (ulimit -Hn says {hard})")
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def resident(pid: int) -> int:
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
+
+
+def ask_and_stay(port: int, count: int) -> list[socket.socket]:
+    """So many connections that had one answer each."""
+    sockets = []
+    for _ in range(count):
+        sock = socket.create_connection(("127.0.0.1", port), 20)
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert sock.recv(4096).startswith(b"HTTP/1.1 200 ")
+        sockets.append(sock)
+    return sockets
+
+
+async def test_ten_thousand_idle_connections_are_held_in_bounded_memory(tmp_path: Path, backends: Backends) -> None:
+    with many_descriptors(MANY + 2_000):
+        gateway = Gateway(mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1)
+        await gateway.start()
+        port = free_port()
+        await gateway.apply(table(1, service("x", port, [endpoint("t", await backends.web("t"))], "http")))
+        pid = (await gateway.status())["workers"][0]["pid"]
+        sockets = await asyncio.to_thread(ask_and_stay, port, 100)
+        before = await asyncio.to_thread(resident, pid)
+        sockets += await asyncio.to_thread(ask_and_stay, port, MANY - 100)
+        after = await asyncio.to_thread(resident, pid)
+        # The first is still served.
+        sockets[0].sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await asyncio.to_thread(sockets[0].recv, 4096)).startswith(b"HTTP/1.1 200 ")
+        for sock in sockets:
+            sock.close()
+        await gateway.stop(grace=0.2)
+    assert (after - before) / (MANY - 100) < BYTES_EACH
