@@ -28,9 +28,10 @@ async def test_l4_resting_connection_of_a_draining_replica_is_closed_in_order(
 async def test_l4_request_in_progress_at_a_draining_replica_is_answered_before_the_end(
     gateway: Gateway, backends: Backends
 ) -> None:
-    asked, answer = asyncio.Event(), asyncio.Event()
+    asked, answer, arrived = asyncio.Event(), asyncio.Event(), asyncio.Semaphore(0)
 
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.release()
         await reader.readline()
         asked.set()
         await answer.wait()
@@ -45,6 +46,8 @@ async def test_l4_request_in_progress_at_a_draining_replica_is_answered_before_t
     await asked.wait()
     # A resting connection beside it shows when the grace is over: the one that works outlives it.
     idle_reader, idle_writer = await asyncio.open_connection("127.0.0.1", port)
+    for _ in range(2):
+        await arrived.acquire()
     leaving = [endpoint("t", replica, state="draining"), endpoint("o", other)]
     await gateway.apply(table(2, service("x", port, leaving, labels=LABELS)))
     async with asyncio.timeout(20):
