@@ -16,6 +16,7 @@ import structlog
 
 from essaim.cluster import wire
 from essaim.cluster.node import Node, NodeDescription, NodeSpec
+from essaim.cluster.overlay import OverlayNetwork
 from essaim.cluster.routes import RouteTable
 from essaim.cluster.wire import Channel, ToAgent
 
@@ -41,7 +42,8 @@ class Agent:
     Callbacks, all from the event loop: `on_routes` applies a route table and returns the version served by from then
     on; `open_requests` tells what is open per draining task; `on_managers` gets the addresses to remember,
     `on_redirect` that of the leader (empty: unknown), `on_node` the node's own object, `on_refused` the reason why
-    the cluster does not know this node any more (its tasks have been stopped by then).
+    the cluster does not know this node any more (its tasks have been stopped by then), `on_networks` the overlay
+    networks that the node is to be on.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Agent:
         on_redirect: Callable[[str], None] = _ignore,
         on_node: Callable[[Node], None] = _ignore,
         on_refused: Callable[[str], None] = _ignore,
+        on_networks: Callable[[list[OverlayNetwork]], None] = _ignore,
         gateway_only: bool = False,
         chance: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -94,6 +97,7 @@ class Agent:
             wire.NodeChanged: lambda message: self._node_changed(message.node),
             wire.Assignments: self._assign,
             wire.Routes: lambda message: self._routes.offer(message.table),
+            wire.Networks: lambda message: on_networks(message.networks),
             wire.LogRequest: self._logs.open,
             wire.LogCancel: lambda message: self._logs.cancel(message.request),
         }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from essaim.agent.agent import Agent
+from essaim.agent.docker.runtime import DockerRuntime
 from essaim.agent.runtime import Runtime
 from essaim.cluster.node import Node
 from essaim.cluster.routes import RouteTable
@@ -86,6 +87,7 @@ class WorkerRole:
             on_redirect=self.book.prefer,
             on_node=on_node,
             on_refused=on_refused,
+            on_networks=runtime.overlays.offer if isinstance(runtime, DockerRuntime) else lambda _: None,
             now=now,
             monotonic=monotonic,
             log=log,

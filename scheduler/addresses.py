@@ -71,6 +71,15 @@ def holds_addresses(task: Task) -> bool:
     return bool(task.networks_attachments) and (not task.is_terminal or task.state == TaskState.ORPHANED)
 
 
+def _attached(task: Task) -> list[tuple[str, int]]:
+    """Network ids and addresses as numbers."""
+    return [
+        (attachment.network_id or "", int(ipaddress.IPv4Interface(address).ip))
+        for attachment in task.networks_attachments or []
+        for address in attachment.addresses or []
+    ]
+
+
 @dataclass
 class Pool:
     """One network's addresses: who has which, and the last one given."""
@@ -95,25 +104,24 @@ class Pool:
 
 
 class Book:
-    """Who has which address on which network."""
+    """Who has which address on which network. Begun anew, it goes on after the highest one that any task has or had."""
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: Iterable[Task] = ()) -> None:
         self._pools: dict[str, Pool] = {}
         self._held: dict[str, list[tuple[str, int]]] = {}
+        for task in tasks:
+            self.record(task)
+            for network_id, number in _attached(task):
+                pool = self._pools.setdefault(network_id, Pool())
+                pool.last = max(pool.last, number)
 
     def record(self, task: Task) -> None:
         """Take in a task as it is: its addresses are taken, or free again."""
         self.forget(task.id)
         if holds_addresses(task):
-            for attachment in task.networks_attachments or []:
-                for address in attachment.addresses or []:
-                    self._keep(task.id, attachment.network_id or "", int(ipaddress.IPv4Interface(address).ip))
-
-    def _keep(self, task_id: str, network_id: str, number: int) -> None:
-        pool = self._pools.setdefault(network_id, Pool())
-        pool.taken[number] = task_id
-        pool.last = pool.last or number
-        self._held.setdefault(task_id, []).append((network_id, number))
+            for network_id, number in _attached(task):
+                self._pools.setdefault(network_id, Pool()).taken[number] = task.id
+                self._held.setdefault(task.id, []).append((network_id, number))
 
     def forget(self, task_id: str) -> None:
         for network_id, number in self._held.pop(task_id, []):

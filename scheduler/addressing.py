@@ -30,12 +30,10 @@ class Addressing:
         self._new_networks = False
 
     def reset(self, store: Store) -> None:
-        self._book = Book()
         self._refused.clear()
         self._new_networks = True
         tasks = list(store.tasks)
-        for task in tasks:
-            self._book.record(task)
+        self._book = Book(tasks)
         self._waiting = {task.id: None for task in tasks if _is_due(task)}
 
     def observe(self, events: list[Event]) -> None:

@@ -62,6 +62,12 @@ def test_book_freed_address_is_reused_last() -> None:
     assert address(attached(book, "last", net)) == address(first)
 
 
+def test_book_of_a_new_leader_reuses_freed_address_last() -> None:
+    net, book = network("n"), Book()
+    ended, other = in_state(attached(book, "t0", net), "failed"), attached(book, "t1", net)
+    assert address(attached(Book([ended, other]), "t2", net)) not in (address(ended), address(other))
+
+
 def test_book_orphaned_task_keeps_its_address() -> None:
     book, net = Book(), network("n", "10.0.3.0/30")
     lost = in_state(attached(book, "t0", net), "orphaned")
@@ -86,9 +92,7 @@ def test_book_any_history_gives_no_address_twice(history: list[tuple[str, int]])
             gone = living.pop(sorted(living)[number % len(living)])
             book.record(in_state(gone, "failed"))
         elif what == "restart":
-            book = Book()
-            for alive in living.values():
-                book.record(alive)
+            book = Book(living.values())
 
 
 def test_vxlan_ids_are_unique_and_kept() -> None:
