@@ -57,7 +57,7 @@ def _table(store: Store, network: Network, members: list[tuple[Task, str]]) -> O
         gateway=str(subnet[1]),
         vxlan=number,
         internal=bool(network.spec.internal),
-        peers=sorted({address for node in nodes if node and (address := _data_address(node))}),
+        peers=sorted({reached for node in nodes if node and (reached := _data_address(node))}),
         names={name: sorted(addresses) for name, addresses in sorted(names.items())},
     )
 
