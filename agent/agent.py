@@ -42,8 +42,9 @@ class Agent:
     Callbacks, all from the event loop: `on_routes` applies a route table and returns the version served by from then
     on; `open_requests` tells what is open per draining task; `on_managers` gets the addresses to remember,
     `on_redirect` that of the leader (empty: unknown), `on_node` the node's own object, `on_refused` the reason why
-    the cluster does not know this node any more (its tasks have been stopped by then), `on_networks` the overlay
-    networks that the node is to be on.
+    the cluster does not know this node any more (its tasks have been stopped by then), `on_tunnel` the address of a
+    manager that wants a connection to this node's Engine, and its key, `on_networks` the overlay networks that the
+    node is to be on.
     """
 
     def __init__(
@@ -65,18 +66,18 @@ class Agent:
         on_node: Callable[[Node], None] = _ignore,
         on_refused: Callable[[str], None] = _ignore,
         on_networks: Callable[[list[OverlayNetwork]], None] = _ignore,
-        gateway_only: bool = False,
+        on_tunnel: Callable[[str, str], None] | None = None,
         chance: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.node_id = node_id
         self._credential = credential
-        self._gateway_only = gateway_only
         self._runtime = runtime
         self._sleep = sleep
         self._log = log.bind(node_id=node_id)
         self._on_managers, self._on_redirect = on_managers, on_redirect
         self._on_node, self._on_refused = on_node, on_refused
+        self._on_networks = on_networks
         self._outbox = Outbox()
         self._assigned = Assigned()
         self._managers: dict[str, TaskManager] = {}
@@ -97,7 +98,8 @@ class Agent:
             wire.NodeChanged: lambda message: self._node_changed(message.node),
             wire.Assignments: self._assign,
             wire.Routes: lambda message: self._routes.offer(message.table),
-            wire.Networks: lambda message: on_networks(message.networks),
+            wire.Networks: lambda message: self._on_networks(message.networks),
+            wire.OpenTunnel: lambda message: on_tunnel(message.address, message.key) if on_tunnel else None,
             wire.LogRequest: self._logs.open,
             wire.LogCancel: lambda message: self._logs.cancel(message.request),
         }
@@ -162,7 +164,7 @@ class Agent:
             self._description = await self._runtime.describe()
         except RuntimeUnavailable as problem:
             raise SessionEnded(f"the node cannot describe itself: {problem}") from problem
-        return wire.Hello(self.node_id, self._credential, self._description, self._gateway_only)
+        return wire.Hello(self.node_id, self._credential, self._description)
 
     def _jobs(self) -> list[Awaitable[None]]:
         self._outbox.reopen()
@@ -225,6 +227,8 @@ class Agent:
                 manager = TaskManager(work, self._found.pop(task.id, None), self._around)
                 self._managers[task.id] = manager
                 manager.start()
+        if message.full and not any(task.networks_attachments for task in message.tasks):
+            self._on_networks([])
         if message.full:
             self._clear_strays()
 

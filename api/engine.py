@@ -29,7 +29,7 @@ VERSION_SECONDS = 30.0
 OURS = {"api-version", "docker-experimental", "ostype", "server"}
 
 NO_ENGINE = (
-    "{method} {path} needs a Docker Engine, and this node runs its tasks as plain processes (runtime process). "
+    "{method} {path} needs a Docker Engine, and this node has none: it runs processes, or is only a gateway. "
     "Start essaimd with --runtime docker on a host where a Docker Engine answers."
 )
 
@@ -73,7 +73,7 @@ async def exchange(request: web.Request, body: bytes, node_id: str) -> tuple[Hea
     target = await _target(request, dial, node_id)
     upstream = Exchange(await dial())
     try:
-        await upstream.send_head(request.method, target, _request_headers(request, body, upgrade=False, chunked=False))
+        await upstream.send_head(request.method, target, _request_headers(request, body, upgrade="", chunked=False))
         await upstream.send_body(_chunks(request, body), chunked=False)
         head = await upstream.head()
         return head, b"".join([piece async for piece in upstream.body()])
@@ -108,7 +108,7 @@ async def forward(request: web.Request, body: bytes | None = None, node_id: str 
     dial = _dial(request, node_id)
     target = await _target(request, dial, node_id)
     exchange = Exchange(await dial())
-    upgrade = hijack.wants_upgrade(request)
+    upgrade = hijack.wanted_protocol(request)
     sending: asyncio.Task[None] | None = None
     try:
         chunked = body is None and "chunked" in request.headers.get("Transfer-Encoding", "").lower()
@@ -160,13 +160,11 @@ async def _target(request: web.Request, dial: Dial, node_id: str) -> str:
     return prefix + raw + query
 
 
-def _request_headers(
-    request: web.Request, body: bytes | None, *, upgrade: bool, chunked: bool
-) -> list[tuple[str, str]]:
+def _request_headers(request: web.Request, body: bytes | None, *, upgrade: str, chunked: bool) -> list[tuple[str, str]]:
     kept = [(name, value) for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP]
     kept.append(("Host", "docker"))
     if upgrade:
-        kept += [("Connection", "Upgrade"), ("Upgrade", "tcp")]
+        kept += [("Connection", "Upgrade"), ("Upgrade", upgrade)]
     else:
         kept.append(("Connection", "close"))
     length = len(body) if body is not None else request.content_length

@@ -1,4 +1,6 @@
-"""Taking a client's connection over after `Upgrade: tcp`, as exec and attach need it: raw bytes, both ways.
+"""Taking a client's connection over after an upgrade: raw bytes, both ways, whatever protocol they are.
+
+`tcp` is what exec and attach ask for, `h2c` BuildKit's session. The Engine alone decides which it accepts.
 
 Each direction ends by itself (half-close): `docker exec -i` closes its side when its input ends and goes on reading.
 """
@@ -52,9 +54,11 @@ class Hijacked(web.StreamResponse):
         return None
 
 
-def wants_upgrade(request: web.Request) -> bool:
-    tokens = [token.strip().lower() for token in request.headers.get("Connection", "").split(",")]
-    return "upgrade" in tokens and request.headers.get("Upgrade", "").lower() == "tcp"
+def wanted_protocol(request: web.Request) -> str:
+    """What the client asks to upgrade to, as it wrote it; empty when it asks for no upgrade."""
+    options = ",".join(request.headers.getall("Connection", []))
+    tokens = [token.strip().lower() for token in options.split(",")]
+    return request.headers.get("Upgrade", "") if "upgrade" in tokens else ""
 
 
 def take_over(request: web.Request) -> Streams:

@@ -3,6 +3,9 @@
 from .service import Platform, Resources
 from .shape import Shape, StoredObject, always
 
+GATEWAY_RUNTIME = "gateway"
+"""The `runtime` of a node that serves the mesh and runs no tasks."""
+
 
 class NodeSpec(Shape):
     """`role` is worker or manager, `availability` active, pause or drain."""
@@ -31,7 +34,10 @@ class TLSInfo(Shape):
 
 
 class NodeDescription(Shape):
-    """What a node says of itself. `runtime` is docker or process; `data_addr` is where its tasks' ports are reached."""
+    """What a node says of itself.
+
+    `runtime` is docker, process or gateway; `data_addr` is where its tasks' ports are reached.
+    """
 
     hostname: str | None = None
     platform: Platform | None = None
@@ -71,6 +77,11 @@ class Node(StoredObject, kw_only=True):
     @property
     def hostname(self) -> str:
         return (self.description.hostname if self.description else None) or ""
+
+    @property
+    def runs_tasks(self) -> bool:
+        """False for a gateway-only node, whatever its availability."""
+        return self.description is None or self.description.runtime != GATEWAY_RUNTIME
 
     @property
     def is_ready(self) -> bool:

@@ -32,7 +32,6 @@ class Hello(msgspec.Struct, tag="hello", frozen=True):
     node_id: str
     credential: str
     description: NodeDescription
-    gateway_only: bool = False
 
 
 class Heartbeat(msgspec.Struct, tag="beat", frozen=True):
@@ -152,6 +151,13 @@ class Certificates(msgspec.Struct, tag="certs", frozen=True):
     book: CertificateBook
 
 
+class OpenTunnel(msgspec.Struct, tag="tunnel", frozen=True):
+    """Open a connection to this node's Engine for the manager at `address` (host:port), which knows it by `key`."""
+
+    address: str
+    key: str
+
+
 class LogRequest(msgspec.Struct, tag="logs", frozen=True):
     """Send the task's output. `tail` -1 is all; `since` and `until` in seconds since 1970, 0 for no limit."""
 
@@ -181,6 +187,7 @@ ToAgent = (
     | Routes
     | Certificates
     | Networks
+    | OpenTunnel
     | LogRequest
     | LogCancel
 )

@@ -7,6 +7,10 @@ MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes: a full assignment with its secrets and configs, or a route table of tens of thousands of endpoints."""
 
 
+REASON = "Essaim-Error"
+"""Header of a refused WebSocket: why, percent-encoded."""
+
+
 class SocketChannel:
     """Messages are binary frames. `receive` gives None once the other side has gone, however it went."""
 

@@ -16,13 +16,15 @@ from typing import Any, Literal
 import msgspec
 
 from essaim.api.node import InitRequest, JoinRequest, Manager
+from essaim.api.tunnel import Tunnels
+from essaim.api.upstream import Streams
 from essaim.cluster.changes import Delete
 from essaim.cluster.errors import ClusterError, InvalidArgument, Unavailable
 from essaim.cluster.ids import new_id
 from essaim.cluster.node import NodeDescription
 from essaim.cluster.routes import RouteTable
 from essaim.cluster.swarm import JoinTokens
-from essaim.cluster.wire import LogChunk, LogRequest
+from essaim.cluster.wire import Channel, LogChunk, LogRequest
 from essaim.secrets.tokens import generate
 
 from .addresses import choose_addresses, join_host_port, split_host_port
@@ -63,6 +65,7 @@ class Daemon:
         self._log = log
         self._chance = SystemRandom()
         self._peers = PeerClient()
+        self._tunnels = Tunnels(self._engine_channel)
         self._roles = Roles(settings, runtimes, self._peers, now=now, monotonic=monotonic, log=log)
 
     async def start(self) -> None:
@@ -72,6 +75,7 @@ class Daemon:
 
     async def stop(self) -> None:
         """Stop serving; tasks go on running for the next start."""
+        await self._tunnels.stop()
         async with self._roles.changing:
             await self._roles.lay_down(keep_tasks=True)
         await self._peers.close()
@@ -139,10 +143,24 @@ class Daemon:
         if role.leadership.is_local:
             local: AsyncIterator[LogChunk] = role.dispatcher.logs(request)
             return local
+        return self._peers.logs(self._leader_of(role), role.identity.peer_key, request)
+
+    async def dial_engine(self, node_id: str) -> Streams:
+        """A stream to another node's Engine, through any manager. Raises ClusterError."""
+        return await self._tunnels.dial(node_id)
+
+    async def _engine_channel(self, node_id: str) -> Channel:
+        role = self._as_manager()
+        if role.leadership.is_local:
+            return await role.tunnels.open(node_id)
+        return await self._peers.engine(self._leader_of(role), role.identity.peer_key, node_id)
+
+    @staticmethod
+    def _leader_of(role: ManagerRole) -> str:
         leader = role.leader_address()
         if leader is None:
             raise Unavailable("no manager leads at the moment; try again when there is a leader")
-        return self._peers.logs(leader, role.identity.peer_key, request)
+        return leader
 
     # -- init -------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from essaim.configs.traefik import render_traefik
 from .addresses import split_host_port
 from .collector import tune_collector
 from .daemon import Daemon
+from .first_join import join_first, request_of
 from .identity import BrokenIdentity
 from .logs import LEVELS, configure
 from .runtimes import NoRuntime, choose
@@ -67,6 +69,9 @@ def _default_state() -> Path:
     default=None,
     help="Data-plane processes; one per core by default.",
 )
+@click.option("--gateway-only", is_flag=True, help="Serve published ports and run no tasks; needs no Docker.")
+@click.option("--join", multiple=True, help="Join the cluster of this manager (HOST:2377) when first started.")
+@click.option("--token", default="", envvar="ESSAIM_JOIN_TOKEN", help="Token for --join.")
 @click.option("--log-level", type=click.Choice(list(LEVELS)), default="info")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
 @click.version_option(package_name="essaim", prog_name="essaimd")
@@ -94,6 +99,19 @@ async def _listen_tcp(server: ApiServer, settings: Settings) -> None:
         await server.listen_plain(host, port)
 
 
+async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do the work, or give it up when the daemon is told to stop."""
+    stopped = asyncio.ensure_future(stopping.wait())
+    working = asyncio.ensure_future(work)
+    await asyncio.wait({stopped, working}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not working.done():
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+    else:
+        working.result()
+
+
 async def _run(settings: Settings, log: Any) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -103,6 +121,7 @@ async def _run(settings: Settings, log: Any) -> int:
     server: ApiServer | None = None
     try:
         await asyncio.to_thread(settings.state_dir.mkdir, parents=True, exist_ok=True)
+        joining = request_of(settings)
         chosen = await choose(settings, log)
         daemon = Daemon(
             settings,
@@ -118,12 +137,15 @@ async def _run(settings: Settings, log: Any) -> int:
             now=lambda: datetime.now(UTC),
             log=log,
             renderers={"haproxy": render_haproxy, "nginx": render_nginx, "traefik": render_traefik},
+            dial_engine=daemon.dial_engine,
         )
         server = ApiServer(app)
         await daemon.start()
         await server.start()
         await server.listen_unix(settings.socket)
         await _listen_tcp(server, settings)
+        if joining is not None:
+            await _unless(stopping, join_first(daemon, joining, asyncio.sleep, log))
     except START_ERRORS as error:
         log.error("essaimd cannot start", reason=str(error))
         stopping.set()

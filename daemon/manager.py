@@ -33,6 +33,7 @@ from . import membership
 from .identity import Identity
 from .keeper import MemberKeeper
 from .membership import BecomeManager, JoinAnswer, JoinMessage, LeaveMessage
+from .tunnels import TunnelDesk
 
 FRESH_SECONDS = 1.0
 """How long a read waits for the leader to confirm that nothing newer was acknowledged."""
@@ -78,7 +79,10 @@ class ManagerRole:
             leader_address=self.leader_address,
             manager_addresses=self.manager_addresses,
             reachable=self.reachable,
+            on_session_end=self._session_ended,
         )
+        self.tunnels = TunnelDesk(self.dispatcher.ask_tunnel)
+        self._cutting: set[asyncio.Task[None]] = set()
         self._leader: Leader | None = None
         self._keeper = MemberKeeper(self.store, self.writer, self.log, log)
         self._leadership_changed = asyncio.Event()
@@ -100,6 +104,11 @@ class ManagerRole:
             self._following = None
         await self._step_down()
         await self.log.stop()
+
+    def _session_ended(self, node_id: str) -> None:
+        cutting = asyncio.create_task(self.tunnels.cut(node_id))
+        self._cutting.add(cutting)
+        cutting.add_done_callback(self._cutting.discard)
 
     def log_routes(self) -> Sequence[web.RouteDef]:
         """What the log itself serves on port 2377."""

@@ -7,6 +7,7 @@ TLS plugs in here and in `peerserver.py`, through `scheme` and the client sessio
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
+from urllib.parse import quote, unquote
 
 import aiohttp
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from essaim.cluster import errors
 from essaim.cluster.wire import LogChunk, LogRequest
 
-from .channel import MAX_MESSAGE, SocketChannel
+from .channel import MAX_MESSAGE, REASON, SocketChannel
 
 CONNECT_TIMEOUT = 3.0
 REQUEST_TIMEOUT = 20.0
@@ -83,6 +84,30 @@ class PeerClient:
                 return SocketChannel(await connecting)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ConnectionError(f"no session with the manager at {address}: {error}") from error
+
+    async def tunnel(self, address: str, key: str) -> SocketChannel:
+        """Connect this node's Engine to the manager that asked for it with `key`. Raises ClusterError."""
+        return await self._stream(address, "/cluster/tunnel", key)
+
+    async def engine(self, address: str, peer_key: str, node_id: str) -> SocketChannel:
+        """A stream to a node's Engine through the leading manager. Raises ClusterError."""
+        return await self._stream(address, f"/cluster/engine/{quote(node_id, safe='')}", peer_key)
+
+    async def _stream(self, address: str, path: str, key: str) -> SocketChannel:
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                socket = await self.http.ws_connect(
+                    f"http://{address}{path}",
+                    headers={"Authorization": f"Bearer {key}"},
+                    timeout=aiohttp.ClientWSTimeout(ws_close=2.0),
+                    compress=0,
+                )
+        except aiohttp.WSServerHandshakeError as error:
+            reason = unquote(error.headers.get(REASON, "") if error.headers else "") or error.message
+            raise error_of(error.status, reason) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise errors.Unavailable(f"could not reach the manager at {address}: {error or 'no answer'}") from error
+        return SocketChannel(socket)
 
     async def logs(self, address: str, key: str, request: LogRequest) -> AsyncIterator[LogChunk]:
         """A task's output through the leading manager. Raises Unavailable."""

@@ -8,17 +8,19 @@ import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
 from aiohttp import web
 
-from essaim.cluster.errors import ClusterError, InvalidArgument, Unauthorized
+from essaim.cluster.errors import ClusterError, InvalidArgument, NotFound, Unauthorized
 from essaim.cluster.wire import LogRequest
 
-from .channel import MAX_MESSAGE, SocketChannel
+from .channel import MAX_MESSAGE, REASON, SocketChannel
 from .manager import ManagerRole
 from .membership import BecomeManager, JoinMessage, LeaveMessage
+from .tunnels import bridge
 
 MAX_BODY = 1024 * 1024
 HELLO_TIMEOUT = 10.0
@@ -46,6 +48,8 @@ class PeerServer:
                 web.post("/cluster/leave", self._leave),
                 web.get("/cluster/session", self._session),
                 web.get("/cluster/logs", self._logs),
+                web.get("/cluster/tunnel", self._tunnel),
+                web.get("/cluster/engine/{node}", self._engine),
                 *self._manager.log_routes(),
             ]
         )
@@ -67,7 +71,8 @@ class PeerServer:
         try:
             return await handler(request)
         except ClusterError as error:
-            return web.Response(status=error.status, text=str(error))
+            # In a header too: a client that asked for a WebSocket is not shown the body.
+            return web.Response(status=error.status, text=str(error), headers={REASON: quote(str(error))})
         except msgspec.DecodeError as error:
             return web.Response(status=400, text=f"not a message of this version of essaim: {error}")
         except (web.HTTPException, asyncio.CancelledError):
@@ -77,7 +82,7 @@ class PeerServer:
             return web.Response(status=500, text="internal error; the manager's log has the details")
 
     def _require_key(self, request: web.Request) -> None:
-        shown = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        shown = _shown(request)
         if not self._key or not hmac.compare_digest(shown.encode(), self._key.encode()):
             raise Unauthorized("the peer key is wrong: this is not a manager of this cluster")
 
@@ -101,6 +106,33 @@ class PeerServer:
         finally:
             self._sessions.discard(socket)
             await socket.close()
+        return socket
+
+    async def _tunnel(self, request: web.Request) -> web.WebSocketResponse:
+        """A node connects its Engine, as it was asked to."""
+        key = _shown(request)
+        if not self._manager.tunnels.expects(key):
+            raise NotFound("nobody expects this connection (any more)")
+        socket = await self._open(request)
+        try:
+            await self._manager.tunnels.hold(key, SocketChannel(socket))
+        finally:
+            self._sessions.discard(socket)
+            await socket.close()
+        return socket
+
+    async def _engine(self, request: web.Request) -> web.WebSocketResponse:
+        """Another manager wants a stream to a node's Engine."""
+        self._require_key(request)
+        far = await self._manager.tunnels.open(request.match_info["node"])
+        try:
+            socket = await self._open(request)
+            try:
+                await bridge(SocketChannel(socket), far)
+            finally:
+                self._sessions.discard(socket)
+        finally:
+            await far.close()
         return socket
 
     async def _logs(self, request: web.Request) -> web.WebSocketResponse:
@@ -138,6 +170,10 @@ class PeerServer:
         await socket.prepare(request)
         self._sessions.add(socket)
         return socket
+
+
+def _shown(request: web.Request) -> str:
+    return request.headers.get("Authorization", "").removeprefix("Bearer ")
 
 
 def _answer(value: Any) -> web.Response:

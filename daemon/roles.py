@@ -122,6 +122,7 @@ class Roles:
             on_node=self._on_node,
             on_managers=self._on_managers,
             on_refused=self._on_refused,
+            engine_url=self._runtimes.engine_url,
         )
         self.worker = worker
         await worker.start()

@@ -1,7 +1,9 @@
-"""Which runtime this host has: a Docker Engine where one answers, plain processes otherwise or when asked for."""
+"""Which runtime this host has: a Docker Engine where one answers, plain processes otherwise or when asked for; none on
+a host that is only a gateway."""
 
 import os
 import random
+import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import aiohttp
 
 from essaim.agent.docker.runtime import DockerRuntime
+from essaim.agent.no_tasks import NoTasksRuntime
 from essaim.agent.process.runtime import ProcessRuntime
 from essaim.agent.runtime import Runtime
 from essaim.cluster.node import NodeDescription
@@ -26,7 +29,7 @@ class NoRuntime(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Runtimes:
-    """Makes this host's runtime. `engine_url` is None with the process runtime."""
+    """Makes this host's runtime. `engine_url` is None where there is no Engine."""
 
     settings: Settings
     engine_url: str | None
@@ -34,6 +37,8 @@ class Runtimes:
 
     def make(self, data_addr: str) -> Runtime:
         """`data_addr` is the address of this host at which tasks' ports are reached."""
+        if self.settings.gateway_only:
+            return NoTasksRuntime(data_addr=data_addr, hostname=self.settings.hostname or socket.gethostname())
         if self.engine_url is not None:
             return DockerRuntime(
                 engine_url=self.engine_url,
@@ -62,7 +67,11 @@ class Runtimes:
 
 
 async def choose(settings: Settings, log: Any) -> Runtimes:
-    """Raises NoRuntime when docker was asked for and no Engine answers."""
+    """Raises NoRuntime when docker was asked for and no Engine answers, or where tasks are not to run at all."""
+    if settings.gateway_only and (settings.engine or settings.runtime != "auto"):
+        raise NoRuntime("--gateway-only runs no tasks: leave out --runtime and --engine, or --gateway-only")
+    if settings.gateway_only:
+        return Runtimes(settings, None, log)
     if settings.runtime == "process":
         return Runtimes(settings, None, log)
     url = settings.engine or os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE

@@ -24,4 +24,6 @@ class Settings:
     engine: str = ""
     hostname: str = ""
     gateway_only: bool = False
+    join: tuple[str, ...] = ()
+    token: str = ""
     gateway_workers: int | None = None

@@ -3,14 +3,19 @@
 Nothing here ends because a manager is away: tasks and the gateway carry on with what they last heard.
 """
 
+import asyncio
+import contextlib
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from essaim.agent.agent import Agent
+from essaim.agent.docker.engine import EngineError
 from essaim.agent.docker.runtime import DockerRuntime
-from essaim.agent.runtime import Runtime
+from essaim.agent.runtime import Runtime, RuntimeUnavailable
+from essaim.api.tunnel import serve_engine
+from essaim.cluster.errors import ClusterError
 from essaim.cluster.node import Node
 from essaim.cluster.routes import RouteTable
 from essaim.gateway.supervisor import Gateway
@@ -68,12 +73,17 @@ class WorkerRole:
         on_node: Callable[[Node], None],
         on_managers: Callable[[list[str]], None],
         on_refused: Callable[[str], None],
+        engine_url: str | None = None,
     ) -> None:
         self.gateway = gateway
         self.table = RouteTable()
         self.book = ManagerBook([*identity.managers, identity.advertise] if identity.raft_id else identity.managers)
         self._peers = peers
         self._on_managers = on_managers
+        self._engine_url = engine_url
+        self._log = log
+        self._tunnels: set[asyncio.Task[None]] = set()
+        self._overlays = runtime.overlays if isinstance(runtime, DockerRuntime) else None
         self.agent = Agent(
             node_id=identity.node_id,
             credential=identity.credential,
@@ -87,7 +97,8 @@ class WorkerRole:
             on_redirect=self.book.prefer,
             on_node=on_node,
             on_refused=on_refused,
-            on_networks=runtime.overlays.offer if isinstance(runtime, DockerRuntime) else lambda _: None,
+            on_networks=self._overlays.offer if self._overlays else lambda _: None,
+            on_tunnel=self._tunnel if engine_url else None,
             now=now,
             monotonic=monotonic,
             log=log,
@@ -101,6 +112,12 @@ class WorkerRole:
     async def stop(self, *, keep_tasks: bool) -> None:
         """`keep_tasks`: leave them, and the gateway's workers, running for the next start (a restart of the daemon)."""
         await self.agent.stop(keep_tasks=keep_tasks)
+        if self._overlays is not None and not keep_tasks:
+            with contextlib.suppress(RuntimeUnavailable, EngineError, OSError):
+                await self._overlays.clear()
+        for tunnel in self._tunnels:
+            tunnel.cancel()
+        await asyncio.gather(*self._tunnels, return_exceptions=True)
         await self.gateway.stop(leave_workers=keep_tasks)
 
     async def _dial(self) -> SocketChannel:
@@ -108,6 +125,19 @@ class WorkerRole:
         if not address:
             raise ConnectionError("no manager's address is known")
         return await self._peers.session(address)
+
+    def _tunnel(self, address: str, key: str) -> None:
+        """A manager wants a stream to this node's Engine."""
+        carrying = asyncio.create_task(self._carry(address, key), name="tunnel to the Engine")
+        self._tunnels.add(carrying)
+        carrying.add_done_callback(self._tunnels.discard)
+
+    async def _carry(self, address: str, key: str) -> None:
+        assert self._engine_url is not None
+        try:
+            await serve_engine(await self._peers.tunnel(address, key), self._engine_url)
+        except (ClusterError, OSError) as error:
+            self._log.warning("a stream to this node's Engine ended early", manager=address, reason=str(error))
 
     async def _routes(self, table: RouteTable) -> int:
         self.table = table

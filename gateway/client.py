@@ -108,6 +108,7 @@ class Client(Intake):
         """The connection to the replica broke. `untouched`: before it sent anything."""
         endpoint, reused = self._release()
         if self.responding:
+            self._over(502)
             self._count(endpoint, self.status)
             if self.backend.options.access_log:
                 self._log(endpoint, self.status)
@@ -183,6 +184,8 @@ class Client(Intake):
     def response_done(self) -> None:
         endpoint = self.endpoint
         self.upstream = self.endpoint = None
+        if self.call:
+            self._over(self.status)
         if endpoint is not None:
             self._count(endpoint, self.status)
             endpoint.released()
@@ -219,6 +222,7 @@ class Client(Intake):
         if self.transport is None or self.state not in (BODY, WAIT):
             return
         self.status = status
+        self._over(status)
         if self.backend.options.access_log:
             self._log(None, status)
         if self.state == BODY or (self.request and self.request.minor == 0):
@@ -263,6 +267,7 @@ class Client(Intake):
         self.backend.forget(self)
         if self.connecting:
             self.connecting.cancel()
+        self._over(self.status if self.responding else 499)
         upstream = self.upstream
         endpoint, _ = self._release()
         if upstream:

@@ -41,8 +41,8 @@ class Downstream(asyncio.Protocol):
         "address", "affine", "attempts", "authority", "backend", "block", "body_left", "body_seen", "buffer", "call",
         "choked", "chunks", "connecting", "deadline", "endpoint", "half_closed", "is_head", "keep_alive", "lines",
         "listener", "local_port", "minor", "out", "peer", "plain_body", "reading", "replayable", "request",
-        "request_done", "responding", "started", "state", "status", "sweeper", "tail", "transport", "trusted",
-        "upstream", "upstream_keeps_alive", "wants_upgrade",
+        "request_done", "responding", "resuming", "started", "state", "status", "sweeper", "tail", "transport",
+        "trusted", "upstream", "upstream_keeps_alive", "wants_upgrade",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, peer: tuple[str, int] | None = None) -> None:
@@ -70,6 +70,8 @@ class Downstream(asyncio.Protocol):
         self.request: Request | None = None
         # What a router and its middlewares made of it.
         self.call: Call | None = None
+        # The call was interrupted (see `Intake._pause`) and goes on where it stopped.
+        self.resuming = False
         self.upstream: Upstream | None = None
         self.endpoint: Endpoint | None = None
         self.connecting: asyncio.Task[None] | None = None
@@ -121,6 +123,11 @@ class Downstream(asyncio.Protocol):
             endpoint.server_error(self.sweeper.now)
         elif endpoint.errors:
             endpoint.errors = 0
+
+    def _over(self, status: int) -> None:
+        """Tell the middlewares that the request has ended, however it has."""
+        if self.call:
+            self.call.end(status, perf_counter() - self.started)
 
     def _log(self, endpoint: Endpoint | None, status: int) -> None:
         """A line in the access log, if the service wants one; server errors are never left out of a sample."""

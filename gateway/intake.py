@@ -22,6 +22,7 @@ from .http1.head import (
 )
 from .http1.reply import reply
 from .routing.middlewares import Answer, Call
+from .routing.passwords import Unproven
 from .routing.paths import normal
 from .routing.router import Router
 from .routing.rules import Asked
@@ -76,7 +77,29 @@ class Intake(Downstream):
         except Answer as answer:
             self._answer(answer.status, answer.reason, answer.lines)
             return
+        except Unproven as unproven:
+            self._pause(unproven, data)
+            return
         self._dispatch()
+
+    def _pause(self, unproven: Unproven, data: bytes) -> None:
+        """Keep everything of the request until its credentials are checked."""
+        self.deadline = NEVER
+        if self.listener.checks.run(unproven, self._resume):
+            self.state, self.buffer = WAIT, data
+        else:
+            # As if in the middle of the body: what follows is not read as a request.
+            self.state = BODY
+            self._answer(503, "too many passwords are being checked; try again later")
+
+    def _resume(self) -> None:
+        if self.transport is None or self.state != WAIT:
+            return
+        data, self.buffer = self.buffer, b""
+        self.state, self.resuming = HEAD, True
+        if not self.reading:
+            self.resume_reading()
+        self._head(data)
 
     def _parse(self, data: bytes, end: int) -> Request:
         """The request whose head is `data[:end]`. Raises Refused.
@@ -187,15 +210,20 @@ class Intake(Downstream):
         path = normal(path)
         route = router.find(Asked(request, path, query, self.address))
         authority = request.authority or b""
-        call = self.call = Call(request, path, query, request.fields, self.address, authority, self.started)
+        chain = route.chain if route else ()
+        call = self.call if self.resuming else None
+        self.resuming = False
+        if call is None or call.chain is not chain:
+            self._over(0)
+            call = Call(request, path, query, request.fields, self.address, authority, self.started, chain=chain)
+            self.call = call
         if route is not None:
             backend = self.listener.backends.get(route.port_key)
             if backend is None:
                 raise Answer(503, "the service of this route is not there")
             self.backend = backend
-            for middleware in route.chain:
-                middleware(call)
-            if route.chain and not TARGET.fullmatch(call.target):
+            call.proceed()
+            if chain and not TARGET.fullmatch(call.target):
                 raise Answer(500, "a middleware has made a path that is not valid")
         elif self.listener.alone:
             raise Answer(404, "no route for this host and path")
@@ -255,6 +283,7 @@ class Intake(Downstream):
 
     def _refuse(self, status: int, reason: str) -> None:
         """Answer a request that is not in order, and close: what follows cannot be trusted to be a request."""
+        self._over(status)
         if self.upstream:
             upstream = self.upstream
             self._release()

@@ -4,6 +4,9 @@ Rules:
 - The bytes that a client sends before its replica is connected are kept (bounded) and sent first.
 - Back-pressure: a side whose peer cannot take more is not read. Half-close is passed on; a reset becomes a reset.
 - A connection without traffic in either direction for the service's idle time is closed.
+- When its replica drains, a connection that rests is closed in order (`timeout.drain` without a byte, the last word the
+  replica's), so that clients that keep connections alive reconnect elsewhere instead of being cut at the drain's limit.
+  One whose client spoke last is taken for a request that is being worked on, and left alone.
 - Waiting for an endpoint is bounded (see `backend.py`); then the client is reset.
 
 Measured against HAProxy in `bench/gateway.py`; the hot code is the two `data_received`, which do nothing but count and
@@ -45,8 +48,8 @@ class Front(_Side):
     """The client's side; owns the joined connection."""
 
     __slots__ = (
-        "address", "back", "backend", "connecting", "deadline", "early", "endpoint", "paused", "peer", "quiet", "since",
-        "sources", "sweeper",
+        "address", "asked", "back", "backend", "connecting", "deadline", "early", "endpoint", "paused", "peer", "quiet",
+        "since", "sources", "sweeper",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +62,8 @@ class Front(_Side):
         self.peer = peer
         self.since = 0.0
         self.quiet = 0
+        # The client spoke last: an answer may be on its way.
+        self.asked = False
         self.backend = backend
         self.sweeper = sweeper
         self.back: Back | None = None
@@ -137,13 +142,23 @@ class Front(_Side):
             back.transport.write_eof()
         back.transport.resume_reading()
         self._look_again()
+        if self.endpoint and self.endpoint.draining:
+            self.drain()
 
     def _look_again(self) -> None:
         idle = self.backend.options.idle_timeout
         self.deadline = self.sweeper.now + idle / LOOKS if idle else NEVER
 
+    def drain(self) -> None:
+        """The replica is leaving: from now on, look often whether the connection rests."""
+        idle = self.backend.options.drain_idle
+        if idle and self.back is not None:
+            self.back.seen = self.received + self.back.received
+            self.deadline = min(self.deadline, self.sweeper.now + idle)
+
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
+        self.asked = True
         if self.back is not None:
             self.back.write(data)
             return
@@ -160,6 +175,14 @@ class Front(_Side):
             self.refuse_waiting("waited too long for an endpoint")
             return
         seen = self.received + self.back.received
+        idle = self.backend.options.drain_idle
+        if idle and self.endpoint and self.endpoint.draining:
+            if seen == self.back.seen and not self.asked and self.transport:
+                self.transport.close()
+            else:
+                self.drain()
+                self.deadline = self.sweeper.now + idle
+            return
         self.quiet = self.quiet + 1 if seen == self.back.seen else 0
         self.back.seen = seen
         if self.quiet < LOOKS:
@@ -225,6 +248,7 @@ class Back(_Side):
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
+        self.front.asked = False
         client = self.front.transport
         if client is not None:
             client.write(data)

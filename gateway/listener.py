@@ -9,6 +9,7 @@ from typing import Protocol
 
 from .access_log import AccessLog
 from .backend import Backend
+from .checks import Checks
 from .http1.forwarded import Network, is_trusted, parse_networks
 from .routing.router import Router
 from .sources import Sources
@@ -64,6 +65,7 @@ class Listener:
         self.router: Router | None = None
         self.alone = False
         self.sources = Sources()
+        self.checks = Checks()
         self.log = log
         self.closing = False
         self.socket: socket.socket | None = None

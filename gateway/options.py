@@ -44,6 +44,7 @@ class ServiceOptions(msgspec.Struct, frozen=True, array_like=True):
     response_timeout: float = 0.0
     idle_timeout: float = 3600.0
     udp_timeout: float = 60.0
+    drain_idle: float = 2.0
     keepalive_timeout: float = 75.0
     header_timeout: float = 10.0
     queue_timeout: float = 10.0
@@ -181,6 +182,7 @@ LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "timeout.response": ("response_timeout", seconds),
     "timeout.idle": ("idle_timeout", seconds),
     "timeout.udp": ("udp_timeout", seconds),
+    "timeout.drain": ("drain_idle", seconds),
     "timeout.keepalive": ("keepalive_timeout", seconds),
     "timeout.header": ("header_timeout", seconds),
     "queue.timeout": ("queue_timeout", seconds),

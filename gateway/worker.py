@@ -78,6 +78,8 @@ class Worker:
         self._places: dict[str, list[Endpoint]] = {}
         self._verdicts: dict[str, bool] = {}
         self._leaving: set[Endpoint] = set()
+        # Endpoints that began to leave with the table that is being taken in.
+        self._parting: set[Endpoint] = set()
         # Backends of which time alone changes who is ready.
         self._changing: set[Backend] = set()
         self._report: asyncio.TimerHandle | None = None
@@ -117,6 +119,7 @@ class Worker:
             case Unlisten():
                 self._unlisten(message.key)
             case Version():
+                self._drain_resting()
                 self._send_open()
                 self._channel.send(Applied(message.version))
                 if self._brought > FREEZE_AFTER:
@@ -168,12 +171,25 @@ class Worker:
             if endpoint not in places:
                 places.append(endpoint)
             if endpoint.draining:
-                self._leaving.add(endpoint)
+                self._leave(endpoint)
             else:
                 self._leaving.discard(endpoint)
 
+    def _leave(self, endpoint: Endpoint) -> None:
+        if endpoint not in self._leaving:
+            self._leaving.add(endpoint)
+            self._parting.add(endpoint)
+
+    def _drain_resting(self) -> None:
+        """Connections of layer 4 know nothing of requests; those that rest are closed (one pass for a whole table)."""
+        parting, self._parting = self._parting, set()
+        if any(endpoint.open for endpoint in parting):
+            for member in list(self._sweeper.members):
+                if isinstance(member, Front) and member.endpoint in parting:
+                    member.drain()
+
     def _forget(self, endpoint: Endpoint) -> None:
-        self._leaving.add(endpoint)
+        self._leave(endpoint)
         places = self._places.get(endpoint.key, [])
         if endpoint in places:
             places.remove(endpoint)

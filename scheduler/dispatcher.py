@@ -14,6 +14,7 @@ import msgspec
 
 from essaim.cluster import wire
 from essaim.cluster.changes import NodeReport, Report
+from essaim.cluster.errors import Unavailable
 from essaim.cluster.node import Node, NodeDescription, NodeStatus
 from essaim.cluster.store import Store
 from essaim.cluster.swarm import SECOND
@@ -26,7 +27,7 @@ from .liveness import Liveness
 from .loop import BACKLOG, Logger
 from .overlays import overlays
 from .reports import ReportWriter
-from .session import Session
+from .session import NO_NETWORKS, Session
 from .traffic import Traffic
 
 DEFAULT_HEARTBEAT = 1.0
@@ -36,14 +37,12 @@ TICK = 0.25
 ROUTES_REST = 10
 """The route table is made at most one part in this of the time: a big table must not eat the leader."""
 
-NO_NETWORKS = wire.encode(wire.Networks([]))
-
 
 class Dispatcher:
     """`start` and `stop` with the leadership. `now` is the wall clock in UTC, `monotonic` in seconds.
 
     `leader_address` and `manager_addresses` (host:port) are what agents are told to connect to; `reachable` tells of
-    managers, by node id, whether the log reaches them.
+    managers, by node id, whether the log reaches them; `on_session_end` hears of nodes whose session has ended.
     """
 
     def __init__(
@@ -57,6 +56,7 @@ class Dispatcher:
         leader_address: Callable[[], str | None],
         manager_addresses: Callable[[], list[str]],
         reachable: Callable[[], dict[str, bool]] = dict,
+        on_session_end: Callable[[str], None] = lambda node_id: None,
     ) -> None:
         self._store = store
         self._now = now
@@ -65,6 +65,7 @@ class Dispatcher:
         self._leader_address = leader_address
         self._manager_addresses = manager_addresses
         self._reachable = reachable
+        self._on_session_end = on_session_end
         self._reports = ReportWriter(writer, log)
         self._sessions: dict[str, Session] = {}
         self._traffic = Traffic(store)
@@ -178,6 +179,7 @@ class Dispatcher:
             if self._sessions.get(node.id) is session:
                 del self._sessions[node.id]
                 self._traffic.disconnect(node.id)
+            self._on_session_end(node.id)
 
     async def _read(self, session: Session, channel: Channel) -> None:
         while (data := await channel.receive()) is not None:
@@ -331,6 +333,15 @@ class Dispatcher:
             self._managers = managers
             for session in self._sessions.values():
                 session.managers_changed(managers)
+
+    # -- tunnels ------------------------------------------------------------------------------------------------
+
+    def ask_tunnel(self, node_id: str, key: str) -> None:
+        """Tell a node to open a connection to its Engine for this manager. Raises Unavailable."""
+        session = self._sessions.get(node_id)
+        if session is None:
+            raise Unavailable(f"node {node_id} is not connected to the leading manager: is it up (essaim node ls)?")
+        session.send_soon(wire.OpenTunnel(self._leader_address() or "", key))
 
     # -- logs ---------------------------------------------------------------------------------------------------
 

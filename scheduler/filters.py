@@ -100,6 +100,14 @@ class Available:
         return "{} not available for new tasks"
 
 
+class RunsTasks:
+    def check(self, request: Request, state: NodeState) -> bool:
+        return state.node.runs_tasks
+
+    def explain(self, request: Request, state: NodeState) -> str:
+        return "{} only serving as gateway"
+
+
 class Constrained:
     def check(self, request: Request, state: NodeState) -> bool:
         if not request.constraints:
@@ -161,7 +169,7 @@ class FewReplicas:
         return "max replicas per node limit exceed on {}"
 
 
-STATIC: tuple[Filter, ...] = (Available(), Constrained(), RightPlatform(), HasPlugins())
+STATIC: tuple[Filter, ...] = (Available(), RunsTasks(), Constrained(), RightPlatform(), HasPlugins())
 DYNAMIC: tuple[Filter, ...] = (Resourced(), PortsFree(), FewReplicas())
 
 

@@ -28,6 +28,8 @@ def by_node(tasks: list[Task]) -> dict[str, Slot]:
 
 def is_wanted_on(plan: Plan, node: Node) -> bool:
     """Whether the service's declaration covers the node at all, whatever its state."""
+    if not node.runs_tasks:
+        return False
     template = plan.service.spec.task_template
     placement = template.placement if template else None
     if placement is None:

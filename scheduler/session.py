@@ -18,6 +18,9 @@ from .assignments import IsHeld, Told
 LOG_CHUNKS = 1024
 """Chunks of output that may wait for a reader before the session's own reading waits for it."""
 
+NO_NETWORKS = wire.encode(wire.Networks([]))
+"""What a node is taken to know before it is told: its full assignments say so too."""
+
 
 class Session:
     """Made after the agent proved who it is. `close` may be called at any time, more than once."""
@@ -33,7 +36,7 @@ class Session:
         self._direct: deque[ToAgent] = deque()
         self._routes: tuple[int, bytes] | None = None
         self._networks: bytes | None = None
-        self._networks_told = b""
+        self._networks_told = NO_NETWORKS
         self._refused: str | None = None
         self._ended = False
         self._wake = asyncio.Event()

@@ -83,14 +83,13 @@ def is_stopping(plan: Plan, task: Task) -> bool:
 
 
 def is_leaving(plan: Plan, task: Task) -> bool:
-    """Its node is drained, or no longer what the service asks for."""
+    """Its node is drained, only a gateway by now, or no longer what the service asks for."""
     node = plan.node(task)
     if node is None or is_gone(node):
         return False
     placement = task.spec.placement
-    return node.spec.availability == "drain" or not satisfies(
-        node, (placement.constraints if placement else None) or []
-    )
+    constraints = (placement.constraints if placement else None) or []
+    return node.spec.availability == "drain" or not node.runs_tasks or not satisfies(node, constraints)
 
 
 def starts_first(service: Service, *, move: bool = False) -> bool:

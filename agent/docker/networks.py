@@ -58,6 +58,13 @@ class Overlays:
         for responder in self._responders.values():
             await responder.stop()
 
+    async def clear(self) -> None:
+        """The node leaves, and its containers are gone: so go bridges and links."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+            await self._apply({})
+
     async def ready(self, task: Task) -> list[OverlayNetwork]:
         """The task's networks, there to be joined. Raises Rejected when the leader does not tell of one in time."""
         ids = [a.network_id or "" for a in task.networks_attachments or []]

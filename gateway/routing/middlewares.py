@@ -15,6 +15,9 @@ from essaim.gateway.durations import seconds
 from essaim.gateway.http1.forwarded import is_trusted, parse_networks
 from essaim.gateway.http1.head import Request
 
+from .breaker import Breaker
+from .breaker_expression import parse_expression
+from .in_flight import InFlight, criterion
 from .passwords import Users
 
 Options = dict[str, str]
@@ -45,6 +48,23 @@ class Call:
     max_body: int = 0
     retries: int | None = None
     edits: list[Callable[[bytes], bytes]] = field(default_factory=list)
+    # Told when the request is over: the status of its answer, and the seconds that it took.
+    after: list[Callable[[int, float], None]] = field(default_factory=list)
+    # The middlewares to pass, and how many of them are passed.
+    chain: "tuple[Middleware, ...]" = ()
+    step: int = 0
+
+    def proceed(self) -> None:
+        """Pass the middlewares; after an interruption, those that are left. Raises Answer, and Unproven."""
+        while self.step < len(self.chain):
+            self.chain[self.step](self)
+            self.step += 1
+
+    def end(self, status: int, seconds: float) -> None:
+        """The request is over; said again it has no effect."""
+        after, self.after = self.after, []
+        for tell in reversed(after):
+            tell(status, seconds)
 
     @property
     def target(self) -> bytes:
@@ -218,6 +238,47 @@ class Retry:
         call.retries = self._attempts
 
 
+class InFlightReq:
+    """So many requests of one source at a time, by worker."""
+
+    def __init__(self, options: Options) -> None:
+        amount = int(options["amount"])
+        if amount < 1:
+            raise ValueError("amount must be at least 1")
+        self._flights = InFlight(amount)
+        self._criterion = criterion(options)
+
+    @property
+    def in_progress(self) -> int:
+        """Sources with requests in progress."""
+        return self._flights.sources
+
+    def __call__(self, call: Call) -> None:
+        source = self._criterion(call.address, call.request.host, lambda name: get_field(call.fields, name))
+        if not self._flights.enter(source):
+            raise Answer(429, "too many requests of this source are in progress")
+        call.after.append(lambda status, seconds: self._flights.leave(source))
+
+
+class CircuitBreaker:
+    def __init__(self, options: Options) -> None:
+        self._status = int(options.get("responsecode", "503"))
+        if not 200 <= self._status <= 599:
+            raise ValueError("responseCode must be a status from 200 to 599")
+        self._breaker = Breaker(
+            parse_expression(options["expression"]),
+            seconds(options.get("checkperiod", "100ms")),
+            seconds(options.get("fallbackduration", "10s")),
+            seconds(options.get("recoveryduration", "10s")),
+        )
+
+    def __call__(self, call: Call) -> None:
+        if not self._breaker.admits(call.now):
+            raise Answer(self._status, "the service does badly and is left alone for a while")
+        started = call.now
+        call.after.append(lambda status, took: self._breaker.saw(status, took, started + took))
+
+
 MAX_BUCKETS = 65_536
 KINDS: dict[str, Callable[[Options], Middleware]] = {
     "stripprefix": StripPrefix,
@@ -232,6 +293,8 @@ KINDS: dict[str, Callable[[Options], Middleware]] = {
     "ipwhitelist": AllowList,
     "ratelimit": RateLimit,
     "buffering": Buffering,
+    "circuitbreaker": CircuitBreaker,
+    "inflightreq": InFlightReq,
     "retry": Retry,
 }
 SECURITY: tuple[tuple[str, bytes, bytes | None], ...] = (
@@ -264,6 +327,8 @@ OPTIONS: dict[str, frozenset[str]] = {
     "ipwhitelist": frozenset({"sourcerange"}),
     "ratelimit": frozenset({"average", "period", "burst"}),
     "buffering": frozenset({"maxrequestbodybytes"}),
+    "circuitbreaker": frozenset({"expression", "checkperiod", "fallbackduration", "recoveryduration", "responsecode"}),
+    "inflightreq": frozenset({"amount", "sourcecriterion.requestheadername", "sourcecriterion.requesthost"}),
     "retry": frozenset({"attempts", "initialinterval"}),
 }  # fmt: skip
 

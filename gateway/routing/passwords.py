@@ -1,7 +1,8 @@
-"""htpasswd's users: `name:hash`, comma-separated, with the hashes that can be checked without a library of C.
+"""htpasswd's users: `name:hash`, comma-separated: `{SHA}`, `$apr1$` (htpasswd -m) and bcrypt (htpasswd -B).
 
-`{SHA}` and `$apr1$` (htpasswd -m, the default of older ones). bcrypt (`$2y$`) is refused with a warning when the labels
-are read: a check takes it some 50 ms by design, in which a worker would serve nobody.
+A bcrypt check takes 5 ms to seconds by design, in which a worker would serve nobody: it is not made here, but handed
+out (`Unproven`) to be made in a thread, and its outcome remembered by the credentials' digest. Right and wrong ones are
+remembered apart, so that a guesser cannot push out who has a password.
 
 Pure: credentials in, a verdict out.
 """
@@ -10,10 +11,37 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
+
+import bcrypt
 
 ALPHABET = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 ROUNDS = 1000
 MAX_REMEMBERED = 1024
+BCRYPT = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
+BCRYPT_BYTES = 72
+"""As much of a password counts, as with htpasswd."""
+BCRYPT_COST = 14
+"""One check at this cost takes about a second; more would let a few wrong passwords keep everybody out."""
+
+
+class Unproven(Exception):
+    """Credentials that take long to check: `check()` anywhere, then `settle()` with its outcome where the rest runs."""
+
+    def __init__(self, users: "Users", digest: bytes, name: bytes, password: bytes, hashed: bytes) -> None:
+        super().__init__("the credentials are not checked yet")
+        self.digest = digest
+        self._users, self._name, self._password, self._hashed = users, name, password, hashed
+
+    def check(self) -> bool:
+        try:
+            return bcrypt.checkpw(self._password[:BCRYPT_BYTES], self._hashed)
+        except ValueError:
+            # A password with a NUL: no hash is of one.
+            return False
+
+    def settle(self, right: bool) -> None:
+        self._users.remember(self.digest, self._name if right else None)
 
 
 class Users:
@@ -23,18 +51,22 @@ class Users:
         self._hashes: dict[bytes, bytes] = {}
         # Credentials that were right, by their digest: a hash of 1,000 rounds takes a millisecond.
         self._right: dict[bytes, bytes] = {}
+        self._wrong: set[bytes] = set()
         for entry in text.split(","):
             name, colon, hashed = entry.strip().partition(":")
             # Compose files write $$ for $.
             hashed = hashed.replace("$$", "$")
             if not colon or not name:
                 raise ValueError("users are written name:hash, separated by commas")
-            if not hashed.startswith(("{SHA}", "$apr1$")):
-                raise ValueError(f"the password of {name} is neither {{SHA}} nor $apr1$ (htpasswd -s or -m)")
+            slow = BCRYPT.fullmatch(hashed)
+            if slow and int(slow[1]) > BCRYPT_COST:
+                raise ValueError(f"the password of {name} has a bcrypt cost over {BCRYPT_COST} (htpasswd -C)")
+            if not slow and not hashed.startswith(("{SHA}", "$apr1$")):
+                raise ValueError(f"the password of {name} is not bcrypt, {{SHA}} or $apr1$ (htpasswd -B, -s or -m)")
             self._hashes[name.encode()] = hashed.encode()
 
     def verify(self, authorization: bytes | None) -> bytes | None:
-        """The user's name if an Authorization field's credentials are right."""
+        """The user's name if an Authorization field's credentials are right. Raises Unproven when that takes long."""
         if not authorization or authorization[:6].lower() != b"basic ":
             return None
         try:
@@ -47,13 +79,25 @@ class Users:
         digest = hashlib.sha256(name + b":" + hashed + b":" + password).digest()
         if digest in self._right:
             return name
+        if digest in self._wrong:
+            return None
+        if hashed.startswith(b"$2"):
+            raise Unproven(self, digest, name, password, hashed)
         found = sha(password) if hashed.startswith(b"{SHA}") else apr1(password, hashed.split(b"$")[2])
         if not hmac.compare_digest(found, hashed):
             return None
-        if len(self._right) >= MAX_REMEMBERED:
-            self._right.clear()
-        self._right[digest] = name
+        self.remember(digest, name)
         return name
+
+    def remember(self, digest: bytes, name: bytes | None) -> None:
+        """Credentials' outcome: the user's name, or None for wrong ones."""
+        known: dict[bytes, bytes] | set[bytes] = self._wrong if name is None else self._right
+        if len(known) >= MAX_REMEMBERED:
+            known.clear()
+        if name is None:
+            self._wrong.add(digest)
+        else:
+            self._right[digest] = name
 
 
 def sha(password: bytes) -> bytes:

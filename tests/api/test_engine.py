@@ -167,24 +167,26 @@ async def test_client_that_goes_ends_the_engines_side(outside: Served, engine: F
     await engine.ended.wait()
 
 
-async def test_upgraded_connection_carries_bytes_and_half_closes(outside: Served, engine: FakeEngine) -> None:
+@pytest.mark.parametrize(("path", "protocol"), [("/exec/x/start", "tcp"), ("/session", "h2c"), ("/grpc", "h2c")])
+async def test_upgraded_connection_carries_bytes_and_half_closes(
+    outside: Served, engine: FakeEngine, path: str, protocol: str
+) -> None:
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(2)
-        writer.write(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nwelcome;")
+        answer = f"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\nwelcome;"
+        writer.write(answer.encode())
         writer.write(b"you said " + await reader.read())
 
     engine.respond = respond
-    head = (
-        b"POST /exec/x/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 2\r\n\r\n{}"
-    )
-    reader, writer = await raw(outside, head)
+    lines = [f"POST {path} HTTP/1.1", "Host: x", "Connection: Upgrade", f"Upgrade: {protocol}", "Content-Length: 2"]
+    reader, writer = await raw(outside, "\r\n".join([*lines, "", "{}"]).encode())
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 UPGRADED\r\n")
     assert await reader.readuntil(b";") == b"welcome;"
     writer.write(b"late")
     writer.write_eof()
     assert await reader.read() == b"you said late"
     writer.close()
-    assert "Upgrade: tcp" in engine.heads[0]
+    assert f"Upgrade: {protocol}" in engine.heads[0]
 
 
 @pytest.mark.parametrize(

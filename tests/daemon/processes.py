@@ -27,7 +27,8 @@ def free_port(address: str) -> int:
 class Daemon:
     """One essaimd. `kill` is -9; state and socket stay for the next `start`."""
 
-    def __init__(self, folder: Path, number: int = 1) -> None:
+    def __init__(self, folder: Path, number: int = 1, flags: tuple[str, ...] = ("--runtime", "process")) -> None:
+        self.flags = flags
         self.name = f"node{number}"
         self.address = f"127.0.0.{number}"
         self.cluster_address = f"{self.address}:{free_port(self.address)}"
@@ -57,7 +58,7 @@ class Daemon:
 
     def _command(self) -> list[str | Path]:
         return [
-            BIN / "essaimd", "--state-dir", self.state, "--socket", self.socket, "--runtime", "process",
+            BIN / "essaimd", "--state-dir", self.state, "--socket", self.socket, *self.flags,
             "--listen-addr", self.cluster_address, "--advertise-addr", self.cluster_address,
             "--mesh-addr", self.address, "--hostname", self.name, "--gateway-workers", "1",
         ]  # fmt: skip

@@ -251,7 +251,7 @@ def warnings_of(*services: RouteService) -> list[str]:
         ({R + "x.rule": "Host(`a`)", R + "x.service": "other"}, "the service 'other' has no such port"),
         ({R + "x.rule": "Host(`a`)", R + "x.priority": "high"}, "is not a number"),
         ({R + "x.rule": "Host(`a`)", R + "x.ruleSyntax": "v2"}, "is not known to the gateway"),
-        ({"traefik.http.middlewares.m.circuitbreaker.expression": "x"}, "has no middleware 'circuitbreaker'"),
+        ({"traefik.http.middlewares.m.forwardauth.address": "x"}, "has no middleware 'forwardauth'"),
         ({"traefik.http.middlewares.m.ratelimit.avg": "1"}, "ratelimit has no option 'avg'"),
         ({"traefik.http.services.s.loadbalancer.serverstransport": "x"}, "is not known to the gateway"),
         ({"traefik.tcp.routers.x.rule": "HostSNI(`*`)"}, "routers for HTTP only"),

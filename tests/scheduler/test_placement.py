@@ -12,6 +12,7 @@ from essaim.cluster.errors import InvalidArgument
 from essaim.cluster.node import EngineDescription, Node, NodeDescription, NodeSpec, NodeStatus
 from essaim.cluster.service import (
     DiscreteResource,
+    Empty,
     GenericResource,
     NamedResource,
     Placement,
@@ -20,6 +21,7 @@ from essaim.cluster.service import (
     PortConfig,
     ResourceRequirements,
     Resources,
+    ServiceMode,
     SpreadOver,
     TaskSpec,
 )
@@ -281,6 +283,44 @@ def test_nodes_that_take_no_work_are_named_as_such() -> None:
     assert pending_reason(world, service.id) == (
         "no suitable node (2 nodes not available for new tasks; 1 node not ready)"
     )
+
+
+def test_gateway_only_node_gets_no_task_whatever_its_availability() -> None:
+    world = World()
+    world.add_nodes(2)
+    edge = world.store.nodes.get("n2")
+    assert edge is not None
+    assert edge.description is not None
+    gateway = msgspec.structs.replace(edge.description, runtime="gateway")
+    world.put("nodes", msgspec.structs.replace(edge, description=gateway))
+    spread = world.add_service(replicated("web", 3))
+    everywhere = world.add_service(msgspec.structs.replace(replicated("each", 1), mode=ServiceMode(global_=Empty())))
+    world.settle()
+    assert world.per_node(spread.id) == {"n1": 3}
+    assert world.per_node(everywhere.id) == {"n1": 1}
+    world.change_node("n1", availability="pause")
+    late = world.add_service(replicated("late", 1))
+    world.settle()
+    assert pending_reason(world, late.id) == (
+        "no suitable node (1 node not available for new tasks; 1 node only serving as gateway)"
+    )
+
+
+def test_node_that_becomes_gateway_only_loses_its_tasks() -> None:
+    world = World()
+    world.add_nodes(2)
+    service = world.add_service(replicated("web", 2))
+    world.settle()
+    assert world.per_node(service.id) == {"n1": 1, "n2": 1}
+    edge = world.store.nodes.get("n2")
+    assert edge is not None
+    assert edge.description is not None
+    world.put(
+        "nodes",
+        msgspec.structs.replace(edge, description=msgspec.structs.replace(edge.description, runtime="gateway")),
+    )
+    world.pass_time(30)
+    assert world.per_node(service.id) == {"n1": 2}
 
 
 def test_host_mode_ports_do_not_share_a_node() -> None:

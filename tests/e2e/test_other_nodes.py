@@ -1,0 +1,85 @@
+"""`docker exec`, `logs`, `inspect` and `cp` on a task's container, whichever node it runs on, through any manager."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.cluster import Cluster
+from tests.lab.host import Host
+from tests.lab.images import busybox_image
+from tests.lab.lab import Lab
+from tests.lab.wait import eventually
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+
+IMAGE = "spread:1"
+
+
+@pytest.fixture
+def cluster(lab: Lab) -> Iterator[Cluster]:
+    lab.load_image(busybox_image(IMAGE, ["sh", "-c", "echo begun; exec sleep 1000"]))
+    with Cluster(lab) as made:
+        yield made
+
+
+def docker(host: Host, *words: str | Path, text: str = "", check: bool = True) -> tuple[int, str, str]:
+    """The stock client on a host's essaimd: its code, output and errors."""
+    done = host.run(["docker", "-H", "unix:///run/essaim/essaim.sock", *words], text=text, check=check, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+def containers(cluster: Cluster) -> dict[str, str]:
+    """Host name -> name of the container of the task there."""
+    return {
+        host.name: host.docker("ps", "--format", "{{.Names}}", "--filter", "label=com.docker.swarm.service.name=all")
+        for host in cluster.lab.hosts
+    }
+
+
+def test_containers_of_other_nodes_are_reached_through_every_manager(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.essaim("service", "create", "--detach", "--no-resolve-image", "--name", "all", "--mode", "global", IMAGE)
+    cluster.wait_running("all", 3)
+    found = containers(cluster)
+    lines = "".join(f"{number}\n" for number in range(50_000))
+    source, back = tmp_path / "source", tmp_path / "back"
+    source.write_bytes(os.urandom(8 << 20))
+    for manager in cluster.lab.hosts:
+        for where, container in found.items():
+            # The input's end reaches the command, which answers after it.
+            _, counted, _ = docker(manager, "exec", "--interactive", container, "wc", "-l", text=lines)
+            assert counted.strip() == "50000"
+            assert docker(manager, "exec", container, "sh", "-c", "exit 7", check=False)[0] == 7
+            assert docker(manager, "logs", container)[1] == "begun\n"
+            (inspected,) = json.loads(docker(manager, "inspect", container)[1])
+            assert inspected["Name"] == f"/{container}"
+            assert inspected["Config"]["Labels"]["com.docker.swarm.service.name"] == "all"
+            assert docker(manager, "exec", container, "hostname")[1].strip() == inspected["Config"]["Hostname"]
+            docker(manager, "cp", source, f"{container}:/copied-by-{manager.name}")
+            docker(manager, "cp", f"{container}:/copied-by-{manager.name}", back)
+            assert back.read_bytes() == source.read_bytes(), (manager.name, where)
+
+
+def test_node_that_is_lost_ends_what_was_open_to_it(cluster: Cluster) -> None:
+    cluster.essaim("service", "create", "--detach", "--no-resolve-image", "--name", "all", "--mode", "global", IMAGE)
+    cluster.wait_running("all", 3)
+    found = containers(cluster)
+    first, second, third = cluster.lab.hosts
+    following = [
+        host.popen(["docker", "-H", "unix:///run/essaim/essaim.sock", "logs", "-f", found[third.name]], name="follow")
+        for host in (first, second)
+    ]
+
+    def begun() -> bool:
+        outputs = [(host.directory / "log").glob("follow*") for host in (first, second)]
+        return all(any("begun" in path.read_text() for path in files) for files in outputs)
+
+    eventually(begun, 30, "both follow the log")
+    third.crash()
+    for one in following:
+        one.wait(30)
+    code, _, said = docker(second, "exec", found[third.name], "true", check=False)
+    assert code != 0
+    assert "is not connected to the leading manager" in said

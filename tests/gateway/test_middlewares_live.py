@@ -1,0 +1,146 @@
+"""Middlewares that look at a request's end, or take their time, through a real worker."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import bcrypt
+import pytest
+
+from essaim.cluster.routes import RoutePort, RouteService
+from essaim.gateway.routing.passwords import MAX_REMEMBERED, Unproven, Users
+from essaim.gateway.supervisor import Gateway
+
+from .conftest import Backends, endpoint, exchange, free_port, table
+
+ROUTER = "traefik.http.routers.x."
+MIDDLEWARE = "traefik.http.middlewares."
+
+
+class Entry:
+    """A gateway with an entry point `web`."""
+
+    def __init__(self, gateway: Gateway, port: int) -> None:
+        self.gateway, self.port = gateway, port
+
+    async def serve(self, replica: int, chain: str, **options: str) -> None:
+        labels = {ROUTER + "rule": "PathPrefix(`/`)", ROUTER + "middlewares": chain}
+        labels |= {MIDDLEWARE + name.replace("_", "."): value for name, value in options.items()}
+        port = RoutePort(protocol="tcp", target_port=80, published_port=0, endpoints=[endpoint("t", replica)])
+        await self.gateway.apply(table(1, RouteService(id="id-x", name="x", labels=labels, ports=[port])))
+
+    async def status(self, lines: str = "", body: str = "", method: str = "GET") -> int:
+        head = f"{method} / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{lines}\r\n{body}"
+        return int((await exchange(self.port, head.encode())).split()[1])
+
+
+@pytest.fixture
+async def entry(tmp_path: Path) -> AsyncIterator[Entry]:
+    port = free_port()
+    running = Gateway(
+        mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1, entry_points={"web": port}
+    )  # fmt: skip
+    await running.start()
+    yield Entry(running, port)
+    await running.stop(grace=0.2)
+
+
+def credentials(user: str, password: str) -> str:
+    return "Authorization: Basic " + base64.b64encode(f"{user}:{password}".encode()).decode() + "\r\n"
+
+
+async def test_circuit_breaker_leaves_a_service_of_errors_alone(entry: Entry, backends: Backends) -> None:
+    asked = 0
+
+    async def broken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        await reader.readuntil(b"\r\n\r\n")
+        asked += 1
+        writer.write(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    expression = "ResponseCodeRatio(500, 600, 0, 600) > 0.5"
+    await entry.serve(await backends.serve(broken), "cb", cb_circuitbreaker_expression=expression)
+    assert [await entry.status() for _ in range(4)] == [500, 503, 503, 503]
+    assert asked == 1
+
+
+async def test_in_flight_limit_counts_until_the_response_is_complete(entry: Entry, backends: Backends) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\na")
+        await answer.wait()
+        writer.write(b"b")
+        writer.close()
+
+    await entry.serve(await backends.serve(slow), "one", one_inflightreq_amount="1")
+    first = asyncio.create_task(entry.status())
+    await asked.wait()
+    assert await entry.status() == 429
+    answer.set()
+    assert await first == 200
+    assert await entry.status() == 200
+    # A client that goes away in the middle gives its place back, too.
+    asked.clear()
+    answer.clear()
+    _, writer = await asyncio.open_connection("127.0.0.1", entry.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    await asked.wait()
+    writer.transport.abort()
+    answer.set()
+    async with asyncio.timeout(10):
+        while await entry.status() != 200:
+            await asyncio.sleep(0.01)
+
+
+async def test_bcrypt_checks_do_not_hold_up_others_and_are_remembered(entry: Entry, backends: Backends) -> None:
+    hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(12, b"2a")).decode().replace("$", "$$")
+    await entry.serve(
+        await backends.web("t"), "ba,rl", ba_basicauth_users=f"eve:{hashed}",
+        rl_ratelimit_average="1000", rl_ratelimit_burst="1000",
+    )  # fmt: skip
+    assert await entry.status() == 401
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    checking = [asyncio.create_task(entry.status(credentials("eve", f"no{number}"))) for number in range(6)]
+    during = 0
+    while not all(one.done() for one in checking):
+        assert await entry.status() == 401
+        during += 1
+    took = loop.time() - began
+    assert {one.result() for one in checking} == {401}
+    assert during > 6, f"only {during} other requests were answered in {took:.1f} s"
+    right = credentials("eve", "secret")
+    assert await entry.status(right + "Content-Length: 5\r\n", "hello", "POST") == 200
+    assert [await entry.status(right) for _ in range(5)] == [200] * 5
+    assert backends.hits == {"t": 6}
+
+
+def test_users_bcrypt_is_handed_out_and_remembered_within_a_bound() -> None:
+    hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+    users = Users(f"eve:{hashed}")
+
+    def verify(password: str) -> bytes | None:
+        return users.verify(credentials("eve", password).split(": ")[1].strip().encode())
+
+    for password, name in (("secret", b"eve"), ("wrong", None), ("nul\0", None), ("x" * 100, None)):
+        with pytest.raises(Unproven) as raised:
+            verify(password)
+        raised.value.settle(raised.value.check())
+        assert verify(password) == name
+    # A flood of wrong ones pushes wrong ones out, and nobody who has a password.
+    for number in range(MAX_REMEMBERED):
+        users.remember(b"%d" % number, None)
+    assert verify("secret") == b"eve"
+    with pytest.raises(Unproven):
+        verify("wrong")
+
+
+@pytest.mark.parametrize("hashed", ["$2y$20$" + "a" * 53, "$2y$05$short", "$6$x$y", "plain"])
+def test_users_hash_that_cannot_be_checked_is_refused(hashed: str) -> None:
+    with pytest.raises(ValueError, match="the password of eve"):
+        Users(f"eve:{hashed}")
