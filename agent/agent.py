@@ -16,6 +16,7 @@ import structlog
 
 from essaim.cluster import wire
 from essaim.cluster.node import Node, NodeDescription, NodeSpec
+from essaim.cluster.overlay import OverlayNetwork
 from essaim.cluster.routes import RouteTable
 from essaim.cluster.wire import Channel, ToAgent
 
@@ -42,7 +43,8 @@ class Agent:
     on; `open_requests` tells what is open per draining task; `on_managers` gets the addresses to remember,
     `on_redirect` that of the leader (empty: unknown), `on_node` the node's own object, `on_refused` the reason why
     the cluster does not know this node any more (its tasks have been stopped by then), `on_tunnel` the address of a
-    manager that wants a connection to this node's Engine, and its key.
+    manager that wants a connection to this node's Engine, and its key, `on_networks` the overlay networks that the
+    node is to be on.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Agent:
         on_redirect: Callable[[str], None] = _ignore,
         on_node: Callable[[Node], None] = _ignore,
         on_refused: Callable[[str], None] = _ignore,
+        on_networks: Callable[[list[OverlayNetwork]], None] = _ignore,
         on_tunnel: Callable[[str, str], None] | None = None,
         chance: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -74,6 +77,7 @@ class Agent:
         self._log = log.bind(node_id=node_id)
         self._on_managers, self._on_redirect = on_managers, on_redirect
         self._on_node, self._on_refused = on_node, on_refused
+        self._on_networks = on_networks
         self._outbox = Outbox()
         self._assigned = Assigned()
         self._managers: dict[str, TaskManager] = {}
@@ -94,6 +98,7 @@ class Agent:
             wire.NodeChanged: lambda message: self._node_changed(message.node),
             wire.Assignments: self._assign,
             wire.Routes: lambda message: self._routes.offer(message.table),
+            wire.Networks: lambda message: self._on_networks(message.networks),
             wire.OpenTunnel: lambda message: on_tunnel(message.address, message.key) if on_tunnel else None,
             wire.LogRequest: self._logs.open,
             wire.LogCancel: lambda message: self._logs.cancel(message.request),
@@ -222,6 +227,8 @@ class Agent:
                 manager = TaskManager(work, self._found.pop(task.id, None), self._around)
                 self._managers[task.id] = manager
                 manager.start()
+        if message.full and not any(task.networks_attachments for task in message.tasks):
+            self._on_networks([])
         if message.full:
             self._clear_strays()
 

@@ -48,4 +48,7 @@ class NetworkSpec(Shape):
 
 
 class Network(StoredObject, kw_only=True):
+    """`driver_state` is what the leader gave it: the VXLAN id, as an option of Docker's name."""
+
     spec: NetworkSpec
+    driver_state: DriverSpec | None = None

@@ -19,6 +19,7 @@ import msgspec
 from .certificates import CertificateBook
 from .node import Node, NodeDescription
 from .objects import Config, Secret
+from .overlay import OverlayNetwork
 from .routes import RouteTable
 from .task import Task, TaskEndpoint, TaskStatus
 
@@ -138,6 +139,12 @@ class Routes(msgspec.Struct, tag="routes", frozen=True):
     table: RouteTable
 
 
+class Networks(msgspec.Struct, tag="nets", frozen=True):
+    """The overlay networks that the node has tasks on; always the whole."""
+
+    networks: list[OverlayNetwork]
+
+
 class Certificates(msgspec.Struct, tag="certs", frozen=True):
     """What the node's gateway ends TLS with; always the whole."""
 
@@ -179,6 +186,7 @@ ToAgent = (
     | Assignments
     | Routes
     | Certificates
+    | Networks
     | OpenTunnel
     | LogRequest
     | LogCancel

@@ -4,13 +4,16 @@ Nothing here ends because a manager is away: tasks and the gateway carry on with
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from essaim.agent.agent import Agent
-from essaim.agent.runtime import Runtime
+from essaim.agent.docker.engine import EngineError
+from essaim.agent.docker.runtime import DockerRuntime
+from essaim.agent.runtime import Runtime, RuntimeUnavailable
 from essaim.api.tunnel import serve_engine
 from essaim.cluster.errors import ClusterError
 from essaim.cluster.node import Node
@@ -80,6 +83,7 @@ class WorkerRole:
         self._engine_url = engine_url
         self._log = log
         self._tunnels: set[asyncio.Task[None]] = set()
+        self._overlays = runtime.overlays if isinstance(runtime, DockerRuntime) else None
         self.agent = Agent(
             node_id=identity.node_id,
             credential=identity.credential,
@@ -93,6 +97,7 @@ class WorkerRole:
             on_redirect=self.book.prefer,
             on_node=on_node,
             on_refused=on_refused,
+            on_networks=self._overlays.offer if self._overlays else lambda _: None,
             on_tunnel=self._tunnel if engine_url else None,
             now=now,
             monotonic=monotonic,
@@ -107,6 +112,9 @@ class WorkerRole:
     async def stop(self, *, keep_tasks: bool) -> None:
         """`keep_tasks`: leave them, and the gateway's workers, running for the next start (a restart of the daemon)."""
         await self.agent.stop(keep_tasks=keep_tasks)
+        if self._overlays is not None and not keep_tasks:
+            with contextlib.suppress(RuntimeUnavailable, EngineError, OSError):
+                await self._overlays.clear()
         for tunnel in self._tunnels:
             tunnel.cancel()
         await asyncio.gather(*self._tunnels, return_exceptions=True)

@@ -25,12 +25,13 @@ from essaim.cluster.writer import Writer
 
 from .liveness import Liveness
 from .loop import BACKLOG, Logger
+from .overlays import overlays
 from .reports import ReportWriter
-from .session import Session
+from .session import NO_NETWORKS, Session
 from .traffic import Traffic
 
 DEFAULT_HEARTBEAT = 1.0
-TABLES = ("nodes", "tasks", "services", "clusters")
+TABLES = ("nodes", "tasks", "services", "clusters", "networks")
 TICK = 0.25
 """Seconds between looks at drain limits and silent nodes."""
 ROUTES_REST = 10
@@ -70,6 +71,8 @@ class Dispatcher:
         self._traffic = Traffic(store)
         self._liveness = Liveness(DEFAULT_HEARTBEAT)
         self._routes_stale = asyncio.Event()
+        self._networks_stale = asyncio.Event()
+        self._networks: dict[str, bytes] = {}
         self._managers: list[str] = []
         self._running: list[asyncio.Task[None]] = []
 
@@ -82,6 +85,7 @@ class Dispatcher:
         self._liveness = Liveness(self._heartbeat())
         self._managers = list(self._manager_addresses())
         self._routes_stale.set()
+        self._networks_stale.set()
         self._traffic.look_at_everything(self._monotonic())
         self._running = [
             asyncio.create_task(work, name=f"dispatcher {name}")
@@ -89,6 +93,7 @@ class Dispatcher:
                 ("reports", self._reports.run()),
                 ("watch", self._watch_store()),
                 ("routes", self._publish_routes()),
+                ("networks", self._publish_networks()),
                 ("clock", self._tick()),
             )
         ]
@@ -157,6 +162,7 @@ class Dispatcher:
         self._report_node(node, hello.description)
         if self._traffic.encoded is not None:
             session.set_routes(*self._traffic.encoded)
+        session.set_networks(self._networks.get(node.id, NO_NETWORKS))
         self._log.info("agent connected", node=node.id, hostname=hello.description.hostname)
         writer = asyncio.create_task(session.run_writer(self._liveness.period, self._managers))
         reader = asyncio.create_task(self._read(session, channel))
@@ -236,13 +242,18 @@ class Dispatcher:
     def _look_at_everything(self) -> None:
         self._traffic.look_at_everything(self._monotonic())
         self._routes_stale.set()
+        self._networks_stale.set()
         for task in self._store.tasks:
             if (session := self._sessions.get(task.node_id or "")) is not None:
                 session.task_changed(task.id)
 
     def _observe(self, event: Event) -> None:
-        if event.table == "tasks":
+        if event.table == "networks":
+            self._networks_stale.set()
+        elif event.table == "tasks":
             task: Task = event.object
+            if task.networks_attachments:
+                self._networks_stale.set()
             for node_id in {task.node_id, event.old.node_id if event.old else None}:
                 if node_id and (session := self._sessions.get(node_id)) is not None:
                     session.task_changed(task.id)
@@ -280,6 +291,19 @@ class Dispatcher:
                 for session in self._sessions.values():
                     session.set_routes(*table)
             self._release()
+            await asyncio.sleep((self._monotonic() - began) * ROUTES_REST)
+
+    async def _publish_networks(self) -> None:
+        """A session gets its node's table whenever that changes."""
+        while True:
+            await self._networks_stale.wait()
+            self._networks_stale.clear()
+            began = self._monotonic()
+            self._networks = {
+                node_id: wire.encode(wire.Networks(tables)) for node_id, tables in overlays(self._store).items()
+            }
+            for node_id, session in self._sessions.items():
+                session.set_networks(self._networks.get(node_id, NO_NETWORKS))
             await asyncio.sleep((self._monotonic() - began) * ROUTES_REST)
 
     # -- time ---------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from essaim.cluster.ids import Chance
 from essaim.cluster.store import Store
 from essaim.cluster.writer import Writer
 
+from .addressing import Addressing
 from .allocation import Allocation
 from .cron import Cron
 from .dispatcher import Dispatcher
@@ -21,7 +22,7 @@ from .rebalance import Rebalancer
 def all_loops(chance: Chance) -> list[Loop]:
     """Every control loop, in the order in which a change usually passes through them."""
     placer = Placer()
-    return [Allocation(), Cron(), Orchestrator(chance), placer, Rebalancer(placer.view, chance), Reaper()]
+    return [Allocation(), Cron(), Orchestrator(chance), Addressing(), placer, Rebalancer(placer.view, chance), Reaper()]
 
 
 class Leader:

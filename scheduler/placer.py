@@ -16,6 +16,7 @@ from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState, TaskStatus
 from essaim.cluster.watch import Event
 
+from .addresses import needs_addresses
 from .filters import Request, dynamic_filters, explain, passes, request_of
 from .loop import Decision
 from .placement import Placing, StaticChecks
@@ -32,7 +33,8 @@ Group = tuple[str, int]
 
 
 def is_waiting(task: Task) -> bool:
-    return task.state < TaskState.ASSIGNED and task.desired <= TaskState.COMPLETE
+    """Its addresses, where it is to have some, come first (`addressing`)."""
+    return task.state < TaskState.ASSIGNED and task.desired <= TaskState.COMPLETE and not needs_addresses(task)
 
 
 def group_of(task: Task) -> Group:

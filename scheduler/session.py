@@ -18,6 +18,9 @@ from .assignments import IsHeld, Told
 LOG_CHUNKS = 1024
 """Chunks of output that may wait for a reader before the session's own reading waits for it."""
 
+NO_NETWORKS = wire.encode(wire.Networks([]))
+"""What a node is taken to know before it is told: its full assignments say so too."""
+
 
 class Session:
     """Made after the agent proved who it is. `close` may be called at any time, more than once."""
@@ -32,6 +35,8 @@ class Session:
         self._dirty: dict[str, None] = {}
         self._direct: deque[ToAgent] = deque()
         self._routes: tuple[int, bytes] | None = None
+        self._networks: bytes | None = None
+        self._networks_told = NO_NETWORKS
         self._refused: str | None = None
         self._ended = False
         self._wake = asyncio.Event()
@@ -51,6 +56,12 @@ class Session:
     def set_routes(self, version: int, encoded: bytes) -> None:
         self._routes = (version, encoded)
         self._wake.set()
+
+    def set_networks(self, encoded: bytes) -> None:
+        """The encoded `Networks` message; the same one is not sent twice."""
+        if encoded != self._networks_told:
+            self._networks = self._networks_told = encoded
+            self._wake.set()
 
     def node_changed(self, node: Node) -> None:
         """Only what the node does not know by itself is worth a message."""
@@ -86,10 +97,13 @@ class Session:
             dirty, self._dirty = list(self._dirty), {}
             if dirty and (message := self._told.changes(self._store, dirty, self._is_held)):
                 await self._send(message)
+            if self._networks is not None:
+                networks, self._networks = self._networks, None
+                await self._channel.send(networks)
             if self._routes is not None:
                 routes, self._routes = self._routes, None
                 await self._channel.send(routes[1])
-            if not (self._direct or self._dirty or self._routes or self._refused or self._ended):
+            if not (self._direct or self._dirty or self._networks or self._routes or self._refused or self._ended):
                 await self._wake.wait()
             self._wake.clear()
 

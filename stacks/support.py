@@ -26,10 +26,10 @@ class Support:
     note: str = ""
 
 
-BY_PORT = "Publish the port of the other service: services reach each other through published ports."
-NAMES_ONLY = (
-    "Networks are kept, shown and checked for use, but containers do not join them yet, and names and aliases are not "
-    "resolved: services reach each other through published ports."
+BY_NAME = "Not needed: services on a common network reach each other by name, at any port."
+JOINED = (
+    "Containers join overlay networks between nodes; service names, aliases and tasks.NAME are resolved there to the "
+    "tasks' addresses (there is no virtual address: endpoint_mode vip is answered as dnsrr). Plain processes join none."
 )
 
 
@@ -79,7 +79,7 @@ SERVICE: dict[str, Support] = {
     **_differs("isolation", "Only Windows knows it; passed on."),
     **_differs("credential_spec", "Only Windows knows it; passed on."),
     **_differs("network_mode", "host, none, bridge; joins no other network. Sharing another service's is refused."),
-    **_differs("networks", NAMES_ONLY),
+    **_differs("networks", JOINED),
     **_differs("pid", "host or private. Sharing with another service's container is refused."),
     **_differs("platform", "Becomes a placement constraint on the node's system and architecture."),
     **_differs("restart", "Becomes deploy.restart_policy where that is not given: always is any, no is none."),
@@ -89,9 +89,9 @@ SERVICE: dict[str, Support] = {
     **_ignored("cpu_count", "Only Windows knows it; use cpus or deploy.resources."),
     **_ignored("cpu_percent", "Only Windows knows it; use cpus or deploy.resources."),
     **_ignored("develop", "A cluster has no development mode."),
-    **_ignored("expose", "Publish the port: services reach each other through published ports."),
-    **_ignored("external_links", BY_PORT),
-    **_ignored("links", BY_PORT),
+    **_ignored("expose", BY_NAME),
+    **_ignored("external_links", BY_NAME),
+    **_ignored("links", BY_NAME),
     **_ignored("pull_refresh_after", "Use pull_policy: always, or deploy again."),
     **_refused("models", "No model runner exists here."),
     **_refused("post_start", "Put it into the container's entrypoint, or into a job (deploy.mode: replicated-job)."),
@@ -103,7 +103,7 @@ SERVICE: dict[str, Support] = {
 
 TOP_LEVEL: dict[str, Support] = {
     **_carried("services", "volumes", "secrets", "configs", "include"),
-    **_differs("networks", NAMES_ONLY),
+    **_differs("networks", JOINED),
     **_carried("version", note="Accepted and not looked at."),
     **_differs("name", "The stack's name comes from the command line; this one stands in where the command allows it."),
     **_refused("models", "No model runner exists here."),

@@ -44,6 +44,7 @@ from .engine import Engine, EngineError
 from .events import Events
 from .images import Images
 from .log_frames import LogFrames
+from .networks import Overlays, join
 from .task_files import TaskFiles
 
 START_AT_ONCE = 4
@@ -79,6 +80,7 @@ class DockerRuntime:
         self._hostname = hostname
         self._sleep = sleep
         self._log = log
+        self.overlays = Overlays(self.engine, data_addr, log)
         self._images = Images(self.engine, log)
         self._files = TaskFiles(memory_dirs or usual_roots(environment))
         self._views = Views()
@@ -179,6 +181,7 @@ class DockerRuntime:
     async def close(self) -> None:
         if self._events is not None:
             await self._events.stop()
+        await self.overlays.close()
         await self._images.close()
         await self._unfinished.close()
         await asyncio.to_thread(self._files.tidy)
@@ -211,10 +214,15 @@ class DockerRuntime:
     async def _create(self, work: Work, spec: ContainerSpec, mounts: list[Mount]) -> list[str]:
         body = create_body(work, self._data_addr, mounts)
         left_out = fit(body, await self.engine.version()) + _meaningless(spec)
+        networks = await self.overlays.ready(work.task)
+        further = join(body, work.task, networks)
         name = container_name(work.task)
         try:
             created = await self.engine.call("POST", "/containers/create", params={"name": name}, body=body)
             container_id = created["Id"]
+            for network, point in further:
+                connect = {"Container": container_id, "EndpointConfig": point}
+                await self.engine.call("POST", f"/networks/{network}/connect", body=connect)
         except EngineError as error:
             container_id = await self._own(name, work.task.id) if error.status == 409 else ""
             if not container_id:

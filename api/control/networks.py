@@ -191,6 +191,6 @@ def shown(network: Network) -> dict[str, Any]:
         "ConfigFrom": {"Network": ""},
         "ConfigOnly": False,
         "Containers": None,
-        "Options": spec.options or {},
+        "Options": {**(spec.options or {}), **((network.driver_state.options if network.driver_state else None) or {})},
         "Labels": spec.labels or {},
     }

@@ -1,0 +1,101 @@
+"""Addresses of tasks: none twice, late reuse, a reason when none is left."""
+
+import ipaddress
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from essaim.cluster.objects import Network, NetworkSpec
+from essaim.cluster.service import NetworkAttachmentConfig, TaskSpec
+from essaim.cluster.task import Task, TaskStatus
+from essaim.scheduler.addresses import Book, vxlan_id, with_vxlan_ids
+
+
+def network(network_id: str, subnet: str = "10.0.1.0/29") -> Network:
+    gateway = str(next(ipaddress.ip_network(subnet).hosts()))
+    ipam = {"Config": [{"Subnet": subnet, "Gateway": gateway}]}
+    return Network(id=network_id, spec=NetworkSpec(name=network_id, driver="overlay", ipam=ipam))
+
+
+def task(task_id: str) -> Task:
+    spec = TaskSpec(networks=[NetworkAttachmentConfig(target="n")])
+    return Task(id=task_id, spec=spec, status=TaskStatus(state="pending"))
+
+
+def attached(book: Book, task_id: str, *networks: Network) -> Task:
+    found = book.attach(task(task_id), networks)
+    assert isinstance(found, Task), found
+    book.record(found)
+    return found
+
+
+def address(of: Task) -> str:
+    return ((of.networks_attachments or [])[0].addresses or [])[0]
+
+
+def in_state(of: Task, state: str) -> Task:
+    return msgspec.structs.replace(of, status=TaskStatus(state=state))
+
+
+def test_book_full_network_says_which() -> None:
+    book, net = Book(), network("n")
+    found = [address(attached(book, f"t{i}", net)) for i in range(5)]
+    assert found == [f"10.0.1.{i}/29" for i in range(2, 7)]
+    assert book.attach(task("more"), [net]) == "no free address is left on network n: give it a larger subnet"
+
+
+def test_book_refused_on_one_network_takes_none_on_the_other() -> None:
+    book, wide, full = Book(), network("w", "10.0.2.0/29"), network("f", "10.0.3.0/30")
+    attached(book, "t0", full)
+    for _ in range(20):
+        assert isinstance(book.attach(task("t1"), [wide, full]), str)
+    assert [address(attached(book, f"u{i}", wide)) for i in range(5)]
+
+
+def test_book_freed_address_is_reused_last() -> None:
+    book, net = Book(), network("n")
+    first = attached(book, "t0", net)
+    book.record(in_state(first, "shutdown"))
+    others = [address(attached(book, f"u{i}", net)) for i in range(4)]
+    assert address(first) not in others
+    assert address(attached(book, "last", net)) == address(first)
+
+
+def test_book_of_a_new_leader_reuses_freed_address_last() -> None:
+    net, book = network("n"), Book()
+    ended, other = in_state(attached(book, "t0", net), "failed"), attached(book, "t1", net)
+    assert address(attached(Book([ended, other]), "t2", net)) not in (address(ended), address(other))
+
+
+def test_book_orphaned_task_keeps_its_address() -> None:
+    book, net = Book(), network("n", "10.0.3.0/30")
+    lost = in_state(attached(book, "t0", net), "orphaned")
+    book.record(lost)
+    assert isinstance(book.attach(task("t1"), [net]), str)
+    book.forget("t0")
+    assert address(attached(book, "t2", net)) == address(lost)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["take", "end", "restart"]), st.integers(0, 9))))
+def test_book_any_history_gives_no_address_twice(history: list[tuple[str, int]]) -> None:
+    book, net = Book(), network("n", "10.0.1.0/29")
+    living: dict[str, Task] = {}
+    for step, (what, number) in enumerate(history):
+        if what == "take":
+            found = book.attach(task(f"t{step}"), [net])
+            assert isinstance(found, Task) == (len(living) < 5)
+            if isinstance(found, Task):
+                assert address(found) not in {address(t) for t in living.values()}
+                living[found.id] = found
+        elif what == "end" and living:
+            gone = living.pop(sorted(living)[number % len(living)])
+            book.record(in_state(gone, "failed"))
+        elif what == "restart":
+            book = Book(living.values())
+
+
+def test_vxlan_ids_are_unique_and_kept() -> None:
+    first = with_vxlan_ids([network("a"), network("b")])
+    again = with_vxlan_ids([first[1], network("c"), first[0], network("d")])
+    assert [vxlan_id(n) for n in first + again] == [4097, 4098, 4099, 4100]
