@@ -16,7 +16,6 @@ from typing import Protocol
 
 import msgspec
 
-from .certificates import CertificateBook
 from .node import Node, NodeDescription
 from .objects import Config, Secret
 from .overlay import OverlayNetwork
@@ -145,12 +144,6 @@ class Networks(msgspec.Struct, tag="nets", frozen=True):
     networks: list[OverlayNetwork]
 
 
-class Certificates(msgspec.Struct, tag="certs", frozen=True):
-    """What the node's gateway ends TLS with; always the whole."""
-
-    book: CertificateBook
-
-
 class OpenTunnel(msgspec.Struct, tag="tunnel", frozen=True):
     """Open a connection to this node's Engine for the manager at `address` (host:port), which knows it by `key`."""
 
@@ -185,7 +178,6 @@ ToAgent = (
     | NodeChanged
     | Assignments
     | Routes
-    | Certificates
     | Networks
     | OpenTunnel
     | LogRequest

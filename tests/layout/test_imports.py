@@ -17,7 +17,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "agent": {"cluster", "network", "secrets"},
     "gateway": {"cluster"},
     "configs": {"cluster", "gateway"},
-    "certificates": {"cluster", "gateway", "secrets"},
     "network": {"cluster"},
     "stacks": {"cluster"},
     "api": {
@@ -27,7 +26,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "scheduler",
         "agent",
         "gateway",
-        "certificates",
         "configs",
         "network",
         "stacks",
@@ -40,7 +38,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "scheduler",
         "agent",
         "gateway",
-        "certificates",
         "configs",
         "network",
         "api",
@@ -49,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # A room that may use only a part of another one: (importer, imported) -> the allowed modules.
 ONLY: dict[tuple[str, str], set[str]] = {
     ("cluster", "raft"): {"essaim.raft.interface"},
-    ("gateway", "cluster"): {"essaim.cluster.routes", "essaim.cluster.certificates"},
+    ("gateway", "cluster"): {"essaim.cluster.routes"},
     ("configs", "cluster"): {"essaim.cluster.routes"},
     ("configs", "gateway"): {"essaim.gateway.routes"},
     ("cli", "api"): {"essaim.api.client"},

@@ -1,1 +1,0 @@
-"""Which services need which certificates: from secrets, or by ACME."""
