@@ -14,7 +14,7 @@ import structlog
 from pyroute2.netlink.exceptions import NetlinkError
 
 from essaim.agent.runtime import Rejected, RuntimeUnavailable
-from essaim.cluster.overlay import OverlayNetwork
+from essaim.cluster.overlay import BRIDGE_LABEL, OverlayNetwork
 from essaim.cluster.task import Task
 from essaim.network import links
 from essaim.network.links import Link
@@ -22,7 +22,6 @@ from essaim.network.responder import Responder, node_resolvers
 
 from .engine import Engine, EngineError
 
-LABEL = "essaim.network"
 VXLAN_LABEL = "essaim.network.vxlan"
 WAIT = 20.0
 RETRY = 1.0
@@ -100,7 +99,7 @@ class Overlays:
             async with self._applied:
                 self._made.add(network.id)
                 self._applied.notify_all()
-        filters = msgspec.json.encode({"label": [LABEL]}).decode()
+        filters = msgspec.json.encode({"label": [BRIDGE_LABEL]}).decode()
         present = await self._engine.call("GET", "/networks", params={"filters": filters})
         gone = [await self._remove(entry) for entry in present if entry["Name"] not in wanted]
         return all(gone)
@@ -116,7 +115,7 @@ class Overlays:
                 "com.docker.network.bridge.name": links.bridge_name(network.id),
                 "com.docker.network.driver.mtu": str(MTU),
             },
-            "Labels": {LABEL: network.name, VXLAN_LABEL: str(network.vxlan)},
+            "Labels": {BRIDGE_LABEL: network.name, VXLAN_LABEL: str(network.vxlan)},
         }
         try:
             await self._engine.call("POST", "/networks/create", body=body)

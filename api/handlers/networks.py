@@ -12,6 +12,7 @@ from essaim.api.control.swarm import NOT_IN_SWARM
 from essaim.api.routing import Route
 from essaim.cluster.errors import ClusterError, Forbidden, NotFound
 from essaim.cluster.objects import Network
+from essaim.cluster.overlay import BRIDGE_LABEL
 from essaim.cluster.shape import to_json
 
 FILTERS = {"dangling", "driver", "id", "label", "name", "scope", "type"}
@@ -22,8 +23,13 @@ async def list_networks(request: web.Request) -> web.Response:
     filters = query.filters(request.query, FILTERS)
     shown = [networks.shown(n) for n in _select(api, filters)]
     if api.node.engine_url and "swarm" not in filters.get("scope", []):
-        shown += await engine.get_json(api.node, "/networks", request.query) or []
+        shown += _own(await engine.get_json(api.node, "/networks", request.query) or [])
     return _reply(request, shown)
+
+
+def _own(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The Engine's networks without the bridges that are this node's part of an overlay network."""
+    return [network for network in found if BRIDGE_LABEL not in (network.get("Labels") or {})]
 
 
 def _select(api: Api, filters: query.Filters) -> list[Network]:

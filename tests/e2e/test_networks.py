@@ -19,6 +19,7 @@ services:
   web:
     image: site:1
     networks: [inner]
+    ports: ["8080:80"]
     deploy: {placement: {constraints: ["node.hostname==%s"]}}
   db:
     image: site:1
@@ -27,6 +28,8 @@ services:
 networks:
   inner:
 """
+NETWORKS = {"h1": ["bridge", "demo_inner", "host", "ingress", "none"], "h2": ["bridge", "host", "none"]}
+"""What `docker network ls` shows on the manager and on the worker."""
 
 
 @pytest.fixture
@@ -71,6 +74,12 @@ def test_services_of_a_stack_reach_each_other_by_name_across_hosts(cluster: Clus
     for name in ("db", "demo_db", "store", "tasks.db"):
         eventually(lambda name=name: two_addresses(here, web, name), 20, name, retry_on=(CommandFailed,))
         eventually(lambda name=name: fetched(here, web, name) == "hello", 20, name, retry_on=(CommandFailed,))
+
+    # A published port leads to a task that is on a network; listings show the network, not a node's part of it.
+    for host in (here, there):
+        eventually(lambda host=host: cluster.fetch(host, 8080) == "hello", 20, "the port", retry_on=(OSError,))
+        shown = host.run(["docker", "-H", "unix:///run/essaim/essaim.sock", "network", "ls", "--format", "{{.Name}}"])
+        assert sorted(shown.stdout.split()) == NETWORKS[host.name], host.name
 
     # A daemon that starts anew leaves the tasks' traffic alone, and serves names again.
     before = two_addresses(here, web, "db")
