@@ -7,6 +7,7 @@
 
 import asyncio
 import contextlib
+import errno
 from typing import Any
 
 import msgspec
@@ -42,6 +43,7 @@ class Overlays:
         self._changed = asyncio.Event()
         self._applied = asyncio.Condition()
         self._running: asyncio.Task[None] | None = None
+        self._problem = "the leading manager has not told of it"
 
     def offer(self, networks: list[OverlayNetwork]) -> None:
         self._wanted = {network.id: network for network in networks}
@@ -72,7 +74,9 @@ class Overlays:
                 await self._applied.wait_for(lambda: self._made.issuperset(ids))
         except TimeoutError:
             missing = ", ".join(i for i in ids if i not in self._made)
-            raise Rejected(f"network {missing} could not be made on this node within {WAIT:g} s") from None
+            raise Rejected(
+                f"network {missing} could not be made on this node within {WAIT:g} s: {self._problem}"
+            ) from None
         return [(self._wanted or {})[i] for i in ids]
 
     async def _run(self) -> None:
@@ -82,7 +86,8 @@ class Overlays:
             try:
                 done = await self._apply(dict(self._wanted or {}))
             except (RuntimeUnavailable, EngineError, NetlinkError, OSError) as problem:
-                self._log.warning("an overlay network could not be set up; trying again", reason=str(problem))
+                self._problem = reason_of(problem)
+                self._log.warning("an overlay network could not be set up; trying again", reason=self._problem)
                 done = False
             if not done:
                 with contextlib.suppress(TimeoutError):
@@ -161,6 +166,13 @@ class Overlays:
             await responder.stop()
         await asyncio.to_thread(links.cut, int(entry["Labels"].get(VXLAN_LABEL) or 0))
         return True
+
+
+def reason_of(problem: Exception) -> str:
+    """What to tell a user; a daemon without the right to make links is told what it lacks."""
+    if isinstance(problem, NetlinkError) and problem.code == errno.EPERM:
+        return "essaimd may not make network links: run it as root (or with CAP_NET_ADMIN)"
+    return str(problem) or type(problem).__name__
 
 
 def join(body: dict[str, Any], task: Task, networks: list[OverlayNetwork]) -> list[tuple[str, dict[str, Any]]]:
