@@ -55,6 +55,7 @@ class ServiceOptions(msgspec.Struct, frozen=True, array_like=True):
     trusted: list[str] = []
     accept_proxy: bool = False
     near: str = ""
+    panic: int = 0
     version_weights: dict[str, int] = {}
     hash_key: str = ""
     sticky_cookie: str = ""
@@ -86,6 +87,13 @@ def _positive(value: str) -> int:
     number = _count(value)
     if number == 0:
         raise ValueError("must be at least 1")
+    return number
+
+
+def _percent(value: str) -> int:
+    number = int(value)
+    if not 0 <= number <= 100:
+        raise ValueError("must be a percentage from 0 to 100")
     return number
 
 
@@ -178,6 +186,7 @@ LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "balance.key": ("hash_key", _hash_key),
     "balance.near": ("near", _one_of("node", "zone")),
     "balance.weights": ("version_weights", _weights),
+    "balance.panic": ("panic", _percent),
     "balance.slowstart": ("slow_start", seconds),
     "timeout.connect": ("connect_timeout", seconds),
     "timeout.response": ("response_timeout", seconds),
@@ -199,7 +208,7 @@ LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "proxyprotocol.accept": ("accept_proxy", _flag),
     "trusted": ("trusted", _networks),
     "sticky.cookie": ("sticky_cookie", _cookie_name),
-    "eject.share": ("eject_share", _count),
+    "eject.share": ("eject_share", _percent),
     "eject.5xx": ("eject_5xx", _count),
 }
 OURS = re.compile(

@@ -42,6 +42,24 @@ class Scene:
         return [endpoint.key for endpoint in self.backend.ready]
 
 
+replicas = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=12)
+
+
+@given(replicas, st.integers(0, 100))
+def test_backend_below_the_panic_share_all_usable_are_ready(states: list[tuple[bool, ...]], panic: int) -> None:
+    """Against the rule as it is written in the docs; each replica is usable, up, ejected or not."""
+    scene = Scene(*(plan(str(n), usable=usable) for n, (usable, _, _) in enumerate(states)), panic=panic)
+    for endpoint, (_, up, ejected) in zip(scene.backend.endpoints.values(), states, strict=True):
+        endpoint.up = up
+        endpoint.ejected_until = 10.0 if ejected else 0.0
+    scene.backend.refresh(1.0)
+    usable = {str(n) for n, (u, _, _) in enumerate(states) if u}
+    fit = {str(n) for n, (u, up, _) in enumerate(states) if u and up}
+    best = {str(n) for n, (u, up, ejected) in enumerate(states) if u and up and not ejected}
+    panics = bool(usable) and 100 * len(best) / len(usable) < panic
+    assert set(scene.ready) == (usable if panics else best or fit)
+
+
 class Waiting:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend

@@ -40,6 +40,8 @@ def test_options_sticky_cookie_by_traefiks_labels() -> None:
         ("essaim.retries", "-1", "not negative"),
         ("essaim.healthcheck.status", "2xx", "ignored"),
         ("essaim.healthcheck.rise", "0", "at least 1"),
+        ("essaim.balance.panic", "101", "percentage from 0 to 100"),
+        ("essaim.eject.share", "200", "percentage from 0 to 100"),
         ("essaim.trusted", "10.0.0.0/99", "ignored"),
         ("essaim.sticky.cookie", "a b", "cookie's name"),
         ("essaim.timeout.idel", "1s", "not known to the gateway"),
