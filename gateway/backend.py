@@ -3,8 +3,8 @@
 Rules:
 - An endpoint is ready when the cluster wants traffic on it (`usable`), the active checks have not failed it (`up`) and
   it is not ejected. If ejection alone would leave nobody, ejection is ignored: trying beats refusing.
-- Panic: with a smaller share of the usable ready than `essaim.balance.panic` says, all usable ones are: checks that fail
-  nearly everybody are more likely wrong, and the few that are left would be overrun.
+- Panic: with a smaller share of the usable ready than `essaim.balance.panic` says, all usable ones are: checks that
+  fail nearly everybody are more likely wrong, and the few that are left would be overrun.
 - A connection that fails ejects its endpoint at once, for a time that doubles from 1 s to 30 s with each failure in a
   row; the supervisor is told, and checks.
 - An endpoint that left the table lives on in here until its last request is done; it gets no new one.
