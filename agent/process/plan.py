@@ -218,6 +218,8 @@ def ignored(task: Task) -> list[str]:
         names.append("Resources.Limits.NanoCPUs")
     if limits and limits.pids:
         names.append("Resources.Limits.Pids")
+    if task.networks_attachments:
+        names.append("Networks")
     return names
 
 

@@ -3,6 +3,7 @@
 import signal
 from typing import Any
 
+import msgspec
 import pytest
 
 from essaim.agent.durations import health_plan, size, stop_grace, stop_signal
@@ -11,6 +12,7 @@ from essaim.agent.process.ports import FIRST, LAST, PortPool
 from essaim.agent.runtime import Rejected, Work
 from essaim.cluster.container import ContainerSpec, DriverSpec, HealthConfig, Mount, Ulimit
 from essaim.cluster.service import PortConfig, ResourceRequirements, Resources, TaskSpec
+from essaim.cluster.task import NetworkAttachment
 
 from .doubles import NODE, ingress, make_task
 
@@ -96,6 +98,12 @@ def test_plan_limits_and_log_options_are_carried_out_as_far_as_they_can_be() -> 
 def test_ignored_names_what_a_process_cannot_have() -> None:
     mounts = [Mount(type="bind", source="/a", target="/a"), Mount(type="volume", source="v", target="/v")]
     assert ignored(make_task(hostname="x", mounts=mounts, read_only=True)) == ["Hostname", "ReadOnly", "Mounts[/v]"]
+
+
+def test_ignored_names_networks_whose_names_a_process_cannot_resolve() -> None:
+    attached = [NetworkAttachment(network_id="n1", addresses=["10.0.1.3/24"])]
+    task = msgspec.structs.replace(make_task(), networks_attachments=attached)
+    assert ignored(task) == ["Networks"]
 
 
 @pytest.mark.parametrize(("given", "number"), [(None, signal.SIGTERM), ("INT", 2), ("sigquit", 3), ("9", 9)])
