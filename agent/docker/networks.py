@@ -40,6 +40,7 @@ class Overlays:
         self._links: dict[str, Link] = {}
         self._responders: dict[str, Responder] = {}
         self._made: set[str] = set()
+        self._holds: dict[str, set[str]] = {}
         self._changed = asyncio.Event()
         self._applied = asyncio.Condition()
         self._running: asyncio.Task[None] | None = None
@@ -71,13 +72,23 @@ class Overlays:
         ids = [a.network_id or "" for a in task.networks_attachments or []]
         try:
             async with asyncio.timeout(WAIT), self._applied:
-                await self._applied.wait_for(lambda: self._made.issuperset(ids))
+                await self._applied.wait_for(lambda: self._are_there(ids))
         except TimeoutError:
             missing = ", ".join(i for i in ids if i not in self._made)
             raise Rejected(
                 f"network {missing} could not be made on this node within {WAIT:g} s: {self._problem}"
             ) from None
+        # From here on none of them goes, though the container is not started yet and the Engine would let it.
+        self._holds[task.id] = set(ids)
         return [(self._wanted or {})[i] for i in ids]
+
+    def release(self, task_id: str) -> None:
+        """The task's container has been started (the Engine keeps its networks from now on), or will not be."""
+        if self._holds.pop(task_id, None):
+            self._changed.set()
+
+    def _are_there(self, ids: list[str]) -> bool:
+        return all(i in self._made and i in (self._wanted or {}) for i in ids)
 
     async def _run(self) -> None:
         while True:
@@ -155,12 +166,17 @@ class Overlays:
 
     async def _remove(self, entry: dict[str, Any]) -> bool:
         network_id = entry["Name"]
+        if any(network_id in held for held in self._holds.values()):
+            return False
+        known = network_id in self._made
+        # No task may count on it from now on: it waits until the network is made anew.
+        self._made.discard(network_id)
         try:
             await self._engine.call("DELETE", f"/networks/{network_id}")
         except EngineError as error:
             if error.status != 404:
+                self._made |= {network_id} if known else set()
                 return False
-        self._made.discard(network_id)
         self._links.pop(network_id, None)
         if (responder := self._responders.pop(network_id, None)) is not None:
             await responder.stop()

@@ -127,6 +127,7 @@ class DockerRuntime:
 
     async def start(self, task_id: str) -> None:
         await self._unfinished.carry(task_id, self._start_container(self._one(task_id)))
+        self.overlays.release(task_id)
 
     def watch(self, task_id: str) -> AsyncGenerator[View, None]:
         return self._views.watch(task_id)
@@ -143,6 +144,7 @@ class DockerRuntime:
 
     async def remove(self, task_id: str) -> None:
         await self._unfinished.settled(task_id)
+        self.overlays.release(task_id)
         held = self._held.get(task_id)
         if held is None:
             return

@@ -1,5 +1,6 @@
 """A node's overlay networks: what a task hears when one of them cannot be had."""
 
+import asyncio
 import errno
 from typing import Any, cast
 
@@ -59,3 +60,41 @@ async def test_network_that_nobody_told_of_is_named_with_that_reason() -> None:
 )
 async def test_network_that_cannot_be_made_rejects_the_task_with_the_cause(problem: Exception, says: str) -> None:
     assert (await reason([NETWORK], problem)).endswith(says)
+
+
+class SlowEngine:
+    """Networks by name; nothing is refused, and others go on before a removal is done."""
+
+    def __init__(self) -> None:
+        self.networks: dict[str, dict[str, Any]] = {}
+
+    async def call(self, method: str, path: str, **options: Any) -> Any:
+        if method == "GET":
+            return [{"Name": name, "Labels": body["Labels"]} for name, body in self.networks.items()]
+        await asyncio.sleep(0)
+        if method == "POST":
+            self.networks[options["body"]["Name"]] = options["body"]
+        else:
+            await asyncio.sleep(0)
+            del self.networks[path.removeprefix("/networks/")]
+        return None
+
+
+async def test_network_that_a_task_is_about_to_join_is_there_whatever_the_leader_said_meanwhile() -> None:
+    engine = SlowEngine()
+    overlays = Overlays(cast("Engine", engine), "127.0.0.1", structlog.get_logger())
+    overlays.offer([NETWORK])
+    await overlays.ready(TASK)
+    # The leader's word of a moment ago, when the node's last task on the network had just ended.
+    overlays.offer([])
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert "net1" in engine.networks
+    # Started: from now on the Engine itself keeps it, and this one lets it go.
+    overlays.release(TASK.id)
+    async with asyncio.timeout(5):
+        while "net1" in engine.networks:
+            await asyncio.sleep(0)
+        # A task that comes while it goes waits until it is made anew.
+        overlays.offer([NETWORK])
+    await overlays.close()

@@ -6,6 +6,7 @@ its hash; the SDK under test is the installed one. Nothing of it is kept in the 
 
 import asyncio
 import hashlib
+import os
 import subprocess
 import sys
 import tarfile
@@ -20,7 +21,13 @@ from tests.lab.images import busybox_image
 from tests.lab.lab import Lab
 from tests.lab.wait import eventually
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(420), pytest.mark.blocking_allowed]
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.timeout(420),
+    pytest.mark.blocking_allowed,
+    # The real Engine's manager panics now and then when swarms come and go as fast as here.
+    pytest.mark.skipif(not os.environ.get("ESSAIM_TEST_LONG"), reason="only with --long"),
+]
 LAB_HOSTS = 2
 
 RELEASE = "docker-5.0.3"
