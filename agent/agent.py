@@ -27,6 +27,7 @@ from .route_keeper import RouteKeeper
 from .runtime import Runtime, RuntimeUnavailable, View
 from .session import Hooks, Refusal, Session, SessionEnded
 from .task_manager import RETRY_FIRST, RETRY_MOST, Surroundings, TaskManager
+from .verdict_keeper import Health, VerdictKeeper
 
 DESCRIBE_EVERY = 30.0
 """Seconds between looks whether the node's description has changed."""
@@ -44,7 +45,7 @@ class Agent:
     `on_redirect` that of the leader (empty: unknown), `on_node` the node's own object, `on_refused` the reason why
     the cluster does not know this node any more (its tasks have been stopped by then), `on_tunnel` the address of a
     manager that wants a connection to this node's Engine, and its key, `on_networks` the overlay networks that the
-    node is to be on.
+    node is to be on. `health` are the gateway's verdicts.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Agent:
         on_routes: Callable[[RouteTable], Awaitable[int]] | None = None,
         open_requests: Callable[[], dict[str, int]] = dict,
         unfit: Callable[[], list[str]] | None = None,
+        health: Health | None = None,
         on_managers: Callable[[list[str]], None] = _ignore,
         on_redirect: Callable[[str], None] = _ignore,
         on_node: Callable[[Node], None] = _ignore,
@@ -88,6 +90,7 @@ class Agent:
         self._routes = RouteKeeper(
             state_dir / "routes.msgpack", on_routes, open_requests, unfit=unfit, sleep=sleep, log=self._log
         )
+        self._verdicts = VerdictKeeper(health, sleep)
         hooks = Hooks(self._hello, self._handle, self._jobs)
         self._session = Session(dial, hooks, chance=chance, monotonic=monotonic, sleep=sleep, log=self._log)
         self._logs = LogStreams(runtime, self._session.send)
@@ -98,6 +101,7 @@ class Agent:
             wire.NodeChanged: lambda message: self._node_changed(message.node),
             wire.Assignments: self._assign,
             wire.Routes: lambda message: self._routes.offer(message.table),
+            wire.Verdicts: self._verdicts.take,
             wire.Networks: lambda message: self._on_networks(message.networks),
             wire.OpenTunnel: lambda message: on_tunnel(message.address, message.key) if on_tunnel else None,
             wire.LogRequest: self._logs.open,
@@ -127,6 +131,7 @@ class Agent:
     def gateway_changed(self) -> None:
         """A verdict of the node's gateway has turned."""
         self._routes.poke()
+        self._verdicts.poke()
 
     @property
     def is_connected(self) -> bool:
@@ -168,7 +173,13 @@ class Agent:
 
     def _jobs(self) -> list[Awaitable[None]]:
         self._outbox.reopen()
-        return [self._send_reports(), self._routes.run(self._session.send), self._describe_changes(), self._end_logs()]
+        return [
+            self._send_reports(),
+            self._routes.run(self._session.send),
+            self._verdicts.run(self._session.send),
+            self._describe_changes(),
+            self._end_logs(),
+        ]
 
     async def _handle(self, message: ToAgent) -> None:
         handler = self._handlers.get(type(message))

@@ -67,6 +67,16 @@ class RoutesApplied(msgspec.Struct, tag="routed", frozen=True):
     unfit: list[str] | None = None
 
 
+class Findings(msgspec.Struct, tag="findings", frozen=True):
+    """What this node's gateway found by the health checks that are its share: by endpoint (task@address:port) the reason
+    why it is down, or "" when it is up. `dropped`: there is no finding of these any more. `full`: there are no others.
+    """
+
+    full: bool
+    found: dict[str, str] = {}
+    dropped: list[str] = []
+
+
 class LogChunk(msgspec.Struct, tag="log", frozen=True):
     """Answer to `LogRequest`. `stream`: 1 stdout, 2 stderr; `timestamp` is RFC 3339 with nanoseconds. `end` closes."""
 
@@ -138,6 +148,18 @@ class Routes(msgspec.Struct, tag="routes", frozen=True):
     table: RouteTable
 
 
+class Verdicts(msgspec.Struct, tag="verdicts", frozen=True):
+    """What the gateways together found: by node whose gateway found it, endpoints as in `Findings`.
+
+    `unknown`: nobody tells of these any more. `full`: there are no others. Soft state: the leader rebuilds it from the
+    sessions, and a gateway keeps what it heard last.
+    """
+
+    full: bool
+    found: dict[str, dict[str, str]] = {}
+    unknown: list[str] = []
+
+
 class Networks(msgspec.Struct, tag="nets", frozen=True):
     """The overlay networks that the node has tasks on; always the whole."""
 
@@ -168,7 +190,7 @@ class LogCancel(msgspec.Struct, tag="nolog", frozen=True):
     request: int
 
 
-FromAgent = Hello | Heartbeat | Reports | Describe | RoutesApplied | LogChunk
+FromAgent = Hello | Heartbeat | Reports | Describe | RoutesApplied | Findings | LogChunk
 ToAgent = (
     Redirect
     | Welcome
@@ -178,6 +200,7 @@ ToAgent = (
     | NodeChanged
     | Assignments
     | Routes
+    | Verdicts
     | Networks
     | OpenTunnel
     | LogRequest

@@ -93,6 +93,7 @@ class WorkerRole:
             on_routes=self._routes,
             open_requests=gateway.open_requests,
             unfit=gateway.unfit,
+            health=gateway.health,
             on_managers=self._managers,
             on_redirect=self.book.prefer,
             on_node=on_node,

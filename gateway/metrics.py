@@ -16,22 +16,33 @@ from prometheus_client.registry import Collector
 
 from .backend import LATENCY_BUCKETS
 from .counting import add
+from .health.share import Found
 from .wire import PortCounts
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One published port of a service, with the verdict on each of its tasks (1 up, 0 down)."""
+    """One published port of a service, with the verdict on each of its tasks that is checked."""
 
     service: str
     port: str
     counts: PortCounts
-    verdicts: dict[str, bool]
+    verdicts: dict[str, Found]
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """Active checks that this gateway made, and how many endpoints it checks: assigned to it, and beyond that."""
+
+    made: int
+    assigned: int
+    extra: int
 
 
 class _Snapshot(Collector):
-    def __init__(self, ports: list[Measured]) -> None:
+    def __init__(self, ports: list[Measured], checks: Checks) -> None:
         self._ports = ports
+        self._checks = checks
 
     def collect(self) -> Iterator[Metric]:
         yield from self._requests()
@@ -41,6 +52,29 @@ class _Snapshot(Collector):
         for one in self._ports:
             waiting.add_metric([one.service, one.port], one.counts.waiting)
         yield waiting
+        yield from self._health()
+
+    def _health(self) -> Iterator[Metric]:
+        yield CounterMetricFamily("essaim_gateway_checks", "Active checks made", value=self._checks.made)
+        targets = GaugeMetricFamily(
+            "essaim_gateway_check_targets", "Endpoints that this gateway checks", labels=["why"]
+        )
+        targets.add_metric(["assigned"], self._checks.assigned)
+        targets.add_metric(["doubt"], self._checks.extra)
+        yield targets
+        up = GaugeMetricFamily("essaim_gateway_up", "The active checks' verdict", labels=TASK)
+        down = GaugeMetricFamily(
+            "essaim_gateway_down_info",
+            "Why an endpoint is down, and whose check found it",
+            labels=[*TASK, "reason", "by"],
+        )
+        for one in self._ports:
+            for task_id, found in sorted(one.verdicts.items()):
+                labels = [one.service, one.port, task_id]
+                up.add_metric(labels, int(found.up))
+                if not found.up:
+                    down.add_metric([*labels, found.reason, found.by], 1)
+        yield from (up, down)
 
     def _requests(self) -> Iterator[Metric]:
         requests = CounterMetricFamily("essaim_gateway_requests", "Requests by class of status", labels=[*TASK, "code"])
@@ -64,7 +98,6 @@ class _Snapshot(Collector):
         ]
         open_ = GaugeMetricFamily("essaim_gateway_open", "Requests and connections in progress", labels=TASK)
         ejected = GaugeMetricFamily("essaim_gateway_ejected", "1 while traffic's failures keep it out", labels=TASK)
-        up = GaugeMetricFamily("essaim_gateway_up", "The active checks' verdict", labels=TASK)
         for one in self._ports:
             for counts in one.counts.endpoints:
                 labels = [one.service, one.port, counts.task_id]
@@ -72,10 +105,8 @@ class _Snapshot(Collector):
                     family.add_metric(labels, getattr(counts, field))
                 open_.add_metric(labels, counts.open)
                 ejected.add_metric(labels, int(counts.ejected))
-            for task_id, verdict in sorted(one.verdicts.items()):
-                up.add_metric([one.service, one.port, task_id], int(verdict))
         yield from (family for _, family in families)
-        yield from (open_, ejected, up)
+        yield from (open_, ejected)
 
     def _latency(self) -> Metric:
         family = HistogramMetricFamily(
@@ -101,8 +132,8 @@ COUNTERS = (
 )
 
 
-def exposition(ports: list[Measured]) -> str:
+def exposition(ports: list[Measured], checks: Checks) -> str:
     """Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(ports))
+    registry.register(_Snapshot(ports, checks))
     return generate_latest(registry).decode()

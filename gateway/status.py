@@ -3,9 +3,11 @@
 Pure: state in, JSON's types out.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from .counting import NOTHING
+from .health.share import Found
 from .plan import Planned, endpoint_key, port_key
 from .routes import RouteEndpoint, RouteTable
 from .wire import EndpointCounts, PortCounts
@@ -15,7 +17,7 @@ def describe(
     table: RouteTable,
     planned: Planned,
     failed: dict[str, str],
-    verdicts: dict[str, tuple[bool, str]],
+    verdict: Callable[[str], Found],
     counts: dict[str, PortCounts],
 ) -> dict[str, Any]:
     """`version`, `listeners` (with the error of those that could not be bound) and `services` with their endpoints and
@@ -36,6 +38,11 @@ def describe(
         }
         for binding_key, bound in sorted(planned.bindings.items(), key=lambda item: _order(item[1].binding))
     ]
+    hosts = {gateway.node_id: gateway.hostname for gateway in table.gateways}
+
+    def checked(service_id: str, protocol: str) -> bool:
+        return protocol != "udp" and planned.services[service_id].options.health.kind != "none"
+
     services = [
         {
             "id": service.id,
@@ -52,7 +59,10 @@ def describe(
                     "protocol": port.protocol,
                     "app_protocol": port.app_protocol,
                     "endpoints": [
-                        _endpoint(endpoint, verdicts, counted.get((port_key(service, port), endpoint.task_id), NOTHING))
+                        {
+                            **_judged(endpoint, checked(service.id, port.protocol), verdict, hosts),
+                            **_counted(counted.get((port_key(service, port), endpoint.task_id), NOTHING)),
+                        }
                         for endpoint in port.endpoints
                     ],
                 }
@@ -68,27 +78,36 @@ def _order(binding: Any) -> tuple[int, str, str]:
     return binding.port, binding.transport, binding.host
 
 
-def _endpoint(endpoint: RouteEndpoint, verdicts: dict[str, tuple[bool, str]], counts: EndpointCounts) -> dict[str, Any]:
-    verdict, reason = _verdict(endpoint, verdicts)
+def _judged(
+    endpoint: RouteEndpoint, is_checked: bool, verdict: Callable[[str], Found], hosts: dict[str, str]
+) -> dict[str, Any]:
+    """`verdict` (up, down or draining) with its `reason`; `found_by` names the node whose gateway found it, and is None
+    where the cluster did, or nobody."""
+    found_by = None
+    if endpoint.state != "up":
+        said, reason = "draining", "the task is being stopped"
+    elif endpoint.healthy is False:
+        said, reason = "down", "the container's health check fails"
+    elif not is_checked:
+        said, reason = "up", "not checked"
+    else:
+        up, reason, by = verdict(endpoint_key(endpoint))
+        said, found_by = "up" if up else "down", hosts.get(by, by) or None
     return {
         "task_id": endpoint.task_id,
         "task_name": endpoint.task_name,
         "node_id": endpoint.node_id,
         "address": endpoint.address,
         "port": endpoint.port,
-        "verdict": verdict,
+        "verdict": said,
         "reason": reason,
+        "found_by": found_by,
+    }
+
+
+def _counted(counts: EndpointCounts) -> dict[str, Any]:
+    return {
         "open": counts.open,
         "requests": sum(counts.codes),
         "failures": counts.codes[5] + counts.connect_errors,
     }
-
-
-def _verdict(endpoint: RouteEndpoint, verdicts: dict[str, tuple[bool, str]]) -> tuple[str, str]:
-    """up, down or draining, and why."""
-    if endpoint.state != "up":
-        return "draining", "the task is being stopped"
-    if endpoint.healthy is False:
-        return "down", "the container's health check fails"
-    up, reason = verdicts.get(endpoint_key(endpoint), (True, "not checked"))
-    return ("up" if up else "down"), reason

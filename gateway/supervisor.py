@@ -23,9 +23,9 @@ from .binding import CannotBind, bind
 from .counting import NOTHING
 from .fleet import Fleet
 from .handover import Predecessor, take_over
-from .health.monitor import Monitor
-from .metrics import Measured, exposition
-from .options import HealthOptions
+from .health.board import Board, Target
+from .health.share import Found
+from .metrics import Checks, Measured, exposition
 from .plan import TURN_SLOTS, Bound, Planned, Planner
 from .process import WorkerProcess
 from .routes import RouteTable
@@ -44,7 +44,8 @@ class Gateway:
 
     `mesh_addr`: the address to publish on; "" for all (IPv4 and IPv6). `workers`: None is one a core. `linger`: seconds
     for which workers go on serving when the daemon is gone without having stopped them. `entry_points`: the ports of
-    Traefik's entry points; default `web` on 80. They are bound once a service's labels have a router.
+    Traefik's entry points; default `web` on 80. They are bound once a service's labels have a router. `health` holds the
+    verdicts on the endpoints.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Gateway:
         self._sockets: dict[str, list[socket.socket]] = {}
         self._failed: dict[str, str] = {}
         self._fleet = Fleet(workers or os.cpu_count() or 1, self._greet, self._trouble, self._changed, self._log)
-        self._monitor = Monitor(self._verdict_turned, log=self._log)
+        self.health = Board(node_id, self._verdict_turned, self._changed, log=self._log)
         self._lock = asyncio.Lock()
         self._turns = -1
         self._rebind: asyncio.Task[None] | None = None
@@ -92,7 +93,7 @@ class Gateway:
         for predecessor in self._predecessors:
             for key, sock in predecessor.sockets:
                 self._inherited.setdefault(key.rpartition("#")[0], []).append(sock)
-        self._monitor.start()
+        self.health.start()
         self._rebind = asyncio.get_running_loop().create_task(self._bind_again())
         await self._fleet.start()
 
@@ -104,7 +105,7 @@ class Gateway:
         if self._rebind:
             self._rebind.cancel()
             await asyncio.gather(self._rebind, return_exceptions=True)
-        await self._monitor.stop()
+        await self.health.stop()
         for sockets in (*self._sockets.values(), *self._inherited.values()):
             for sock in sockets:
                 sock.close()
@@ -136,7 +137,7 @@ class Gateway:
             for key in dropped:
                 self._fleet.broadcast(DropService(key))
             self._fleet.broadcast(Version(table.version))
-            self._monitor.update(self._targets())
+            self.health.update([gateway.node_id for gateway in table.gateways], self._targets())
         await self._fleet.applied(table.version)
         self._retire_predecessors()
         return table.version
@@ -168,16 +169,18 @@ class Gateway:
 
     def unfit(self) -> list[str]:
         """Tasks of this node that its own checks do not find fit for traffic, or not yet, sorted."""
-        unproven = set(self._monitor.unproven())
         return sorted(
             {
                 endpoint.task_id
                 for service in self._planned.services.values()
                 for port in service.ports
                 for endpoint in port.endpoints
-                if endpoint.node_id == self._node_id and endpoint.usable and endpoint.key in unproven
+                if endpoint.node_id == self._node_id and endpoint.usable and self._is_unproven(endpoint.key)
             }
         )
+
+    def _is_unproven(self, key: str) -> bool:
+        return self.health.is_checked(key) and not self.health.is_proven(key)
 
     async def status(self) -> dict[str, Any]:
         """Listeners, services and endpoints with verdict and reason, in JSON's types (see `status.py`)."""
@@ -186,7 +189,7 @@ class Gateway:
         return {
             "node_id": self._node_id,
             "workers": workers,
-            **describe(self._table, self._planned, self._failed, self._monitor.verdicts(), counts),
+            **describe(self._table, self._planned, self._failed, self.health.found, counts),
         }
 
     async def traffic(self) -> list[dict[str, Any]]:
@@ -207,19 +210,20 @@ class Gateway:
 
     async def metrics(self) -> str:
         """The counters and verdicts in Prometheus' text format."""
-        counts, verdicts = await self._fleet.counts(), self._monitor.verdicts()
+        counts = await self._fleet.counts()
+        checked = {key for key, *_ in self._targets()}
         measured = []
         for service in self._planned.services.values():
             for port in service.ports:
-                up = {one.task_id: verdicts[one.key][0] for one in port.endpoints if one.key in verdicts}
-                found = counts.get(port.key) or PortCounts(port.key, 0, 0, [], NOTHING)
-                measured.append(Measured(service.name, str(port.published_port), found, up))
-        return exposition(measured)
+                found = {one.task_id: self.health.found(one.key) for one in port.endpoints if one.key in checked}
+                counted = counts.get(port.key) or PortCounts(port.key, 0, 0, [], NOTHING)
+                measured.append(Measured(service.name, str(port.published_port), counted, found))
+        return exposition(measured, Checks(self.health.checks, *self.health.shares))
 
-    def _targets(self) -> list[tuple[str, str, int, HealthOptions]]:
+    def _targets(self) -> list[Target]:
         """What the active checks look at: endpoints that may get traffic, of ports that can be checked."""
         return [
-            (endpoint.key, endpoint.address, endpoint.port, service.options.health)
+            (endpoint.key, endpoint.node_id, endpoint.address, endpoint.port, service.options.health)
             for service in self._planned.services.values()
             if service.options.health.kind != "none"
             for port in service.ports
@@ -289,7 +293,7 @@ class Gateway:
             worker.send(PutService(service))
             if number % SERVICES_AT_ONCE == SERVICES_AT_ONCE - 1:
                 await asyncio.sleep(0)
-        worker.send(Verdicts(dict.fromkeys(self._monitor.down(), False)))
+        worker.send(Verdicts(dict.fromkeys(self.health.down(), False)))
         for key in self._sockets:
             self._send_sockets(worker, key, self._planned.bindings[key], anew=True)
         worker.send(Version(self._table.version))
@@ -298,18 +302,18 @@ class Gateway:
 
     def _trouble(self, endpoint_key: str, reason: str) -> None:
         self._log.info("traffic failed at an endpoint", endpoint=endpoint_key, reason=reason)
-        self._monitor.doubt(endpoint_key)
+        self.health.trouble(endpoint_key)
 
-    def _verdict_turned(self, key: str, up: bool, reason: str) -> None:
-        self._log.info("an endpoint is " + ("up" if up else "down"), endpoint=key, reason=reason)
+    def _verdict_turned(self, key: str, found: Found) -> None:
+        said = "an endpoint is " + ("up" if found.up else "down")
+        self._log.info(said, endpoint=key, reason=found.reason, found_by=found.by)
         if not self._turned:
             asyncio.get_running_loop().call_soon(self._send_verdicts)
-        self._turned[key] = up
+        self._turned[key] = found.up
 
     def _send_verdicts(self) -> None:
         turned, self._turned = self._turned, {}
         self._fleet.broadcast(Verdicts(turned))
-        self._changed()
 
     def _changed(self) -> None:
         if self.on_change:

@@ -29,6 +29,7 @@ from .overlays import overlays
 from .reports import ReportWriter
 from .session import NO_NETWORKS, Session
 from .traffic import Traffic
+from .verdicts import SharedVerdicts
 
 DEFAULT_HEARTBEAT = 1.0
 TABLES = ("nodes", "tasks", "services", "clusters", "networks")
@@ -69,6 +70,7 @@ class Dispatcher:
         self._reports = ReportWriter(writer, log)
         self._sessions: dict[str, Session] = {}
         self._traffic = Traffic(store)
+        self._verdicts = SharedVerdicts()
         self._liveness = Liveness(DEFAULT_HEARTBEAT)
         self._routes_stale = asyncio.Event()
         self._networks_stale = asyncio.Event()
@@ -82,6 +84,7 @@ class Dispatcher:
         if self._running:
             return
         self._traffic = Traffic(self._store)
+        self._verdicts = SharedVerdicts()
         self._liveness = Liveness(self._heartbeat())
         self._managers = list(self._manager_addresses())
         self._routes_stale.set()
@@ -163,6 +166,7 @@ class Dispatcher:
         if self._traffic.encoded is not None:
             session.set_routes(*self._traffic.encoded)
         session.set_networks(self._networks.get(node.id, NO_NETWORKS))
+        session.begin_verdicts(lambda: wire.encode(self._verdicts.full()))
         self._log.info("agent connected", node=node.id, hostname=hello.description.hostname)
         writer = asyncio.create_task(session.run_writer(self._liveness.period, self._managers))
         reader = asyncio.create_task(self._read(session, channel))
@@ -179,6 +183,7 @@ class Dispatcher:
             if self._sessions.get(node.id) is session:
                 del self._sessions[node.id]
                 self._traffic.disconnect(node.id)
+                self._spread(self._verdicts.disconnect(node.id))
             self._on_session_end(node.id)
 
     async def _read(self, session: Session, channel: Channel) -> None:
@@ -203,6 +208,8 @@ class Dispatcher:
             for verdict in self._traffic.applied(session.node_id, message):
                 self._reports.add(verdict)
             self._release()
+        elif isinstance(message, wire.Findings):
+            self._spread(self._verdicts.told(session.node_id, message))
         elif isinstance(message, wire.LogChunk):
             await session.deliver(message)
         elif isinstance(message, wire.Describe):
@@ -281,6 +288,13 @@ class Dispatcher:
             if session is not None:
                 session.task_changed(task_id)
 
+    def _spread(self, changes: wire.Verdicts | None) -> None:
+        """Tell every gateway what the others found."""
+        if changes is not None:
+            encoded = wire.encode(changes)
+            for session in self._sessions.values():
+                session.add_verdicts(encoded)
+
     async def _publish_routes(self) -> None:
         while True:
             await self._routes_stale.wait()
@@ -327,6 +341,7 @@ class Dispatcher:
             self._liveness.forget(node_id)
             if (session := self._sessions.pop(node_id, None)) is not None:
                 self._traffic.disconnect(node_id)
+                self._spread(self._verdicts.disconnect(node_id))
                 session.end()
         managers = list(self._manager_addresses())
         if managers != self._managers:

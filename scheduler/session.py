@@ -7,6 +7,7 @@ queue of messages: a slow agent costs no memory and gets the latest of everythin
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from essaim.cluster import wire
 from essaim.cluster.node import Node
@@ -17,6 +18,9 @@ from .assignments import IsHeld, Told
 
 LOG_CHUNKS = 1024
 """Chunks of output that may wait for a reader before the session's own reading waits for it."""
+
+VERDICTS_BEHIND = 32
+"""Changes of verdicts that may wait for a slow agent; beyond, it gets the whole."""
 
 NO_NETWORKS = wire.encode(wire.Networks([]))
 """What a node is taken to know before it is told: its full assignments say so too."""
@@ -36,6 +40,9 @@ class Session:
         self._direct: deque[ToAgent] = deque()
         self._routes: tuple[int, bytes] | None = None
         self._networks: bytes | None = None
+        self._verdicts: deque[bytes] = deque()
+        self._whole_verdicts: Callable[[], bytes] | None = None
+        self._all_verdicts: Callable[[], bytes] | None = None
         self._networks_told = NO_NETWORKS
         self._refused: str | None = None
         self._ended = False
@@ -56,6 +63,20 @@ class Session:
     def set_routes(self, version: int, encoded: bytes) -> None:
         self._routes = (version, encoded)
         self._wake.set()
+
+    def begin_verdicts(self, full: Callable[[], bytes]) -> None:
+        """Send all verdicts first, then changes; all again when it cannot follow them."""
+        self._all_verdicts = self._whole_verdicts = full
+        self._wake.set()
+
+    def add_verdicts(self, encoded: bytes) -> None:
+        """The encoded change of verdicts."""
+        if self._all_verdicts is None:
+            self._verdicts.append(encoded)
+            if len(self._verdicts) > VERDICTS_BEHIND:
+                self._verdicts.clear()
+                self._all_verdicts = self._whole_verdicts
+            self._wake.set()
 
     def set_networks(self, encoded: bytes) -> None:
         """The encoded `Networks` message; the same one is not sent twice."""
@@ -103,9 +124,21 @@ class Session:
             if self._routes is not None:
                 routes, self._routes = self._routes, None
                 await self._channel.send(routes[1])
-            if not (self._direct or self._dirty or self._networks or self._routes or self._refused or self._ended):
+            await self._send_verdicts()
+            if not self._has_more():
                 await self._wake.wait()
             self._wake.clear()
+
+    def _has_more(self) -> bool:
+        waiting = self._direct or self._dirty or self._networks or self._routes or self._verdicts or self._all_verdicts
+        return bool(waiting or self._refused or self._ended)
+
+    async def _send_verdicts(self) -> None:
+        if self._all_verdicts is not None:
+            full, self._all_verdicts = self._all_verdicts, None
+            await self._channel.send(full())
+        while self._verdicts and not self._ended:
+            await self._channel.send(self._verdicts.popleft())
 
     async def _send(self, message: ToAgent) -> None:
         await self._channel.send(wire.encode(message))

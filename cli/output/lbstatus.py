@@ -9,7 +9,7 @@ from typing import Any
 from .listing import Listing, Row
 
 STATUS = Listing(
-    "{{.Service}}\t{{.Port}}\t{{.Task}}\t{{.Address}}\t{{.Verdict}}\t{{.Reason}}",
+    "{{.Service}}\t{{.Port}}\t{{.Task}}\t{{.Address}}\t{{.Verdict}}\t{{.Reason}}\t{{.FoundBy}}",
     {
         "Service": "SERVICE",
         "Port": "PORT",
@@ -18,6 +18,7 @@ STATUS = Listing(
         "Address": "ADDRESS",
         "Verdict": "VERDICT",
         "Reason": "REASON",
+        "FoundBy": "FOUND BY",
     },
 )
 
@@ -38,8 +39,11 @@ def status_rows(status: Mapping[str, Any], only: str = "") -> list[Row]:
         if listener.get("error") and (not only or only == listener.get("service")):
             place = f"{listener.get('address')}:{listener.get('port')}"
             port = f"{listener.get('port')}/{listener.get('protocol')}"
-            row = {"Service": listener.get("service") or "", "Port": port, "Task": "", "Node": "", "Address": place}
-            rows.append({**row, "Verdict": "not listening", "Reason": str(listener["error"])})
+            row = {
+                **blank({"name": listener.get("service")}, {}, "not listening", str(listener["error"])),
+                "Port": port,
+            }
+            rows.append({**row, "Address": place})
     return rows
 
 
@@ -58,6 +62,7 @@ def blank(service: Mapping[str, Any], port: Mapping[str, Any], verdict: str, rea
         "Address": "",
         "Verdict": verdict,
         "Reason": reason,
+        "FoundBy": "",
     }
 
 
@@ -67,4 +72,5 @@ def endpoint_row(service: Mapping[str, Any], port: Mapping[str, Any], endpoint: 
         "Task": endpoint.get("task_name") or endpoint.get("task_id") or "",
         "Node": endpoint.get("node_id") or "",
         "Address": f"{endpoint.get('address')}:{endpoint.get('port')}",
+        "FoundBy": endpoint.get("found_by") or "",
     }

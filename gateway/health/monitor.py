@@ -41,7 +41,10 @@ class Target:
 
 
 class Monitor:
-    """Checks the targets that it is told of; `on_turn(key, up, reason)` when a verdict turns."""
+    """Checks the targets that it is told of; `on_turn(key, up, reason)` when a verdict turns, or is settled first.
+
+    `checks`: how many were made.
+    """
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class Monitor:
         checker: Checker = check,
         log: structlog.BoundLogger | None = None,
     ) -> None:
+        self.checks = 0
         self._on_turn = on_turn
         self._checker = checker
         self._log = log or structlog.get_logger()
@@ -84,16 +88,10 @@ class Monitor:
         for target in before.values():
             target.removed = True
 
-    def verdicts(self) -> dict[str, tuple[bool, str]]:
-        """Every checked endpoint's verdict and its reason."""
-        return {key: (target.verdict.up, target.verdict.reason) for key, target in self._targets.items()}
-
-    def down(self) -> list[str]:
-        return [key for key, target in self._targets.items() if not target.verdict.up]
-
-    def unproven(self) -> list[str]:
-        """Keys of the endpoints that are down, or that no check has found up yet."""
-        return [key for key, target in self._targets.items() if not target.verdict.proven]
+    def verdict(self, key: str) -> Verdict | None:
+        """None for what is not checked here."""
+        target = self._targets.get(key)
+        return target.verdict if target else None
 
     def doubt(self, key: str) -> None:
         """Traffic failed there: check now."""
@@ -135,14 +133,16 @@ class Monitor:
             self._log.error("a health check broke", error=repr(error))
 
     async def _check(self, target: Target) -> None:
+        self.checks += 1
         try:
             failure = await self._checker(target.options, target.address, target.port)
         finally:
             target.running = False
         if target.removed:
             return
+        was_settled = target.verdict.settled
         turned = target.verdict.observe(failure, target.options)
         interval = max(target.options.interval, len(self._targets) / MAX_RATE)
         self._schedule(target, min(interval, DOUBT_SECONDS) if target.verdict.doubted else interval)
-        if turned:
+        if turned or target.verdict.settled != was_settled:
             self._on_turn(target.key, target.verdict.up, target.verdict.reason)

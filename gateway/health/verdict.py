@@ -23,6 +23,11 @@ class Verdict:
         self._streak = 0
 
     @property
+    def settled(self) -> bool:
+        """Checks have come to a conclusion."""
+        return self.proven or not self.up
+
+    @property
     def doubted(self) -> bool:
         """The last checks contradict the verdict, but not often enough to turn it yet."""
         return self._streak > 0

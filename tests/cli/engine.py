@@ -220,7 +220,8 @@ class FakeEngine:
                                             "address": "127.0.0.1",
                                             "port": 40001,
                                             "verdict": "up",
-                                            "reason": "answered 200",
+                                            "reason": "check passed",
+                                            "found_by": "node-1",
                                         }
                                     ],
                                 }

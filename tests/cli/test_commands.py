@@ -157,8 +157,8 @@ async def test_lb_render_prints_the_configuration(essaim: Any) -> None:
 
 async def test_lb_status_shows_endpoints_with_verdict_and_reason(essaim: Any) -> None:
     lines = (await essaim("lb", "status")).out.splitlines()
-    assert lines[0].split() == ["SERVICE", "PORT", "TASK", "ADDRESS", "VERDICT", "REASON"]
-    assert lines[1].split() == ["web", "4000->80/tcp", "http", "web.1.t", "127.0.0.1:40001", "up", "answered", "200"]
+    assert lines[0].split() == ["SERVICE", "PORT", "TASK", "ADDRESS", "VERDICT", "REASON", "FOUND", "BY"]
+    assert lines[1].split()[3:] == ["web.1.t", "127.0.0.1:40001", "up", "check", "passed", "node-1"]
     assert (await essaim("lb", "status", "other")).out.splitlines()[1:] == []
 
 

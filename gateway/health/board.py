@@ -1,0 +1,190 @@
+"""The verdicts that this node's gateway goes by: its own where it checks, the shared ones elsewhere.
+
+- `share.py` says what to check, `monitor.py` checks; what they come to is told to the workers (`on_turn`) when it turns.
+- What the checks that are assigned to this gateway found is for the leader (`findings`); what it found beyond them is
+  its own affair.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from essaim.gateway.options import HealthOptions
+
+from .assignment import Assignment
+from .check import check
+from .monitor import Checker, Monitor
+from .share import Found, Share
+
+REVIEW_SECONDS = 1.0
+"""Between looks at what time alone makes this gateway check."""
+
+Target = tuple[str, str, str, int, HealthOptions]
+"""An endpoint's key, node, address and port, and how to check it."""
+NOT_CHECKED = Found(True, "not checked yet", "")
+
+
+class Board:
+    """`on_turn(key, found)`: the verdict to go by has turned. `on_news()`: there are findings for the leader.
+
+    Use `start()` and `stop()`.
+    """
+
+    def __init__(
+        self,
+        node_id: str,
+        on_turn: Callable[[str, Found], None],
+        on_news: Callable[[], None],
+        checker: Checker = check,
+        log: structlog.BoundLogger | None = None,
+    ) -> None:
+        self._node_id = node_id
+        self._on_turn = on_turn
+        self._on_news = on_news
+        self._monitor = Monitor(self._settled, checker, log)
+        self._assignment = Assignment(())
+        self._gateways: list[str] = []
+        self._share = Share(node_id, 0.0)
+        self._targets: list[Target] = []
+        self._extra: set[str] = set()
+        self._down: set[str] = set()
+        # Endpoints of which the leader may have to be told.
+        self._news: set[str] = set()
+        self._reviewing: asyncio.Task[None] | None = None
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._share = Share(self._node_id, self._now())
+        self._monitor.start()
+        self._reviewing = asyncio.get_running_loop().create_task(self._review())
+
+    async def stop(self) -> None:
+        if self._reviewing:
+            self._reviewing.cancel()
+            await asyncio.gather(self._reviewing, return_exceptions=True)
+        await self._monitor.stop()
+
+    async def _review(self) -> None:
+        while True:
+            await asyncio.sleep(REVIEW_SECONDS)
+            self._look_further()
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    # -- what happens -----------------------------------------------------------------------------------------------
+
+    def update(self, gateways: list[str], targets: list[Target]) -> None:
+        """A new table: who serves, and the endpoints that may get traffic and can be checked."""
+        if gateways != self._gateways:
+            self._gateways, self._assignment = gateways, Assignment(gateways)
+        self._targets = targets
+        now = self._now()
+        changed = self._share.take_table(self._assignment, ((key, node) for key, node, *_ in targets), now)
+        known = {key for key, *_ in targets}
+        self._down &= known
+        before, self._extra = self._extra, self._share.extra(self._is_down, now)
+        self._aim()
+        self._tell(changed)
+        for key in (changed | before) & known:
+            self._compare(key)
+
+    def trouble(self, key: str) -> None:
+        """Traffic failed there: look at once, whoever checks it otherwise."""
+        self._share.trouble(key, self._now())
+        self._look_further()
+        self._monitor.doubt(key)
+
+    def session(self, is_open: bool) -> None:
+        """The session with the leader has begun or ended."""
+        self._share.session(is_open, self._now())
+
+    def take_verdicts(self, full: bool, found: dict[str, dict[str, str]], unknown: list[str]) -> None:
+        """The leader's word on what others found (see `Share.take_verdicts`)."""
+        for key in self._share.take_verdicts(full, found, unknown, self._now()):
+            self._compare(key)
+        self._look_further()
+
+    def _settled(self, key: str, up: bool, reason: str) -> None:
+        if key in self._share.assigned:
+            self._tell({key})
+        self._compare(key)
+
+    def _look_further(self) -> None:
+        extra = self._share.extra(self._is_down, self._now())
+        if extra != self._extra:
+            before, self._extra = self._extra, extra
+            self._aim()
+            for key in before - extra:
+                self._compare(key)
+
+    def _aim(self) -> None:
+        wanted = self._share.assigned | self._extra
+        self._monitor.update((key, address, port, how) for key, _, address, port, how in self._targets if key in wanted)
+
+    def _tell(self, keys: set[str]) -> None:
+        if keys:
+            self._news |= keys
+            self._on_news()
+
+    def _compare(self, key: str) -> None:
+        found = self.found(key)
+        if found.up == (key in self._down):
+            (self._down.discard if found.up else self._down.add)(key)
+            self._on_turn(key, found)
+
+    def _is_down(self, key: str) -> bool:
+        verdict = self._monitor.verdict(key)
+        return verdict is not None and not verdict.up
+
+    # -- what is asked ----------------------------------------------------------------------------------------------
+
+    def found(self, key: str) -> Found:
+        """The verdict to go by."""
+        own = self._monitor.verdict(key)
+        if own is not None and own.settled:
+            return Found(own.up, own.reason, self._node_id)
+        shared = self._share.shared(key)
+        if shared is not None:
+            return shared
+        return NOT_CHECKED if own is None else Found(own.up, own.reason, "")
+
+    def down(self) -> list[str]:
+        """Keys of the endpoints that are to get no traffic."""
+        return sorted(self._down)
+
+    def is_proven(self, key: str) -> bool:
+        """Whether this gateway's own check has found it up."""
+        own = self._monitor.verdict(key)
+        return own is not None and own.proven
+
+    def is_checked(self, key: str) -> bool:
+        """Whether this gateway looks at it itself."""
+        return self._monitor.verdict(key) is not None
+
+    def findings(self, full: bool) -> tuple[dict[str, str], list[str]]:
+        """For the leader: what assigned checks found since the last call, as the reason why it is down, or "" if up;
+        and what there is no finding of any more. With `full` all findings."""
+        keys, self._news = self._share.assigned if full else self._news, set()
+        found: dict[str, str] = {}
+        dropped: list[str] = []
+        for key in keys:
+            own = self._monitor.verdict(key)
+            if own is not None and own.settled and key in self._share.assigned:
+                found[key] = "" if own.up else own.reason
+            elif not full:
+                dropped.append(key)
+        return found, dropped
+
+    @property
+    def checks(self) -> int:
+        """How many checks were made."""
+        return self._monitor.checks
+
+    @property
+    def shares(self) -> tuple[int, int]:
+        """How many endpoints are checked: assigned, and beyond that."""
+        return len(self._share.assigned), len(self._extra)
