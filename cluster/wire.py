@@ -68,8 +68,8 @@ class RoutesApplied(msgspec.Struct, tag="routed", frozen=True):
 
 
 class Findings(msgspec.Struct, tag="findings", frozen=True):
-    """What this node's gateway found by the health checks that are its share: by endpoint (task@address:port) the reason
-    why it is down, or "" when it is up. `dropped`: there is no finding of these any more. `full`: there are no others.
+    """What this node's gateway found by its share of the health checks: by endpoint (task@address:port) the reason why
+    it is down, or "" when it is up. `dropped`: there is no finding of these any more. `full`: there are no others.
     """
 
     full: bool

@@ -44,8 +44,8 @@ class Gateway:
 
     `mesh_addr`: the address to publish on; "" for all (IPv4 and IPv6). `workers`: None is one a core. `linger`: seconds
     for which workers go on serving when the daemon is gone without having stopped them. `entry_points`: the ports of
-    Traefik's entry points; default `web` on 80. They are bound once a service's labels have a router. `health` holds the
-    verdicts on the endpoints.
+    Traefik's entry points; default `web` on 80. They are bound once a service's labels have a router. `health`
+    holds the verdicts on the endpoints.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Health verdicts that the gateways share: what each found by its part of the checks, merged into one for each endpoint.
+"""Health verdicts that the gateways share: what each found by its part of the checks, merged to one for each endpoint.
 
 - An endpoint is down when more than half of those that check it find it so. One gateway that cannot reach it goes by
   its own finding and does not take it from the others; between two that disagree, those who do not look believe the

@@ -1,7 +1,7 @@
 """Which gateways check which endpoint, so that the number of checks does not grow as gateways times endpoints.
 
-- An endpoint is checked by the gateway of its own node and by EXTRA others, whatever the number of gateways. Each gateway
-  works it out alone from the route table: all that have the same table agree, and no message is needed.
+- An endpoint is checked by the gateway of its own node and by EXTRA others, whatever the number of gateways. Each
+  gateway works it out alone from the route table: all that have the same table agree, and no message is needed.
 - The others are found by rendezvous hashing (Thaler and Ravishankar, 1998): a gateway that comes or goes moves only its
   share of the checks. Endpoints are hashed to SLOTS groups first, and the gateways ranked once for each group: 100
   gateways and 50,000 endpoints cost 50,000 hashes and 100,000 comparisons, not 5,000,000 of each.

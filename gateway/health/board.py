@@ -1,6 +1,6 @@
 """The verdicts that this node's gateway goes by: its own where it checks, the shared ones elsewhere.
 
-- `share.py` says what to check, `monitor.py` checks; what they come to is told to the workers (`on_turn`) when it turns.
+- `share.py` says what to check, `monitor.py` checks; the workers are told (`on_turn`) when what they come to turns.
 - What the checks that are assigned to this gateway found is for the leader (`findings`); what it found beyond them is
   its own affair.
 """
@@ -86,7 +86,7 @@ class Board:
         changed = self._share.take_table(self._assignment, ((key, node) for key, node, *_ in targets), now)
         known = {key for key, *_ in targets}
         self._down &= known
-        before, self._extra = self._extra, self._share.extra(self._is_down, now)
+        before, self._extra = self._extra, self._share.beyond(self._is_down, now)
         self._aim()
         self._tell(changed)
         for key in (changed | before) & known:
@@ -114,7 +114,7 @@ class Board:
         self._compare(key)
 
     def _look_further(self) -> None:
-        extra = self._share.extra(self._is_down, self._now())
+        extra = self._share.beyond(self._is_down, self._now())
         if extra != self._extra:
             before, self._extra = self._extra, extra
             self._aim()

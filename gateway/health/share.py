@@ -87,7 +87,7 @@ class Share:
         if key in self._others:
             self._doubted[key] = now + KEPT_IN_DOUBT
 
-    def extra(self, is_down: Callable[[str], bool], now: float) -> set[str]:
+    def beyond(self, is_down: Callable[[str], bool], now: float) -> set[str]:
         """What to check beyond what is assigned. `is_down`: by this gateway's own checks."""
         if self._lost is not None and now - self._lost >= GRACE:
             return set(self._others)

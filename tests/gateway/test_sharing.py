@@ -68,18 +68,18 @@ def test_share_believes_what_it_is_told_and_does_not_look() -> None:
     share = far_share()
     assert share.take_verdicts(False, {"a": {"k": "refused"}}, [], 1.0) == ["k"]
     assert share.shared("k") == Found(False, "refused", "a")
-    assert share.extra(nobody, 1000.0) == set()
+    assert share.beyond(nobody, 1000.0) == set()
 
 
 def test_share_looks_itself_at_what_nobody_tells_of() -> None:
     share = far_share()
-    assert share.extra(nobody, GRACE - 0.1) == set()
-    assert share.extra(nobody, GRACE) == {"k"}
+    assert share.beyond(nobody, GRACE - 0.1) == set()
+    assert share.beyond(nobody, GRACE) == {"k"}
     share.take_verdicts(False, {"a": {"k": ""}}, [], GRACE)
-    assert share.extra(nobody, GRACE) == set()
+    assert share.beyond(nobody, GRACE) == set()
     share.take_verdicts(False, {}, ["k"], 10.0)
     assert share.shared("k") == Found(True, "check passed", "a")
-    assert share.extra(nobody, 10.0 + GRACE) == {"k"}
+    assert share.beyond(nobody, 10.0 + GRACE) == {"k"}
 
 
 def test_share_a_new_leader_that_knows_little_does_not_make_it_forget() -> None:
@@ -87,19 +87,19 @@ def test_share_a_new_leader_that_knows_little_does_not_make_it_forget() -> None:
     share.take_verdicts(True, {"a": {"k": "refused"}}, [], 0.0)
     share.take_verdicts(True, {}, [], 10.0)
     assert share.shared("k") == Found(False, "refused", "a")
-    assert share.extra(nobody, 10.0) == set()
-    assert share.extra(nobody, 10.0 + GRACE) == {"k"}
+    assert share.beyond(nobody, 10.0) == set()
+    assert share.beyond(nobody, 10.0 + GRACE) == {"k"}
 
 
 def test_share_without_a_session_keeps_the_verdicts_and_then_looks_itself() -> None:
     share = far_share()
     share.take_verdicts(False, {"a": {"k": "refused"}}, [], 0.0)
     share.session(False, 1.0)
-    assert share.extra(nobody, 1.0 + GRACE - 0.1) == set()
-    assert share.extra(nobody, 1.0 + GRACE) == {"k"}
+    assert share.beyond(nobody, 1.0 + GRACE - 0.1) == set()
+    assert share.beyond(nobody, 1.0 + GRACE) == {"k"}
     assert share.shared("k") == Found(False, "refused", "a")
     share.session(True, 20.0)
-    assert share.extra(nobody, 20.0) == set()
+    assert share.beyond(nobody, 20.0) == set()
 
 
 def test_share_looks_itself_where_traffic_failed_for_as_long_as_it_finds_it_down() -> None:
@@ -107,9 +107,9 @@ def test_share_looks_itself_where_traffic_failed_for_as_long_as_it_finds_it_down
     share.take_verdicts(False, {"a": {"k": ""}}, [], 0.0)
     share.trouble("k", 1.0)
     share.trouble("unheard-of", 1.0)
-    assert share.extra(nobody, 1.0) == {"k"}
-    assert share.extra(lambda key: True, 2.0 + KEPT_IN_DOUBT) == {"k"}
-    assert share.extra(nobody, 2.0 + KEPT_IN_DOUBT) == set()
+    assert share.beyond(nobody, 1.0) == {"k"}
+    assert share.beyond(lambda key: True, 2.0 + KEPT_IN_DOUBT) == {"k"}
+    assert share.beyond(nobody, 2.0 + KEPT_IN_DOUBT) == set()
 
 
 def test_share_forgets_what_has_left_the_table_only() -> None:
@@ -119,4 +119,4 @@ def test_share_forgets_what_has_left_the_table_only() -> None:
     assert share.shared("k") is None
     share.take_table(Assignment(["a", "b", "c"]), [("early", "a")], 2.0)
     assert share.shared("early") == Found(False, "refused", "a")
-    assert share.extra(nobody, 100.0) == set()
+    assert share.beyond(nobody, 100.0) == set()
