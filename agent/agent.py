@@ -101,6 +101,7 @@ class Agent:
             wire.NodeChanged: lambda message: self._node_changed(message.node),
             wire.Assignments: self._assign,
             wire.Routes: lambda message: self._routes.offer(message.table),
+            wire.RoutesChanged: lambda message: self._routes.change(message.delta),
             wire.Verdicts: self._verdicts.take,
             wire.Networks: lambda message: self._on_networks(message.networks),
             wire.OpenTunnel: lambda message: on_tunnel(message.address, message.key) if on_tunnel else None,

@@ -1,5 +1,6 @@
 """Hands the route table to this node's gateway and tells the manager what the gateway made of it.
 
+- The manager sends a table whole at first, then what changes.
 - The newest table is also kept on disk: after a restart the gateway serves by it although no manager can be reached.
 - While a task of the table drains, what is still open towards it is reported whenever it changes: at 0 on every
   gateway the manager stops the task.
@@ -8,15 +9,17 @@
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import msgspec
 import structlog
 
+from essaim.cluster.route_delta import RouteDelta, WrongBase, apply_delta
 from essaim.cluster.routes import RouteTable
 from essaim.cluster.wire import FromAgent, RoutesApplied
+
+from .route_file import RouteFile
+from .session import SessionEnded
 
 LOOK_EVERY = 0.1
 """Seconds between looks at the open requests of draining tasks."""
@@ -35,6 +38,7 @@ class RouteKeeper:
         sleep: Callable[[float], Awaitable[None]],
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:
+        self._file = RouteFile(path)
         self._path = path
         self._on_routes = on_routes
         self._open_requests = open_requests
@@ -42,19 +46,31 @@ class RouteKeeper:
         self._sleep = sleep
         self._log = log
         self._newest: RouteTable | None = None
+        # What made the newest table out of the one on disk, if it did.
+        self._changes: list[RouteDelta] = []
         self._arrived = asyncio.Event()
         self._served: RouteTable | None = None
         self._version = 0
 
     async def recover(self) -> None:
         """Serve by the table of the last run, if there is one."""
-        table = await asyncio.to_thread(self._load)
+        table = await asyncio.to_thread(self._file.load)
         if table is not None and self._on_routes is not None:
             await self._on_routes(table)
 
     def offer(self, table: RouteTable) -> None:
         """A table from the manager. Only the newest of several that wait is applied."""
         self._newest = table
+        self._changes = []
+        self._arrived.set()
+
+    def change(self, delta: RouteDelta) -> None:
+        """A change of the last table. Raises SessionEnded when it does not fit: a new session begins with the whole."""
+        try:
+            self._newest = apply_delta(self._newest or RouteTable(version=-1), delta)
+        except WrongBase as error:
+            raise SessionEnded(str(error)) from error
+        self._changes.append(delta)
         self._arrived.set()
 
     def poke(self) -> None:
@@ -87,12 +103,13 @@ class RouteKeeper:
 
     async def _apply(self, table: RouteTable) -> None:
         version = table.version
+        changes, self._changes = self._changes, []
         if self._on_routes is not None:
             version = await self._on_routes(table)
         self._served = table
         self._version = version
         try:
-            await asyncio.to_thread(self._save, table)
+            await asyncio.to_thread(self._file.save, table, changes)
         except OSError as error:
             self._log.warning("the route table could not be kept on disk", path=str(self._path), error=str(error))
 
@@ -104,17 +121,6 @@ class RouteKeeper:
 
     def _is_moving(self, table: RouteTable) -> bool:
         return bool(draining(table)) or bool(self._unfit is not None and self._unfit())
-
-    def _load(self) -> RouteTable | None:
-        with contextlib.suppress(OSError, msgspec.DecodeError):
-            return msgspec.msgpack.decode(self._path.read_bytes(), type=RouteTable)
-        return None
-
-    def _save(self, table: RouteTable) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._path.with_suffix(".new")
-        fresh.write_bytes(msgspec.msgpack.encode(table))
-        fresh.replace(self._path)
 
 
 def draining(table: RouteTable) -> list[str]:

@@ -19,6 +19,7 @@ import msgspec
 from .node import Node, NodeDescription
 from .objects import Config, Secret
 from .overlay import OverlayNetwork
+from .route_delta import RouteDelta
 from .routes import RouteTable
 from .task import Task, TaskEndpoint, TaskStatus
 
@@ -148,6 +149,12 @@ class Routes(msgspec.Struct, tag="routes", frozen=True):
     table: RouteTable
 
 
+class RoutesChanged(msgspec.Struct, tag="reroute", frozen=True):
+    """A change of the table that was last sent in this session; the first one comes whole."""
+
+    delta: RouteDelta
+
+
 class Verdicts(msgspec.Struct, tag="verdicts", frozen=True):
     """What the gateways together found: by node whose gateway found it, endpoints as in `Findings`.
 
@@ -200,6 +207,7 @@ ToAgent = (
     | NodeChanged
     | Assignments
     | Routes
+    | RoutesChanged
     | Verdicts
     | Networks
     | OpenTunnel

@@ -163,8 +163,7 @@ class Dispatcher:
         self._liveness.heard(node.id, now)
         self._traffic.connect(node.id, now)
         self._report_node(node, hello.description)
-        if self._traffic.encoded is not None:
-            session.set_routes(*self._traffic.encoded)
+        session.set_routes(self._traffic.history.since)
         session.set_networks(self._networks.get(node.id, NO_NETWORKS))
         session.begin_verdicts(lambda: wire.encode(self._verdicts.full()))
         self._log.info("agent connected", node=node.id, hostname=hello.description.hostname)
@@ -300,10 +299,9 @@ class Dispatcher:
             await self._routes_stale.wait()
             self._routes_stale.clear()
             began = self._monotonic()
-            table = self._traffic.publish()
-            if table is not None:
+            if self._traffic.publish():
                 for session in self._sessions.values():
-                    session.set_routes(*table)
+                    session.set_routes(self._traffic.history.since)
             self._release()
             await asyncio.sleep((self._monotonic() - began) * ROUTES_REST)
 

@@ -25,6 +25,9 @@ VERDICTS_BEHIND = 32
 NO_NETWORKS = wire.encode(wire.Networks([]))
 """What a node is taken to know before it is told: its full assignments say so too."""
 
+RoutesSince = Callable[[int | None], tuple[int, bytes] | None]
+"""From the version of the table that an agent has to the newest: that one's version, and the encoded message."""
+
 
 class Session:
     """Made after the agent proved who it is. `close` may be called at any time, more than once."""
@@ -38,7 +41,8 @@ class Session:
         self._told = Told(node.id)
         self._dirty: dict[str, None] = {}
         self._direct: deque[ToAgent] = deque()
-        self._routes: tuple[int, bytes] | None = None
+        self._routes: RoutesSince | None = None
+        self._routes_told: int | None = None
         self._networks: bytes | None = None
         self._verdicts: deque[bytes] = deque()
         self._whole_verdicts: Callable[[], bytes] | None = None
@@ -60,8 +64,9 @@ class Session:
         self._direct.append(message)
         self._wake.set()
 
-    def set_routes(self, version: int, encoded: bytes) -> None:
-        self._routes = (version, encoded)
+    def set_routes(self, since: RoutesSince) -> None:
+        """There may be news: ask when the time to send has come."""
+        self._routes = since
         self._wake.set()
 
     def begin_verdicts(self, full: Callable[[], bytes]) -> None:
@@ -122,8 +127,10 @@ class Session:
                 networks, self._networks = self._networks, None
                 await self._channel.send(networks)
             if self._routes is not None:
-                routes, self._routes = self._routes, None
-                await self._channel.send(routes[1])
+                news, self._routes = self._routes(self._routes_told), None
+                if news is not None:
+                    self._routes_told, encoded = news
+                    await self._channel.send(encoded)
             await self._send_verdicts()
             if not self._has_more():
                 await self._wake.wait()

@@ -10,19 +10,16 @@ from collections.abc import Iterable
 
 import msgspec
 
-from essaim.cluster import wire
 from essaim.cluster.changes import Verdict
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState, TaskStatus
 from essaim.cluster.watch import Event
-from essaim.cluster.wire import Routes, RoutesApplied, TaskReport
+from essaim.cluster.wire import RoutesApplied, TaskReport
 
 from .drain import DrainGate, limit_of
 from .proofs import Proofs
+from .route_history import RouteHistory
 from .routes import RouteCache, has_routes, serves
-
-Encoded = tuple[int, bytes]
-"""A table's version, and the message that carries it."""
 
 
 class Traffic:
@@ -31,7 +28,7 @@ class Traffic:
         self._routes = RouteCache()
         self._gate = DrainGate()
         self._proofs = Proofs()
-        self.encoded: Encoded | None = None
+        self.history = RouteHistory()
 
     def look_at_everything(self, now: float) -> None:
         """Take the store as it is: at the start, and when events were missed."""
@@ -114,15 +111,13 @@ class Traffic:
     def is_stale(self) -> bool:
         return self._routes.is_stale
 
-    def publish(self) -> Encoded | None:
-        """The table to send, if it has changed."""
+    def publish(self) -> bool:
+        """Take the table as it is now into `history`; whether it is to be sent."""
         table = self._routes.table(self._store)
-        fresh = self.encoded is None or self.encoded[0] != table.version
-        if fresh:
-            self.encoded = (table.version, wire.encode(Routes(table)))
+        fresh = self.history.publish(table)
         self._gate.published(table)
         self._proofs.published(table)
-        return self.encoded if fresh else None
+        return fresh
 
     def is_held(self, task_id: str) -> bool:
         """Whether the order to stop the task has to wait for its requests."""

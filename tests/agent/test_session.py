@@ -12,6 +12,7 @@ from essaim.agent.runtime import LogLine, Phase, View
 from essaim.agent.session import PAUSE_MOST, Backoff
 from essaim.cluster import wire
 from essaim.cluster.objects import Secret, SecretSpec
+from essaim.cluster.route_delta import RouteDelta
 from essaim.cluster.routes import RouteEndpoint, RoutePort, RouteService, RouteTable
 
 from .conftest import MakeAgent
@@ -283,3 +284,64 @@ async def test_mistake_of_ours_costs_a_session_and_not_the_agent(make_agent: Mak
     await connected(agent, manager)
     await manager.send(wire.Routes(table(1, "up")))
     await until(lambda: manager.hellos == 2 and agent.is_connected)
+
+
+async def test_agent_applies_changes_of_routes_keeps_them_and_begins_anew_when_one_does_not_fit(
+    make_agent: MakeAgent, manager: FakeManager, tmp_path: Path
+) -> None:
+    applied: list[RouteTable] = []
+
+    async def apply(routes: RouteTable) -> int:
+        applied.append(routes)
+        return routes.version
+
+    async def nobody() -> wire.Channel:
+        raise ConnectionRefusedError
+
+    agent = make_agent(FakeRuntime(), on_routes=apply)
+    await connected(agent, manager)
+    first, second = table(4, "up"), table(5, "up", "draining")
+    await manager.send(wire.Routes(first))
+    await until(lambda: applied == [first])
+    fits = RouteDelta(base=4, version=5, services=second.services)
+    await manager.send(wire.RoutesChanged(fits))
+    await until(lambda: applied == [first, second])
+    assert [m.version for m in manager.of_type(wire.RoutesApplied)][-1] == 5
+    await until(lambda: (tmp_path / "node" / "routes.changes").exists())
+    await manager.send(wire.RoutesChanged(fits))
+    await until(lambda: manager.hellos == 2)
+    assert applied == [first, second]
+    await agent.stop(keep_tasks=True)
+    again = make_agent(FakeRuntime(), on_routes=apply, dial=nobody)
+    await again.start()
+    await until(lambda: applied == [first, second, second])
+
+
+async def test_agent_carries_verdicts_between_its_gateway_and_the_leader(
+    make_agent: MakeAgent, manager: FakeManager
+) -> None:
+    calls: list[object] = []
+    waiting: list[tuple[dict[str, str], list[str]]] = [({}, [])]
+
+    class Gateway:
+        def session(self, is_open: bool) -> None:
+            calls.append(is_open)
+
+        def findings(self, full: bool) -> tuple[dict[str, str], list[str]]:
+            return ({"a": "", "b": "refused"}, []) if full else waiting.pop()
+
+        def take_verdicts(self, full: bool, found: dict[str, dict[str, str]], unknown: list[str]) -> None:
+            calls.append((full, found, unknown))
+
+    agent = make_agent(FakeRuntime(), health=Gateway())
+    await connected(agent, manager)
+    await until(lambda: manager.of_type(wire.Findings) == [wire.Findings(True, {"a": "", "b": "refused"})])
+    agent.gateway_changed()
+    await until(lambda: not waiting)
+    waiting.append(({"b": ""}, ["a"]))
+    agent.gateway_changed()
+    await until(lambda: manager.of_type(wire.Findings)[1:] == [wire.Findings(False, {"b": ""}, ["a"])])
+    await manager.send(wire.Verdicts(True, {"n2": {"c": "refused"}}, []))
+    await until(lambda: calls == [True, (True, {"n2": {"c": "refused"}}, [])])
+    await agent.stop(keep_tasks=True)
+    assert calls[-1] is False

@@ -9,6 +9,7 @@ from typing import Any
 
 from essaim.cluster import wire
 from essaim.cluster.node import Node, NodeDescription, NodeSpec, NodeStatus
+from essaim.cluster.route_delta import apply_delta
 from essaim.cluster.service import Platform, Resources
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskEndpoint, TaskState, TaskStatus
@@ -52,10 +53,12 @@ class Pipe:
         self._incoming = incoming
         self._outgoing = outgoing
         self.closed = False
+        self.sent: list[bytes] = []
 
     async def send(self, data: bytes) -> None:
         if self.closed:
             raise ConnectionResetError("closed")
+        self.sent.append(data)
         self._outgoing.put_nowait(data)
 
     async def receive(self) -> bytes | None:
@@ -165,8 +168,9 @@ class SimulatedAgent:
                 reports += self._drive(task)
             if reports:
                 await self.send(Reports(reports))
-        elif isinstance(message, wire.Routes):
-            self.table = message.table
+        elif isinstance(message, wire.Routes | wire.RoutesChanged):
+            whole = isinstance(message, wire.Routes)
+            self.table = message.table if whole else apply_delta(self.table, message.delta)
             if self.acknowledges:
                 await self.acknowledge()
 

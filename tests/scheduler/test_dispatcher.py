@@ -17,6 +17,7 @@ from essaim.cluster.shape import Version
 from essaim.cluster.swarm import Cluster, DispatcherConfig, default_spec
 from essaim.cluster.task import Task, TaskState, TaskStatus
 from essaim.cluster.wire import Assignments, LogChunk, LogRequest, NodeChanged, Redirect, Refused, Welcome
+from essaim.scheduler.session import VERDICTS_BEHIND, Session
 from essaim.scheduler.tasks import is_up
 from tests.scheduler.agents import Manager, SimulatedAgent, description, node, pipes, until
 from tests.scheduler.world import replicated
@@ -203,6 +204,51 @@ async def test_deleted_task_is_to_be_forgotten(bench: Bench) -> None:
     await until(lambda: "t1" in agent.tasks)
     await bench.manager.writer.commit([changes.Delete("tasks", "t1")])
     await until(lambda: "t1" not in agent.tasks)
+
+
+async def test_changes_of_routes_follow_the_whole_table(bench: Bench) -> None:
+    spec = replicated("web", 1, ports=[(4000, 80)])
+    await bench.put("services", Service(id="web", spec=spec, endpoint=Endpoint(ports=[WEB_PORT])))
+    agent = await bench.agent("n1")
+    await until(lambda: bool(messages(agent, wire.Routes)))
+    await bench.put("tasks", make_task("t1", "n1", ports=[WEB_PORT]))
+    await until(lambda: bool(agent.table.services and agent.table.services[0].ports[0].endpoints))
+    assert len(messages(agent, wire.Routes)) == 1
+    assert messages(agent, wire.RoutesChanged)
+    late = await bench.agent("n2")
+    await until(lambda: bool(late.table.services) and late.table == agent.table)
+    assert len(messages(late, wire.Routes)) == 1
+
+
+async def test_verdicts_go_to_every_gateway_and_end_with_the_session_that_told_them(bench: Bench) -> None:
+    one, other = await bench.agent("n1"), await bench.agent("n2")
+    await until(lambda: bool(messages(one, wire.Verdicts) and messages(other, wire.Verdicts)))
+    assert messages(other, wire.Verdicts) == [wire.Verdicts(True)]
+    await one.send(wire.Findings(True, {"k": "refused", "m": ""}))
+    told = wire.Verdicts(False, {"n1": {"k": "refused", "m": ""}})
+    await until(lambda: messages(other, wire.Verdicts)[1:] == [told])
+    await until(lambda: messages(one, wire.Verdicts)[1:] == [told])
+    again = await bench.agent("n2")
+    await until(lambda: messages(again, wire.Verdicts) == [wire.Verdicts(True, {"n1": {"k": "refused", "m": ""}})])
+    await one.channel.close()
+    await until(lambda: messages(again, wire.Verdicts)[1:] == [wire.Verdicts(False, {}, ["k", "m"])])
+
+
+async def test_session_that_falls_behind_with_verdicts_gets_the_whole(bench: Bench) -> None:
+    near, _ = pipes()
+    session = Session(node("n1"), near, bench.manager.store, lambda task_id: False)
+    session.begin_verdicts(lambda: b"whole")
+    session.add_verdicts(b"in the whole already")
+    writing = asyncio.create_task(session.run_writer(1.0, []))
+    await until(lambda: near.sent[2:] == [b"whole"])
+    for number in range(VERDICTS_BEHIND):
+        session.add_verdicts(b"%d" % number)
+    await until(lambda: near.sent[3:] == [b"%d" % number for number in range(VERDICTS_BEHIND)])
+    for number in range(VERDICTS_BEHIND + 1):
+        session.add_verdicts(b"%d" % number)
+    await until(lambda: near.sent[3 + VERDICTS_BEHIND :] == [b"whole"])
+    session.end()
+    await writing
 
 
 async def test_node_hears_of_its_own_changes_and_of_managers(bench: Bench) -> None:
