@@ -132,6 +132,9 @@ class Agent:
     def gateway_changed(self) -> None:
         """A verdict of the node's gateway has turned."""
         self._routes.poke()
+
+    def findings_changed(self) -> None:
+        """The gateway's share of the checks has found something."""
         self._verdicts.poke()
 
     @property

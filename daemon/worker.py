@@ -107,6 +107,7 @@ class WorkerRole:
 
     async def start(self) -> None:
         self.gateway.on_change = self.agent.gateway_changed
+        self.gateway.on_findings = self.agent.findings_changed
         await self.gateway.start()
         await self.agent.start()
 

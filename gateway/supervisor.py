@@ -23,8 +23,9 @@ from .binding import CannotBind, bind
 from .counting import NOTHING
 from .fleet import Fleet
 from .handover import Predecessor, take_over
-from .health.board import Board, Target
+from .health.board import Board
 from .health.share import Found
+from .health.targets import targets_of
 from .metrics import Checks, Measured, exposition
 from .plan import TURN_SLOTS, Bound, Planned, Planner
 from .process import WorkerProcess
@@ -62,6 +63,7 @@ class Gateway:
         log: structlog.BoundLogger | None = None,
     ) -> None:
         self.on_change = on_change
+        self.on_findings: Callable[[], None] | None = None
         self._node_id = node_id
         self._zone = zone
         self._linger = linger
@@ -72,7 +74,7 @@ class Gateway:
         self._sockets: dict[str, list[socket.socket]] = {}
         self._failed: dict[str, str] = {}
         self._fleet = Fleet(workers or os.cpu_count() or 1, self._greet, self._trouble, self._changed, self._log)
-        self.health = Board(node_id, self._verdict_turned, self._changed, log=self._log)
+        self.health = Board(node_id, self._verdict_turned, self._found, log=self._log)
         self._lock = asyncio.Lock()
         self._turns = -1
         self._rebind: asyncio.Task[None] | None = None
@@ -137,7 +139,8 @@ class Gateway:
             for key in dropped:
                 self._fleet.broadcast(DropService(key))
             self._fleet.broadcast(Version(table.version))
-            self.health.update([gateway.node_id for gateway in table.gateways], self._targets())
+            targets = {service.id: targets_of(service) for service in changed} | {key: [] for key in dropped}
+            self.health.update([gateway.node_id for gateway in table.gateways], targets)
         await self._fleet.applied(table.version)
         self._retire_predecessors()
         return table.version
@@ -210,27 +213,14 @@ class Gateway:
 
     async def metrics(self) -> str:
         """The counters and verdicts in Prometheus' text format."""
-        counts = await self._fleet.counts()
-        checked = {key for key, *_ in self._targets()}
+        counts, is_known = await self._fleet.counts(), self.health.is_known
         measured = []
         for service in self._planned.services.values():
             for port in service.ports:
-                found = {one.task_id: self.health.found(one.key) for one in port.endpoints if one.key in checked}
+                found = {one.task_id: self.health.found(one.key) for one in port.endpoints if is_known(one.key)}
                 counted = counts.get(port.key) or PortCounts(port.key, 0, 0, [], NOTHING)
                 measured.append(Measured(service.name, str(port.published_port), counted, found))
         return exposition(measured, Checks(self.health.checks, *self.health.shares))
-
-    def _targets(self) -> list[Target]:
-        """What the active checks look at: endpoints that may get traffic, of ports that can be checked."""
-        return [
-            (endpoint.key, endpoint.node_id, endpoint.address, endpoint.port, service.options.health)
-            for service in self._planned.services.values()
-            if service.options.health.kind != "none"
-            for port in service.ports
-            if port.mode != "udp"
-            for endpoint in port.endpoints
-            if endpoint.usable
-        ]
 
     # -- sockets ----------------------------------------------------------------------------------------------------
 
@@ -314,6 +304,11 @@ class Gateway:
     def _send_verdicts(self) -> None:
         turned, self._turned = self._turned, {}
         self._fleet.broadcast(Verdicts(turned))
+        self._changed()
+
+    def _found(self) -> None:
+        if self.on_findings:
+            self.on_findings()
 
     def _changed(self) -> None:
         if self.on_change:

@@ -225,7 +225,8 @@ class Worker:
     def _judge(self, up: dict[str, bool], now: float) -> None:
         changed: set[Backend] = set()
         for key, verdict in up.items():
-            self._verdicts[key] = verdict
+            if key in self._places:
+                self._verdicts[key] = verdict
             for endpoint in self._places.get(key, ()):
                 if endpoint.up != verdict or endpoint.failures:
                     endpoint.up = verdict

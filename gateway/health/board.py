@@ -6,22 +6,19 @@
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
-
-from essaim.gateway.options import HealthOptions
 
 from .assignment import Assignment
 from .check import check
 from .monitor import Checker, Monitor
 from .share import Found, Share
+from .targets import Target
 
 REVIEW_SECONDS = 1.0
 """Between looks at what time alone makes this gateway check."""
 
-Target = tuple[str, str, str, int, HealthOptions]
-"""An endpoint's key, node, address and port, and how to check it."""
 NOT_CHECKED = Found(True, "not checked yet", "")
 
 
@@ -46,7 +43,8 @@ class Board:
         self._assignment = Assignment(())
         self._gateways: list[str] = []
         self._share = Share(node_id, 0.0)
-        self._targets: list[Target] = []
+        self._targets: dict[str, Target] = {}
+        self._services: dict[str, set[str]] = {}
         self._extra: set[str] = set()
         self._down: set[str] = set()
         # Endpoints of which the leader may have to be told.
@@ -77,20 +75,36 @@ class Board:
 
     # -- what happens -----------------------------------------------------------------------------------------------
 
-    def update(self, gateways: list[str], targets: list[Target]) -> None:
-        """A new table: who serves, and the endpoints that may get traffic and can be checked."""
+    def update(self, gateways: list[str], services: dict[str, list[Target]]) -> None:
+        """What a new table changes: who serves, and of changed services the endpoints that may get traffic and can be
+        checked (none, of those that have left)."""
+        now, left, fresh = self._now(), set[str](), set[str]()
+        for service_id, targets in services.items():
+            left |= self._services.pop(service_id, set())
+            if targets:
+                self._services[service_id] = {target[0] for target in targets}
+                fresh |= self._services[service_id]
+                self._targets.update((target[0], target) for target in targets)
+        self._forget(left - fresh)
         if gateways != self._gateways:
             self._gateways, self._assignment = gateways, Assignment(gateways)
-        self._targets = targets
-        now = self._now()
-        changed = self._share.take_table(self._assignment, ((key, node) for key, node, *_ in targets), now)
-        known = {key for key, *_ in targets}
-        self._down &= known
-        before, self._extra = self._extra, self._share.beyond(self._is_down, now)
-        self._aim()
-        self._tell(changed)
-        for key in (changed | before) & known:
-            self._compare(key)
+            fresh = set(self._targets)
+        for key in fresh:
+            self._share.put(self._assignment, key, self._targets[key][1], now)
+        self._aim(fresh)
+        self._look_further()
+        self._tell(fresh)
+
+    def _forget(self, keys: set[str]) -> None:
+        for key in keys:
+            del self._targets[key]
+            self._share.drop(key)
+            self._monitor.drop(key)
+        for key in self._down & keys:
+            self._on_turn(key, Found(True, "not checked any more", ""))
+        self._down -= keys
+        self._extra -= keys
+        self._tell(keys)
 
     def trouble(self, key: str) -> None:
         """Traffic failed there: look at once, whoever checks it otherwise."""
@@ -104,7 +118,8 @@ class Board:
 
     def take_verdicts(self, full: bool, found: dict[str, dict[str, str]], unknown: list[str]) -> None:
         """The leader's word on what others found (see `Share.take_verdicts`)."""
-        for key in self._share.take_verdicts(full, found, unknown, self._now()):
+        told = self._share.take_verdicts(full, found, unknown, self._now())
+        for key in self._targets.keys() & told:
             self._compare(key)
         self._look_further()
 
@@ -116,14 +131,18 @@ class Board:
     def _look_further(self) -> None:
         extra = self._share.beyond(self._is_down, self._now())
         if extra != self._extra:
-            before, self._extra = self._extra, extra
-            self._aim()
-            for key in before - extra:
-                self._compare(key)
+            moved, self._extra = self._extra ^ extra, extra
+            self._aim(moved)
 
-    def _aim(self) -> None:
-        wanted = self._share.assigned | self._extra
-        self._monitor.update((key, address, port, how) for key, _, address, port, how in self._targets if key in wanted)
+    def _aim(self, keys: Iterable[str]) -> None:
+        """Check these here, or no more."""
+        for key in keys:
+            if key in self._share.assigned or key in self._extra:
+                _, _, address, port, options = self._targets[key]
+                self._monitor.put(key, address, port, options)
+            else:
+                self._monitor.drop(key)
+            self._compare(key)
 
     def _tell(self, keys: set[str]) -> None:
         if keys:
@@ -160,6 +179,10 @@ class Board:
         """Whether this gateway's own check has found it up."""
         own = self._monitor.verdict(key)
         return own is not None and own.proven
+
+    def is_known(self, key: str) -> bool:
+        """Whether it is checked, here or elsewhere."""
+        return key in self._targets
 
     def is_checked(self, key: str) -> bool:
         """Whether this gateway looks at it itself."""

@@ -8,7 +8,7 @@ Rules:
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -73,19 +73,20 @@ class Monitor:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._task = None
 
-    def update(self, wanted: Iterable[tuple[str, str, int, HealthOptions]]) -> None:
-        """The endpoints to check from now on; the verdicts on those that stay are kept."""
-        before, self._targets = self._targets, {}
-        for key, address, port, options in wanted:
-            target = before.pop(key, None)
-            if target is None:
-                target = Target(key, address, port, options)
-                self._schedule(target, 0.0)
-            elif target.options != options:
-                target.options = options
-                self._schedule(target, 0.0)
-            self._targets[key] = target
-        for target in before.values():
+    def put(self, key: str, address: str, port: int, options: HealthOptions) -> None:
+        """Check it from now on, or otherwise than before; the verdict on one that is known is kept."""
+        target = self._targets.get(key)
+        if target is None:
+            target = self._targets[key] = Target(key, address, port, options)
+        elif target.options == options:
+            return
+        target.options = options
+        self._schedule(target, 0.0)
+
+    def drop(self, key: str) -> None:
+        """Check it no more."""
+        target = self._targets.pop(key, None)
+        if target is not None:
             target.removed = True
 
     def verdict(self, key: str) -> Verdict | None:

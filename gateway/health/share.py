@@ -40,24 +40,25 @@ class Share:
         self._doubted: dict[str, float] = {}
         self._lost: float | None = now
 
-    def take_table(self, assignment: Assignment, endpoints: Iterable[tuple[str, str]], now: float) -> set[str]:
-        """Endpoints as (key, node). Returns what has come to be assigned to this gateway, or is no more."""
-        assigned: set[str] = set()
-        others: set[str] = set()
-        for key, node_id in endpoints:
-            mine = assignment.is_checked_by(self._node_id, key, node_id)
-            (assigned if mine else others).add(key)
-        # A verdict may come before the table that has its endpoint: only what has left is forgotten.
-        for key in (self.assigned | self._others) - assigned - others:
-            self._shared.pop(key, None)
-            self._doubted.pop(key, None)
-        changed = self.assigned ^ assigned
-        self._unknown = {key: self._unknown.get(key, now) for key in others if self._is_unknown(key)}
-        self.assigned, self._others = assigned, others
-        return changed
+    def put(self, assignment: Assignment, key: str, node_id: str, now: float) -> None:
+        """An endpoint of that node, which may be new or have other checkers than before."""
+        if assignment.is_checked_by(self._node_id, key, node_id):
+            self.assigned.add(key)
+            self._others.discard(key)
+            self._unknown.pop(key, None)
+            return
+        self.assigned.discard(key)
+        self._others.add(key)
+        # A verdict may have come before the table that has its endpoint.
+        if key not in self._shared:
+            self._unknown.setdefault(key, now)
 
-    def _is_unknown(self, key: str) -> bool:
-        return key in self._unknown or key not in self._shared
+    def drop(self, key: str) -> None:
+        """The endpoint has left."""
+        self.assigned.discard(key)
+        self._others.discard(key)
+        for known in (self._unknown, self._shared, self._doubted):
+            known.pop(key, None)
 
     def take_verdicts(
         self, full: bool, found: dict[str, dict[str, str]], unknown: Iterable[str], now: float

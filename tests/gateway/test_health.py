@@ -39,11 +39,12 @@ async def test_monitor_reports_turns_and_forgets_removed_targets() -> None:
     monitor = Monitor(lambda *turn: turns.append(turn), checker)
     monitor.start()
     options = HealthOptions(interval=0.01, fall=2)
-    monitor.update([("ka", "a", 1, options), ("kb", "b", 1, options)])
+    for name in ("a", "b"):
+        monitor.put(f"k{name}", name, 1, options)
     await until(lambda: sorted(turns) == [("ka", False, "broken"), ("kb", True, "check passed")])
     failing.clear()
     await until(lambda: turns[2:] == [("ka", True, "check passed")])
-    monitor.update([("kb", "b", 1, options)])
+    monitor.drop("ka")
     assert (monitor.verdict("ka"), monitor.verdict("kb") is None) == (None, False)
     await monitor.stop()
 
@@ -57,7 +58,7 @@ async def test_monitor_doubt_from_traffic_checks_at_once() -> None:
 
     monitor = Monitor(lambda *turn: None, checker)
     monitor.start()
-    monitor.update([("k", "a", 1, HealthOptions(interval=3600))])
+    monitor.put("k", "a", 1, HealthOptions(interval=3600))
     await until(lambda: checked == ["a"])
     monitor.doubt("k")
     await until(lambda: checked == ["a", "a"])

@@ -44,7 +44,7 @@ class Mesh:
         options = HealthOptions(interval=INTERVAL, fall=2)
         targets = [(key, f"n{n % 8}", key, 80, options) for n, key in enumerate(ENDPOINTS)]
         for board in self.boards.values():
-            board.update(GATEWAYS, targets)
+            board.update(GATEWAYS, {"web": targets})
 
     def lead(self) -> None:
         """A leader that knows nothing takes over."""
@@ -163,9 +163,7 @@ async def test_gateway_that_leaves_hands_its_checks_to_others(mesh: Mesh) -> Non
     await gone.stop()
     assert mesh.leader is not None
     mesh.tell(mesh.leader.disconnect("n0"))
-    options = HealthOptions(interval=INTERVAL)
-    targets = [(key, f"n{n % 8}", key, 80, options) for n, key in enumerate(ENDPOINTS)]
     for board in mesh.boards.values():
-        board.update(GATEWAYS[1:], targets)
+        board.update(GATEWAYS[1:], {})
     assert {len(mesh.checkers(key)) for key in ENDPOINTS} == {1 + EXTRA}
     await until(mesh.is_settled)

@@ -52,10 +52,13 @@ def test_assignment_without_gateways_leaves_every_check_to_everybody() -> None:
     assert Assignment([]).is_checked_by("n1", "k", "n2")
 
 
+OTHERS = Assignment(["a", "b", "c"])
+
+
 def far_share(now: float = 0.0) -> Share:
     """A gateway that is not asked to check the endpoint `k` of another node."""
     share = Share("me", now)
-    share.take_table(Assignment(["a", "b", "c"]), [("k", "a")], now)
+    share.put(OTHERS, "k", "a", now)
     share.session(True, now)
     return share
 
@@ -115,8 +118,8 @@ def test_share_looks_itself_where_traffic_failed_for_as_long_as_it_finds_it_down
 def test_share_forgets_what_has_left_the_table_only() -> None:
     share = far_share()
     share.take_verdicts(False, {"a": {"k": "refused", "early": "refused"}}, [], 0.0)
-    share.take_table(Assignment(["a", "b", "c"]), [("other", "a")], 1.0)
+    share.drop("k")
     assert share.shared("k") is None
-    share.take_table(Assignment(["a", "b", "c"]), [("early", "a")], 2.0)
+    share.put(OTHERS, "early", "a", 2.0)
     assert share.shared("early") == Found(False, "refused", "a")
     assert share.beyond(nobody, 100.0) == set()

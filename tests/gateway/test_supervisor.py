@@ -7,6 +7,8 @@ import socket
 from collections import Counter
 from pathlib import Path
 
+import msgspec
+
 from essaim.gateway.supervisor import Gateway
 
 from .conftest import Backends, endpoint, free_port, http_get, service, table, tcp_line, until
@@ -215,3 +217,47 @@ async def test_supervisor_status_counts_what_each_replica_was_given(gateway: Gat
         "t0": (3, 0),
         "t1": (3, 0),
     }
+
+
+async def test_supervisor_endpoint_that_is_down_serves_once_it_is_checked_no_more(
+    gateway: Gateway, backends: Backends
+) -> None:
+    port, replica = free_port(), endpoint("t", await backends.web("t"))
+    strict = {"essaim.healthcheck.status": "201", "essaim.healthcheck.interval": "50ms", "essaim.queue.timeout": "0s"}
+    await gateway.apply(table(1, service("web", port, [replica], "http", labels=strict)))
+
+    async def shown() -> tuple[str, str, str | None]:
+        one = (await gateway.status())["services"][0]["ports"][0]["endpoints"][0]
+        return one["verdict"], one["reason"], one["found_by"]
+
+    async with asyncio.timeout(15):
+        while await shown() != ("down", "status 200, expected 201", "one"):
+            await asyncio.sleep(0.02)
+        while (await http_get(port))[0] != 503:
+            await asyncio.sleep(0.02)
+    text = await gateway.metrics()
+    assert f'essaim_gateway_up{{port="{port}",service="web",task="t"}} 0.0' in text
+    assert 'by="n1",' in text
+    assert 'reason="status 200, expected 201"' in text
+    assert 'essaim_gateway_check_targets{why="assigned"} 1.0' in text
+    unchecked = {"essaim.healthcheck.mode": "none", "essaim.queue.timeout": "0s"}
+    await gateway.apply(table(2, service("web", port, [replica], "http", labels=unchecked)))
+    assert await shown() == ("up", "not checked", None)
+    async with asyncio.timeout(15):
+        while (await http_get(port))[0] != 200:
+            await asyncio.sleep(0.02)
+
+
+async def test_supervisor_endpoint_behind_two_published_ports_is_checked_once(
+    gateway: Gateway, backends: Backends
+) -> None:
+    replica = endpoint("t", await backends.web("t"))
+    one, other = free_port(), free_port()
+    twice = msgspec.structs.replace(
+        service("web", one, [replica]),
+        ports=[service("web", port, [replica]).ports[0] for port in sorted((one, other))],
+    )
+    await gateway.apply(table(1, twice))
+    assert gateway.health.shares == (1, 0)
+    await until(lambda: gateway.health.checks >= 1)
+    assert gateway.health.checks == 1
