@@ -289,7 +289,7 @@ def _access(peer_key: str) -> Access:
     """Managers show each other the cluster's peer key."""
     expected = f"Bearer {peer_key}".encode()
 
-    def allows(request: web.BaseRequest) -> bool:
+    def allows(request: web.BaseRequest, _: int) -> bool:
         return hmac.compare_digest(request.headers.get("Authorization", "").encode(), expected)
 
     return Access(headers=lambda: {"Authorization": f"Bearer {peer_key}"}, allows=allows)
