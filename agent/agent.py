@@ -13,9 +13,10 @@ from datetime import datetime
 from pathlib import Path
 
 import structlog
+from msgspec.structs import replace
 
 from essaim.cluster import wire
-from essaim.cluster.node import Node, NodeDescription, NodeSpec
+from essaim.cluster.node import Node, NodeDescription, NodeSpec, TLSInfo
 from essaim.cluster.overlay import OverlayNetwork
 from essaim.cluster.routes import RouteTable
 from essaim.cluster.wire import Channel, ToAgent
@@ -44,14 +45,13 @@ class Agent:
     `on_redirect` that of the leader (empty: unknown), `on_node` the node's own object, `on_refused` the reason why
     the cluster does not know this node any more (its tasks have been stopped by then), `on_tunnel` the address of a
     manager that wants a connection to this node's Engine, and its key, `on_networks` the overlay networks that the
-    node is to be on.
+    node is to be on. `tls_info` tells what the node trusts, for its description.
     """
 
     def __init__(
         self,
         *,
         node_id: str,
-        credential: str,
         runtime: Runtime,
         dial: Callable[[], Awaitable[Channel]],
         state_dir: Path,
@@ -67,11 +67,12 @@ class Agent:
         on_refused: Callable[[str], None] = _ignore,
         on_networks: Callable[[list[OverlayNetwork]], None] = _ignore,
         on_tunnel: Callable[[str, str], None] | None = None,
+        tls_info: Callable[[], TLSInfo | None] = lambda: None,
         chance: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.node_id = node_id
-        self._credential = credential
+        self._tls_info = tls_info
         self._runtime = runtime
         self._sleep = sleep
         self._log = log.bind(node_id=node_id)
@@ -161,10 +162,14 @@ class Agent:
 
     async def _hello(self) -> wire.Hello:
         try:
-            self._description = await self._runtime.describe()
+            self._description = await self._describe()
         except RuntimeUnavailable as problem:
             raise SessionEnded(f"the node cannot describe itself: {problem}") from problem
-        return wire.Hello(self.node_id, self._credential, self._description)
+        return wire.Hello(self.node_id, self._description)
+
+    async def _describe(self) -> NodeDescription:
+        """What the runtime says of this host, with what the node trusts. Raises RuntimeUnavailable."""
+        return replace(await self._runtime.describe(), tls_info=self._tls_info())
 
     def _jobs(self) -> list[Awaitable[None]]:
         self._outbox.reopen()
@@ -185,7 +190,7 @@ class Agent:
         while True:
             await self._sleep(DESCRIBE_EVERY)
             try:
-                description = await self._runtime.describe()
+                description = await self._describe()
             except RuntimeUnavailable:
                 continue
             if description != self._description:

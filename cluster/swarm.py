@@ -60,8 +60,18 @@ class JoinTokens(Shape):
     manager: str
 
 
+class RootCA(Shape):
+    """The certificate authority of the cluster: certificate and private key, PEM."""
+
+    certificate: str
+    key: str
+
+
 class Cluster(StoredObject, kw_only=True):
-    """There is one. `join_tokens` are shown only by the swarm end-points."""
+    """There is one. `join_tokens` are shown only by the swarm end-points, `unlock_key` by its own; `root_ca` by none.
+
+    `unlock_key` is set while managers are to be locked when they stop (`spec.encryption_config`).
+    """
 
     spec: SwarmSpec
     tls_info: TLSInfo | None = None
@@ -70,6 +80,8 @@ class Cluster(StoredObject, kw_only=True):
     subnet_size: int | None = None
     data_path_port: int | None = None
     join_tokens: JoinTokens | None = None
+    root_ca: RootCA | None = None
+    unlock_key: str | None = None
 
 
 def default_spec() -> SwarmSpec:

@@ -26,10 +26,9 @@ from .task import Task, TaskEndpoint, TaskStatus
 
 
 class Hello(msgspec.Struct, tag="hello", frozen=True):
-    """`credential` proves the node's identity until certificates do."""
+    """`node_id` must be the one that the certificate of the connection names."""
 
     node_id: str
-    credential: str
     description: NodeDescription
 
 
@@ -98,7 +97,7 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True):
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True):
-    """The node is unknown or its credential wrong: it was removed from the cluster. The agent stops its tasks."""
+    """The node is unknown (it was removed from the cluster), or not who its certificate says. It stops its tasks."""
 
     reason: str
 

@@ -7,20 +7,20 @@ runs of them overlap.
 
 import asyncio
 import contextlib
-import hmac
-import secrets as chance_source
 import shutil
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
 
 from aiohttp import web
 
-from essaim.cluster.errors import FailedPrecondition, Unauthorized, Unavailable
+from essaim.cluster.errors import ClusterError, FailedPrecondition, Forbidden, Unauthorized, Unavailable
 from essaim.cluster.ids import new_id
+from essaim.cluster.node import Node
 from essaim.cluster.store import Store
+from essaim.cluster.swarm import SECOND
 from essaim.cluster.writer import NO_QUORUM, Writer
 from essaim.raft.found import found_cluster
 from essaim.raft.interface import Leadership, LogError, MemberView, NoQuorum, Refused
@@ -28,16 +28,22 @@ from essaim.raft.node import Options, RaftLog
 from essaim.raft.streams import Access
 from essaim.scheduler.dispatcher import Dispatcher
 from essaim.scheduler.leader import Leader
+from essaim.secrets.ca import NODE_LIFETIME, Authority, issue
+from essaim.secrets.holder import Holder, Role, member_name
 
 from . import membership
 from .identity import Identity
 from .keeper import MemberKeeper
-from .membership import BecomeManager, JoinAnswer, JoinMessage, LeaveMessage
+from .keyring import Keyring
+from .locking import LockKeeper
+from .membership import BecomeManager, Issued, JoinAnswer, JoinMessage, RenewMessage
+from .tls import holder_from
 from .tunnels import TunnelDesk
 
 FRESH_SECONDS = 1.0
 """How long a read waits for the leader to confirm that nothing newer was acknowledged."""
 CHANGE_SECONDS = 20.0
+NOT_YET = "this manager has not received the cluster's state yet; try again in a moment"
 LOSES_QUORUM = (
     "rpc error: code = FailedPrecondition desc = can't remove member from the raft: this would result in a loss of "
     "quorum"
@@ -51,6 +57,7 @@ class ManagerRole:
         self,
         identity: Identity,
         directory: Path,
+        keyring: Keyring,
         *,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
@@ -67,7 +74,7 @@ class ManagerRole:
             self.store,
             member_id=identity.raft_id,
             address=identity.advertise,
-            options=Options(access=_access(identity.peer_key)),
+            options=Options(access=_access(keyring), codecs=keyring.codecs()),
         )
         self.writer = Writer(self.log, self.store, now)
         self.dispatcher = Dispatcher(
@@ -85,6 +92,7 @@ class ManagerRole:
         self._cutting: set[asyncio.Task[None]] = set()
         self._leader: Leader | None = None
         self._keeper = MemberKeeper(self.store, self.writer, self.log, log)
+        self._locks = LockKeeper(self.store, keyring, log)
         self._leadership_changed = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -94,9 +102,11 @@ class ManagerRole:
         await self.log.start()
         self._unsubscribe = self.log.on_leadership(self._on_leadership)
         self._following = asyncio.create_task(self._follow(), name="leadership")
+        self._locks.start()
 
     async def stop(self) -> None:
         self._unsubscribe()
+        await self._locks.stop()
         if self._following is not None:
             self._following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -115,12 +125,12 @@ class ManagerRole:
         return self.log.routes()
 
     @staticmethod
-    async def found(identity: Identity, directory: Path) -> None:
+    async def found(identity: Identity, directory: Path, keyring: Keyring) -> None:
         """Make the first member of a new cluster, whatever the directory held."""
 
         def make() -> None:
             shutil.rmtree(directory, ignore_errors=True)
-            found_cluster(directory, {identity.raft_id: identity.advertise})
+            found_cluster(directory, {identity.raft_id: identity.advertise}, keyring.codecs())
 
         await asyncio.to_thread(make)
 
@@ -198,49 +208,81 @@ class ManagerRole:
         """Admit a host. Raises ClusterError."""
         await self._log_is_known()
         role = membership.role_of_token(self.store, message.token)
-        node_id, credential = new_id(self._chance), chance_source.token_hex(32)
-        raft_id = self._chance.getrandbits(63) | 1
-        await self.writer.commit(
-            membership.admit(message, role=role, node_id=node_id, credential=credential, raft_id=raft_id)
-        )
-        return self._answer(node_id, credential, role, raft_id)
+        node_id = new_id(self._chance)
+        raft_id = self._chance.getrandbits(63) | 1 if role == "manager" else 0
+        issued = self._issue(message.request, Holder(node_id, role, self.identity.cluster_id, raft_id))
+        await self.writer.commit(membership.admit(message, role=role, node_id=node_id, raft_id=raft_id))
+        return self._answer(node_id, role, raft_id, issued)
 
-    async def become_manager(self, message: BecomeManager) -> JoinAnswer:
+    async def become_manager(self, node_id: str, message: BecomeManager) -> JoinAnswer:
         """A promoted node asks for its member number. Raises ClusterError."""
-        self._require_node(message.node_id, message.credential)
         fresh_id = self._chance.getrandbits(63) | 1
-        await self.writer.update(lambda store: membership.enlist(store, message.node_id, message.address, fresh_id))
-        node = self.store.nodes.get(message.node_id)
-        status = node.manager_status if node else None
-        return self._answer(message.node_id, message.credential, "manager", (status and status.raft_id) or 0)
+        await self.writer.update(lambda store: membership.enlist(store, node_id, message.address, fresh_id))
+        raft_id = self._member_of(node_id)
+        issued = self._issue(message.request, Holder(node_id, "manager", self.identity.cluster_id, raft_id))
+        return self._answer(node_id, "manager", raft_id, issued)
 
-    async def left(self, message: LeaveMessage) -> None:
+    async def left(self, node_id: str) -> None:
         """A node has left: it is down from now on, without waiting for its heartbeat, and no manager any more."""
-        self._require_node(message.node_id, message.credential)
-        await self.writer.update(lambda store: membership.departed(store, message.node_id))
+        await self.writer.update(lambda store: membership.departed(store, node_id))
 
-    def _answer(self, node_id: str, credential: str, role: str, raft_id: int) -> JoinAnswer:
-        cluster = self.store.cluster
-        assert cluster is not None
-        manager = role == "manager"
+    def renew(self, node_id: str, message: RenewMessage) -> Issued:
+        """A certificate for the role that the node has now. Raises ClusterError."""
+        self.require_node(node_id)
+        raft_id = self._member_of(node_id)
+        role: Role = "manager" if raft_id else "worker"
+        return self._issue(message.request, Holder(node_id, role, self.identity.cluster_id, raft_id))
+
+    def roots(self) -> bytes:
+        """What nodes of this cluster trust (PEM). Raises Unavailable."""
+        return self._authority().certificate
+
+    def require_node(self, node_id: str) -> Node:
+        """Raises Unauthorized for a node that is not in the cluster (any more)."""
+        if self.store.cluster is None:
+            raise Unavailable(NOT_YET)
+        node = self.store.nodes.get(node_id)
+        if node is None:
+            raise Unauthorized(f"node {node_id} is not of this cluster (any more)")
+        return node
+
+    def require_manager(self, holder: Holder) -> None:
+        """Both the certificate and the cluster's state must say so: a demoted node keeps its old certificate."""
+        if holder.role != "manager" or self.require_node(holder.node_id).spec.role != "manager":
+            raise Forbidden(f"node {holder.node_id} is not a manager")
+
+    def _member_of(self, node_id: str) -> int:
+        status = self.require_node(node_id).manager_status
+        return (status and status.raft_id) or 0
+
+    def _answer(self, node_id: str, role: str, raft_id: int, issued: Issued) -> JoinAnswer:
         return JoinAnswer(
             node_id=node_id,
-            credential=credential,
-            cluster_id=cluster.id,
+            cluster_id=self.identity.cluster_id,
             role=role,
             managers=self.manager_addresses(),
-            raft_id=raft_id if manager else 0,
-            peer_key=self.identity.peer_key if manager else "",
+            certificate=issued.certificate,
+            roots=issued.roots,
+            raft_id=raft_id,
         )
+
+    def _issue(self, request: bytes, holder: Holder) -> Issued:
+        cluster = self.store.cluster
+        expiry = cluster.spec.ca_config.node_cert_expiry if cluster and cluster.spec.ca_config else None
+        lifetime = timedelta(seconds=expiry / SECOND) if expiry else NODE_LIFETIME
+        certificate = issue(self._authority(), request, holder, self._now(), lifetime)
+        return Issued(certificate, self.roots())
+
+    def _authority(self) -> Authority:
+        root = self.store.cluster.root_ca if self.store.cluster else None
+        if root is None:
+            raise Unavailable(NOT_YET)
+        return Authority(root.certificate.encode(), root.key.encode())
 
     async def _log_is_known(self) -> None:
         """A manager that has just started or joined may not have the cluster yet."""
         if self.store.cluster is None and not await self.fresh():
             raise Unavailable(NO_QUORUM)
-
-    def _require_node(self, node_id: str, credential: str) -> None:
-        if not membership.is_node(self.store, node_id, credential):
-            raise Unauthorized(f"node {node_id} is not of this cluster, or its credential is wrong")
 
     # -- promotion and demotion -------------------------------------------------------------------------------------
 
@@ -285,11 +327,14 @@ class ManagerRole:
         await self.log.remove(raft_id, timeout=timeout)
 
 
-def _access(peer_key: str) -> Access:
-    """Managers show each other the cluster's peer key."""
-    expected = f"Bearer {peer_key}".encode()
+def _access(keyring: Keyring) -> Access:
+    """Managers show each other certificates that name their member number."""
 
-    def allows(request: web.BaseRequest, _: int) -> bool:
-        return hmac.compare_digest(request.headers.get("Authorization", "").encode(), expected)
+    def allows(request: web.BaseRequest, member: int) -> bool:
+        try:
+            holder = holder_from(request)
+        except ClusterError:
+            return False
+        return holder.role == "manager" and holder.member == member
 
-    return Access(headers=lambda: {"Authorization": f"Bearer {peer_key}"}, allows=allows)
+    return Access(allows=allows, client_ssl=lambda: keyring.calling, server_name=member_name)

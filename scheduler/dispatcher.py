@@ -5,8 +5,6 @@ On a manager that does not lead, `serve` only says who does.
 """
 
 import asyncio
-import hashlib
-import hmac
 from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
 
@@ -120,8 +118,11 @@ class Dispatcher:
 
     # -- sessions -----------------------------------------------------------------------------------------------
 
-    async def serve(self, channel: Channel, hello_timeout: float = 10.0) -> None:
-        """Hold one agent's session until it ends. Never raises for what the other side does."""
+    async def serve(self, channel: Channel, peer: str, hello_timeout: float = 10.0) -> None:
+        """Hold one agent's session until it ends. Never raises for what the other side does.
+
+        `peer` is the id of the node that the channel is known to come from.
+        """
         try:
             hello = await self._hello(channel, hello_timeout)
             if hello is None:
@@ -131,8 +132,8 @@ class Dispatcher:
                 await channel.send(wire.encode(Redirect(leader, list(self._manager_addresses()))))
                 return
             node = self._store.nodes.get(hello.node_id)
-            if node is None or not proves(hello.credential, node.credential):
-                self._log.warning("an agent was refused", node=hello.node_id, known=node is not None)
+            if node is None or node.id != peer:
+                self._log.warning("an agent was refused", node=hello.node_id, known=node is not None, certificate=peer)
                 await channel.send(wire.encode(Refused("this node is not a member of the cluster")))
                 return
             await self._hold(node, hello, channel)
@@ -371,9 +372,3 @@ class Dispatcher:
             session.log_readers.pop(number, None)
             if not ended:
                 session.send_soon(LogCancel(number))
-
-
-def proves(credential: str, known_hash: str | None) -> bool:
-    """Whether the credential is the one whose SHA-256 (hexadecimal) the store has."""
-    offered = hashlib.sha256(credential.encode()).hexdigest()
-    return hmac.compare_digest(offered.encode(), (known_hash or "").encode())

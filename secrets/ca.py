@@ -28,7 +28,7 @@ ROOT_NAME = "swarm-ca"
 ROOT_LIFETIME = timedelta(days=20 * 365)
 NODE_LIFETIME = timedelta(days=90)
 BACKDATED = timedelta(hours=1)
-"""Nodes whose clock is late by so much accept a new certificate."""
+"""Nodes whose clock is late by so much, or by a tenth of the lifetime, accept a new certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def issue(
         .issuer_name(root.subject)
         .public_key(public)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATED)
+        .not_valid_before(now - min(BACKDATED, lifetime / 10))
         .not_valid_after(now + lifetime)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)

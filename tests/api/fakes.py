@@ -118,7 +118,6 @@ class FakeNode:
             description=self.description,
             status=NodeStatus(state="ready", addr=self.address),
             manager_status=ManagerStatus(addr=f"{self.address}:2377", raft_id=1, reachability="reachable"),
-            credential="hash-that-stays-inside",
         )
         await writer.commit([put("clusters", cluster, new=True), put("nodes", node, new=True)])
         self.manager = Manager(store, writer, LEADER, {self.node_id: True})
