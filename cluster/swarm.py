@@ -54,6 +54,11 @@ class SwarmSpec(Shape):
     encryption_config: EncryptionConfig | None = None
     placement_strategy: str | None = None
 
+    @property
+    def locks_managers(self) -> bool:
+        """Whether managers need the unlock key after a restart."""
+        return self.encryption_config is not None and bool(self.encryption_config.auto_lock_managers)
+
 
 class JoinTokens(Shape):
     worker: str

@@ -29,6 +29,7 @@ from essaim.secrets.holder import Holder
 from essaim.secrets.nodekey import new_key, request_for
 from essaim.secrets.sealing import new_data_key
 from essaim.secrets.tokens import JoinToken, generate, parse, root_digest
+from essaim.secrets.unlock import new_unlock_key
 
 from .addresses import choose_addresses, join_host_port, split_host_port
 from .bootstrap import first_objects, pool_of
@@ -220,8 +221,10 @@ class Daemon:
                     address_pool=pool_of(request.default_addr_pool, request.subnet_size),
                     subnet_size=request.subnet_size or 24,
                     data_path_port=request.data_path_port or 4789,
+                    unlock_key=new_unlock_key(self._chance) if request.spec.locks_managers else None,
                 )
             )
+            await manager.locks.follow()
             await self._roles.save(identity)
             await self._roles.start_worker(identity)
             self._roles.start_renewal()

@@ -6,11 +6,14 @@
   its disk: after a restart nothing can be done with it until somebody brings the key.
 - The private key leaves the process in this file only.
 
-Methods that touch the disk block. Rejected: PEM files side by side (a crash between two renames leaves a key without
-its certificate, or a half-locked node).
+Methods that touch the disk block, and may be called from several threads.
+
+Rejected: PEM files side by side (a crash between two renames leaves a key without its certificate, or a node that is
+locked by half).
 """
 
 import ssl
+import threading
 from pathlib import Path
 
 import msgspec
@@ -56,6 +59,7 @@ class Keyring:
         self._keys: Keys | None = None
         self._unlock_key = ""
         self._wrapped: bytes | None = None
+        self._changing = threading.Lock()
         self._serving: ssl.SSLContext | None = None
         self._calling: ssl.SSLContext | None = None
         self.lock_version = 0
@@ -119,12 +123,14 @@ class Keyring:
 
     def put(self, keys: Keys) -> None:
         """Keep new keys, locked as the former ones were; connections use them from now on. Raises OSError."""
-        self._save(keys, self._unlock_key, self.lock_version)
-        self._hold(keys)
+        with self._changing:
+            self._save(keys, self._unlock_key, self.lock_version)
+            self._hold(keys)
 
     def lock_with(self, unlock_key: str, version: int) -> None:
         """Wrap the file with this key from now on, or not at all if it is empty. Raises OSError."""
-        self._save(self.keys, unlock_key, version)
+        with self._changing:
+            self._save(self.keys, unlock_key, version)
 
     def forget(self) -> None:
         """Back to being locked."""

@@ -17,9 +17,7 @@ from .keyring import Keyring
 
 def wanted_lock(cluster: Cluster) -> str:
     """The unlock key to lock with; empty for none."""
-    encryption = cluster.spec.encryption_config
-    locks = encryption is not None and encryption.auto_lock_managers
-    return (cluster.unlock_key or "") if locks else ""
+    return (cluster.unlock_key or "") if cluster.spec.locks_managers else ""
 
 
 class LockKeeper:
@@ -29,6 +27,7 @@ class LockKeeper:
         self._store = store
         self._keyring = keyring
         self._log = log
+        self._changing = asyncio.Lock()
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -43,11 +42,13 @@ class LockKeeper:
 
     async def follow(self) -> None:
         """Bring the file to what the cluster's object says now. Raises OSError."""
-        cluster = self._store.cluster
-        if cluster is None or cluster.version.index <= self._keyring.lock_version:
-            return
-        wanted = wanted_lock(cluster)
-        if wanted != self._keyring.unlock_key:
+        async with self._changing:
+            cluster = self._store.cluster
+            if cluster is None or cluster.version.index <= self._keyring.lock_version:
+                return
+            wanted = wanted_lock(cluster)
+            if wanted == self._keyring.unlock_key:
+                return
             await asyncio.to_thread(self._keyring.lock_with, wanted, cluster.version.index)
             self._log.info("this manager's keys are locked anew" if wanted else "this manager's keys are not locked")
 

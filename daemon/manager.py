@@ -92,7 +92,7 @@ class ManagerRole:
         self._cutting: set[asyncio.Task[None]] = set()
         self._leader: Leader | None = None
         self._keeper = MemberKeeper(self.store, self.writer, self.log, log)
-        self._locks = LockKeeper(self.store, keyring, log)
+        self.locks = LockKeeper(self.store, keyring, log)
         self._leadership_changed = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -102,11 +102,11 @@ class ManagerRole:
         await self.log.start()
         self._unsubscribe = self.log.on_leadership(self._on_leadership)
         self._following = asyncio.create_task(self._follow(), name="leadership")
-        self._locks.start()
+        self.locks.start()
 
     async def stop(self) -> None:
         self._unsubscribe()
-        await self._locks.stop()
+        await self.locks.stop()
         if self._following is not None:
             self._following.cancel()
             with contextlib.suppress(asyncio.CancelledError):

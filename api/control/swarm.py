@@ -16,6 +16,7 @@ from essaim.cluster.shape import Shape
 from essaim.cluster.store import Store
 from essaim.cluster.swarm import Cluster, JoinTokens, SwarmSpec
 from essaim.secrets import tokens
+from essaim.secrets.unlock import new_unlock_key
 
 NOT_IN_SWARM = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
@@ -45,7 +46,7 @@ MIN_NODE_CERT_EXPIRY = 3600 * 10**9
 
 @dataclass(frozen=True, slots=True)
 class Rotate:
-    """Which join tokens are to be replaced."""
+    """What is to be replaced by a new one."""
 
     worker: bool = False
     manager: bool = False
@@ -61,9 +62,12 @@ def update(store: Store, version: int, spec: SwarmSpec, rotate: Rotate, *, chanc
     _check(merged)
     if version != cluster.version.index:
         raise OutOfSequence
-    if rotate.unlock_key:
-        raise NotYet("the managers' lock is not supported yet: there is no unlock key to rotate")
-    changed = replace(cluster, spec=merged, join_tokens=_rotated(cluster.join_tokens, rotate, chance))
+    changed = replace(
+        cluster,
+        spec=merged,
+        join_tokens=_rotated(cluster.join_tokens, rotate, chance),
+        unlock_key=_unlock_key(cluster.unlock_key, merged, rotate, chance),
+    )
     return [put("clusters", changed)]
 
 
@@ -88,8 +92,8 @@ def _merge(old: Any, new: Any) -> Any:
 
 
 def _check(spec: SwarmSpec) -> None:
-    if spec.encryption_config is not None and spec.encryption_config.auto_lock_managers:
-        raise NotYet("the managers' lock (autolock) is not supported yet; leave AutoLockManagers false")
+    if spec.ca_config is not None and spec.ca_config.external_cas:
+        raise NotYet("external CAs are not supported: the managers sign nodes' certificates themselves")
     if spec.placement_strategy not in (None, "", "spread", "binpack"):
         raise InvalidArgument(f'invalid PlacementStrategy "{spec.placement_strategy}": use spread or binpack')
     numbers = {
@@ -112,6 +116,18 @@ def _rotated(old: JoinTokens | None, rotate: Rotate, chance: Chance) -> JoinToke
         worker=tokens.rotate(old.worker, chance) if rotate.worker else old.worker,
         manager=tokens.rotate(old.manager, chance) if rotate.manager else old.manager,
     )
+
+
+def _unlock_key(old: str | None, spec: SwarmSpec, rotate: Rotate, chance: Chance) -> str | None:
+    """There is a key exactly while managers are to be locked; a lock that was off comes back with another one."""
+    if not spec.locks_managers:
+        return None
+    return old if old and not rotate.unlock_key else new_unlock_key(chance)
+
+
+def unlock_key(cluster: Cluster) -> str:
+    """Empty while managers are not locked."""
+    return (cluster.unlock_key or "") if cluster.spec.locks_managers else ""
 
 
 def leave_objection(managers: int, reachable: int, *, knows_cluster: bool) -> str | None:

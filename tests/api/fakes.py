@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from essaim.api.node import InitRequest, JoinRequest, Manager
 from essaim.cluster.changes import Change, Delete, put
-from essaim.cluster.errors import ClusterError, NotYet
+from essaim.cluster.errors import ClusterError, NotYet, Unauthorized
 from essaim.cluster.ids import new_id
 from essaim.cluster.node import EngineDescription, ManagerStatus, Node, NodeDescription, NodeSpec, NodeStatus
 from essaim.cluster.routes import RouteGateway, RouteTable
@@ -89,6 +89,7 @@ class FakeNode:
         self.remote_managers: dict[str, str] = {}
         self.description = host()
         self.engine_url: str | None = None
+        self.unlocked_by = ""
         self.joined: JoinRequest | None = None
         self.removed: list[str] = []
         self.logs: dict[str, list[tuple[int, bytes]]] = {}
@@ -134,6 +135,11 @@ class FakeNode:
 
     def become_worker(self) -> None:
         self.swarm_state, self.manager, self.node_id = "active", None, new_id(self.chance)
+
+    async def unlock(self, unlock_key: str) -> None:
+        if unlock_key != self.unlocked_by:
+            raise Unauthorized("swarm could not be unlocked: invalid key provided")
+        self.swarm_state = "active"
 
     async def leave(self, *, force: bool) -> None:
         self.swarm_state, self.manager, self.node_id = "inactive", None, ""

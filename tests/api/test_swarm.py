@@ -4,10 +4,13 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from essaim.api import versions
 from essaim.api.context import API
 from essaim.api.node import InitRequest
+from essaim.cluster.changes import put
+from essaim.cluster.swarm import CAConfig, RootCA
 from essaim.secrets import tokens
 from tests.api.conftest import Served
 
@@ -90,8 +93,65 @@ async def test_update_merges_partial_bodies_and_rotates_tokens(served: Served) -
     version = after["Version"]["Index"]
     assert (await served.error("POST", f"/swarm/update?version={version}", {"Name": "other"}))[0] == 400
     assert (await served.error("POST", f"/swarm/update?version={version - 1}", {}))[0] == 500
-    autolock = {"EncryptionConfig": {"AutoLockManagers": True}}
-    assert (await served.error("POST", f"/swarm/update?version={version}", autolock))[0] == 501
+
+
+async def update(served: Served, spec: dict[str, Any], query: str = "") -> None:
+    version = (await served.call("GET", "/swarm"))["Version"]["Index"]
+    await served.call("POST", f"/swarm/update?version={version}{query}", spec)
+
+
+async def unlock_key(served: Served) -> str:
+    key: str = (await served.call("GET", "/swarm/unlockkey"))["UnlockKey"]
+    return key
+
+
+async def test_autolock_has_a_key_until_it_is_switched_off_and_another_one_then(served: Served) -> None:
+    on, off = ({"EncryptionConfig": {"AutoLockManagers": value}} for value in (True, False))
+    await update(served, {}, "&rotateManagerUnlockKey=true")
+    assert await unlock_key(served) == ""
+    await update(served, on)
+    first = await unlock_key(served)
+    assert first.startswith("SWMKEY-1-")
+    await update(served, {"Orchestration": {"TaskHistoryRetentionLimit": 3}})
+    assert await unlock_key(served) == first
+    await update(served, {}, "&rotateManagerUnlockKey=true")
+    second = await unlock_key(served)
+    assert second not in ("", first)
+    await update(served, off)
+    assert await unlock_key(served) == ""
+    await update(served, on)
+    assert await unlock_key(served) not in ("", first, second)
+
+
+async def test_init_with_autolock_in_either_form_says_so_in_the_specification(outside: Served) -> None:
+    for body in ({"AutoLockManagers": True}, {"Spec": {"EncryptionConfig": {"AutoLockManagers": True}}}):
+        await outside.call("POST", "/swarm/init", body)
+        spec = (await outside.call("GET", "/swarm"))["Spec"]
+        assert spec["EncryptionConfig"] == {"AutoLockManagers": True}
+        await outside.call("POST", "/swarm/leave?force=1")
+
+
+async def test_unlock_takes_the_right_key_only(outside: Served) -> None:
+    status, message = await outside.error("POST", "/swarm/unlock", {"UnlockKey": "x"})
+    assert (status, message.startswith(NO_MANAGER)) == (503, True)
+    outside.node.swarm_state, outside.node.unlocked_by = "locked", "SWMKEY-1-right"
+    wrong = await outside.error("POST", "/swarm/unlock", {"UnlockKey": "SWMKEY-1-wrong"})
+    assert wrong == (401, "swarm could not be unlocked: invalid key provided")
+    await outside.call("POST", "/swarm/unlock", {"UnlockKey": "SWMKEY-1-right"})
+    assert (await outside.call("GET", "/info"))["Swarm"]["LocalNodeState"] == "active"
+
+
+async def test_keys_of_the_cluster_are_shown_by_nobody(served: Served) -> None:
+    manager = served.node.manager
+    assert manager is not None
+    cluster = manager.store.cluster
+    assert cluster is not None
+    root = RootCA(certificate="the certificate", key="the private key")
+    spec = replace(cluster.spec, ca_config=CAConfig(signing_ca_key="the signing key"))
+    await manager.writer.commit([put("clusters", replace(cluster, spec=spec, root_ca=root, unlock_key="the lock"))])
+    for path in ("/swarm", "/info"):
+        shown = str(await served.call("GET", path))
+        assert not [word for word in ("private key", "signing key", "the lock") if word in shown]
 
 
 async def test_unlock_of_an_unlocked_swarm_is_a_conflict(served: Served) -> None:
