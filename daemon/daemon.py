@@ -28,21 +28,21 @@ from essaim.secrets.ca import Authority, issue, new_authority
 from essaim.secrets.holder import Holder
 from essaim.secrets.nodekey import new_key, request_for
 from essaim.secrets.sealing import new_data_key
-from essaim.secrets.tokens import JoinToken, generate, parse, root_digest
+from essaim.secrets.tokens import generate, parse, root_digest
 from essaim.secrets.unlock import new_unlock_key
 
-from .addresses import choose_addresses, join_host_port, split_host_port
+from .addresses import choose_addresses, split_host_port
 from .bootstrap import first_objects, pool_of
 from .identity import Identity
+from .joining import knock
 from .keyring import Keyring, Keys
 from .manager import ManagerRole
-from .membership import JoinAnswer, JoinMessage, LeaveMessage, forced_alone
+from .membership import JoinMessage, LeaveMessage, forced_alone
 from .merge import merge
 from .peers import PeerClient
 from .roles import Roles
 from .runtimes import Runtimes
 from .settings import DEFAULT_CLUSTER_PORT, Settings
-from .tls import joining_context
 
 IN_SWARM = 'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
 NOT_IN_SWARM = "This node is not part of a swarm"
@@ -271,7 +271,7 @@ class Daemon:
                 description=msgspec.structs.replace(self._description, data_addr=data_ip),
                 request=request_for(key),
             )
-            answer = await self._knock(request.remote_addrs, token, message)
+            answer = await knock(self._peers, request.remote_addrs, token, message)
             identity = Identity(
                 node_id=answer.node_id,
                 role=answer.role,
@@ -306,27 +306,6 @@ class Daemon:
             f"the managers do not reach this node at {self._roles.identity.advertise if self._roles.identity else ''}: "
             "is the port open, and is --advertise-addr right?"
         )
-
-    async def _knock(self, remotes: list[str], token: JoinToken, message: JoinMessage) -> JoinAnswer:
-        """Ask each manager in turn; what one of them refuses is final, what cannot be reached is not.
-
-        The token says which root certificate is the cluster's; it is shown to nobody whom that root does not vouch for.
-        """
-        failure: ClusterError = InvalidArgument("the address of a manager to join is needed (HOST:PORT)")
-        for remote in remotes:
-            address = join_host_port(*split_host_port(remote, DEFAULT_CLUSTER_PORT))
-            try:
-                root = await self._peers.root(address)
-                if not token.trusts(root):
-                    raise ClusterError(f"remote CA does not match fingerprint. Expected: {token.digest.hex()}")
-                context = await asyncio.to_thread(joining_context, root)
-                answer: JoinAnswer = await self._peers.call(
-                    address, "/cluster/join", message, kind=JoinAnswer, context=context
-                )
-                return answer
-            except Unavailable as error:
-                failure = error
-        raise failure
 
     # -- unlock -----------------------------------------------------------------------------------------------------
 

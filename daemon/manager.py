@@ -9,18 +9,16 @@ import asyncio
 import contextlib
 import shutil
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
 
 from aiohttp import web
 
-from essaim.cluster.errors import ClusterError, FailedPrecondition, Forbidden, Unauthorized, Unavailable
+from essaim.cluster.errors import ClusterError, FailedPrecondition, Unavailable
 from essaim.cluster.ids import new_id
-from essaim.cluster.node import Node
 from essaim.cluster.store import Store
-from essaim.cluster.swarm import SECOND
 from essaim.cluster.writer import NO_QUORUM, Writer
 from essaim.raft.found import found_cluster
 from essaim.raft.interface import Leadership, LogError, MemberView, NoQuorum, Refused
@@ -28,22 +26,21 @@ from essaim.raft.node import Options, RaftLog
 from essaim.raft.streams import Access
 from essaim.scheduler.dispatcher import Dispatcher
 from essaim.scheduler.leader import Leader
-from essaim.secrets.ca import NODE_LIFETIME, Authority, issue
-from essaim.secrets.holder import Holder, Role, member_name
+from essaim.secrets.holder import member_name
 
 from . import membership
 from .identity import Identity
+from .issuing import Issuer
 from .keeper import MemberKeeper
 from .keyring import Keyring
 from .locking import LockKeeper
-from .membership import BecomeManager, Issued, JoinAnswer, JoinMessage, RenewMessage
+from .membership import BecomeManager, Issued, JoinAnswer, JoinMessage
 from .tls import holder_from
 from .tunnels import TunnelDesk
 
 FRESH_SECONDS = 1.0
 """How long a read waits for the leader to confirm that nothing newer was acknowledged."""
 CHANGE_SECONDS = 20.0
-NOT_YET = "this manager has not received the cluster's state yet; try again in a moment"
 LOSES_QUORUM = (
     "rpc error: code = FailedPrecondition desc = can't remove member from the raft: this would result in a loss of "
     "quorum"
@@ -69,6 +66,7 @@ class ManagerRole:
         self._logger = log
         self._chance = SystemRandom()
         self.store = Store()
+        self.issuer = Issuer(self.store, identity.cluster_id, now)
         self.log = RaftLog(
             directory,
             self.store,
@@ -210,7 +208,7 @@ class ManagerRole:
         role = membership.role_of_token(self.store, message.token)
         node_id = new_id(self._chance)
         raft_id = self._chance.getrandbits(63) | 1 if role == "manager" else 0
-        issued = self._issue(message.request, Holder(node_id, role, self.identity.cluster_id, raft_id))
+        issued = self.issuer.issue(message.request, node_id, role, raft_id)
         await self.writer.commit(membership.admit(message, role=role, node_id=node_id, raft_id=raft_id))
         return self._answer(node_id, role, raft_id, issued)
 
@@ -218,42 +216,13 @@ class ManagerRole:
         """A promoted node asks for its member number. Raises ClusterError."""
         fresh_id = self._chance.getrandbits(63) | 1
         await self.writer.update(lambda store: membership.enlist(store, node_id, message.address, fresh_id))
-        raft_id = self._member_of(node_id)
-        issued = self._issue(message.request, Holder(node_id, "manager", self.identity.cluster_id, raft_id))
+        raft_id = self.issuer.member_of(node_id)
+        issued = self.issuer.issue(message.request, node_id, "manager", raft_id)
         return self._answer(node_id, "manager", raft_id, issued)
 
     async def left(self, node_id: str) -> None:
         """A node has left: it is down from now on, without waiting for its heartbeat, and no manager any more."""
         await self.writer.update(lambda store: membership.departed(store, node_id))
-
-    def renew(self, node_id: str, message: RenewMessage) -> Issued:
-        """A certificate for the role that the node has now. Raises ClusterError."""
-        self.require_node(node_id)
-        raft_id = self._member_of(node_id)
-        role: Role = "manager" if raft_id else "worker"
-        return self._issue(message.request, Holder(node_id, role, self.identity.cluster_id, raft_id))
-
-    def roots(self) -> bytes:
-        """What nodes of this cluster trust (PEM). Raises Unavailable."""
-        return self._authority().certificate
-
-    def require_node(self, node_id: str) -> Node:
-        """Raises Unauthorized for a node that is not in the cluster (any more)."""
-        if self.store.cluster is None:
-            raise Unavailable(NOT_YET)
-        node = self.store.nodes.get(node_id)
-        if node is None:
-            raise Unauthorized(f"node {node_id} is not of this cluster (any more)")
-        return node
-
-    def require_manager(self, holder: Holder) -> None:
-        """Both the certificate and the cluster's state must say so: a demoted node keeps its old certificate."""
-        if holder.role != "manager" or self.require_node(holder.node_id).spec.role != "manager":
-            raise Forbidden(f"node {holder.node_id} is not a manager")
-
-    def _member_of(self, node_id: str) -> int:
-        status = self.require_node(node_id).manager_status
-        return (status and status.raft_id) or 0
 
     def _answer(self, node_id: str, role: str, raft_id: int, issued: Issued) -> JoinAnswer:
         return JoinAnswer(
@@ -265,19 +234,6 @@ class ManagerRole:
             roots=issued.roots,
             raft_id=raft_id,
         )
-
-    def _issue(self, request: bytes, holder: Holder) -> Issued:
-        cluster = self.store.cluster
-        expiry = cluster.spec.ca_config.node_cert_expiry if cluster and cluster.spec.ca_config else None
-        lifetime = timedelta(seconds=expiry / SECOND) if expiry else NODE_LIFETIME
-        certificate = issue(self._authority(), request, holder, self._now(), lifetime)
-        return Issued(certificate, self.roots())
-
-    def _authority(self) -> Authority:
-        root = self.store.cluster.root_ca if self.store.cluster else None
-        if root is None:
-            raise Unavailable(NOT_YET)
-        return Authority(root.certificate.encode(), root.key.encode())
 
     async def _log_is_known(self) -> None:
         """A manager that has just started or joined may not have the cluster yet."""

@@ -96,13 +96,13 @@ class PeerServer:
 
     def _node(self, request: web.Request) -> str:
         """Its id, once it is known to be in the cluster still."""
-        return self._manager.require_node(self._holder(request).node_id).id
+        return self._manager.issuer.require_node(self._holder(request).node_id).id
 
     def _require_manager(self, request: web.Request) -> None:
-        self._manager.require_manager(self._holder(request))
+        self._manager.issuer.require_manager(self._holder(request))
 
     async def _root(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._manager.roots(), content_type="application/x-pem-file")
+        return web.Response(body=self._manager.issuer.roots(), content_type="application/x-pem-file")
 
     async def _join(self, request: web.Request) -> web.Response:
         message = msgspec.msgpack.decode(await request.read(), type=JoinMessage)
@@ -116,7 +116,7 @@ class PeerServer:
     async def _renew(self, request: web.Request) -> web.Response:
         node_id = self._node(request)
         message = msgspec.msgpack.decode(await request.read(), type=RenewMessage)
-        return _answer(self._manager.renew(node_id, message))
+        return _answer(self._manager.issuer.renew(node_id, message.request))
 
     async def _leave(self, request: web.Request) -> web.Response:
         await self._manager.left(self._node(request))

@@ -261,7 +261,7 @@ class Roles:
             key = await asyncio.to_thread(new_key)
             message = RenewMessage(request_for(key))
             if self.manager is not None and self.manager.store.nodes.get(identity.node_id) is not None:
-                issued = self.manager.renew(identity.node_id, message)
+                issued = self.manager.issuer.renew(identity.node_id, message.request)
             else:
                 issued = await self._ask_manager("/cluster/renew", message, Issued)
             await self._keep(key, issued)
