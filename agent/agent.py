@@ -45,7 +45,8 @@ class Agent:
     `on_redirect` that of the leader (empty: unknown), `on_node` the node's own object, `on_refused` the reason why
     the cluster does not know this node any more (its tasks have been stopped by then), `on_tunnel` the address of a
     manager that wants a connection to this node's Engine, and its key, `on_networks` the overlay networks that the
-    node is to be on. `tls_info` tells what the node trusts, for its description.
+    node is to be on. `tls_info` tells what the node trusts, for its description, `on_trust`
+    what it is to trust.
     """
 
     def __init__(
@@ -68,11 +69,13 @@ class Agent:
         on_networks: Callable[[list[OverlayNetwork]], None] = _ignore,
         on_tunnel: Callable[[str, str], None] | None = None,
         tls_info: Callable[[], TLSInfo | None] = lambda: None,
+        on_trust: Callable[[TLSInfo], None] = _ignore,
         chance: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.node_id = node_id
-        self._tls_info = tls_info
+        self._tls_info, self._on_trust = tls_info, on_trust
+        self._description_stale = asyncio.Event()
         self._runtime = runtime
         self._sleep = sleep
         self._log = log.bind(node_id=node_id)
@@ -97,6 +100,7 @@ class Agent:
             wire.Redirect: self._redirected,
             wire.Managers: lambda message: self._on_managers(message.managers),
             wire.NodeChanged: lambda message: self._node_changed(message.node),
+            wire.Trust: lambda message: self._on_trust(message.tls_info),
             wire.Assignments: self._assign,
             wire.Routes: lambda message: self._routes.offer(message.table),
             wire.Networks: lambda message: self._on_networks(message.networks),
@@ -173,7 +177,13 @@ class Agent:
 
     def _jobs(self) -> list[Awaitable[None]]:
         self._outbox.reopen()
-        return [self._send_reports(), self._routes.run(self._session.send), self._describe_changes(), self._end_logs()]
+        return [
+            self._send_reports(),
+            self._routes.run(self._session.send),
+            self._describe_changes(),
+            self._describe_at_once(),
+            self._end_logs(),
+        ]
 
     async def _handle(self, message: ToAgent) -> None:
         handler = self._handlers.get(type(message))
@@ -194,8 +204,22 @@ class Agent:
             except RuntimeUnavailable:
                 continue
             if description != self._description:
-                self._description = description
-                await self._session.send(wire.Describe(description))
+                await self._send_description(description)
+
+    async def _send_description(self, description: NodeDescription) -> None:
+        self._description = description
+        await self._session.send(wire.Describe(description))
+
+    async def _describe_at_once(self) -> None:
+        while True:
+            await self._description_stale.wait()
+            self._description_stale.clear()
+            if self._description is not None:
+                await self._send_description(replace(self._description, tls_info=self._tls_info()))
+
+    def trust_changed(self) -> None:
+        """What the node trusts is no more what its description says."""
+        self._description_stale.set()
 
     async def _end_logs(self) -> None:
         """Log streams belong to the session that asked for them."""

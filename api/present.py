@@ -106,6 +106,7 @@ def cluster(value: Cluster, *, tokens: bool) -> Cluster:
         root_rotation_in_progress=bool(value.root_rotation_in_progress),
         join_tokens=value.join_tokens if tokens else None,
         root_ca=None,
+        root_rotation=None,
         unlock_key=None,
     )
 

@@ -72,8 +72,16 @@ class RootCA(Shape):
     key: str
 
 
+class RootRotation(Shape):
+    """A new authority that takes over; `cross_signed` is its certificate by the old one (PEM)."""
+
+    root: RootCA
+    cross_signed: str
+
+
 class Cluster(StoredObject, kw_only=True):
-    """There is one. `join_tokens` are shown only by the swarm end-points, `unlock_key` by its own; `root_ca` by none.
+    """There is one. `join_tokens` are shown only by the swarm end-points, `unlock_key` by its own; `root_ca` and
+    `root_rotation` by none.
 
     `unlock_key` is set while managers are to be locked when they stop (`spec.encryption_config`).
     """
@@ -86,6 +94,7 @@ class Cluster(StoredObject, kw_only=True):
     data_path_port: int | None = None
     join_tokens: JoinTokens | None = None
     root_ca: RootCA | None = None
+    root_rotation: RootRotation | None = None
     unlock_key: str | None = None
 
 

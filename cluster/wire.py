@@ -16,7 +16,7 @@ from typing import Protocol
 
 import msgspec
 
-from .node import Node, NodeDescription
+from .node import Node, NodeDescription, TLSInfo
 from .objects import Config, Secret
 from .overlay import OverlayNetwork
 from .routes import RouteTable
@@ -118,6 +118,12 @@ class NodeChanged(msgspec.Struct, tag="node", frozen=True):
     node: Node
 
 
+class Trust(msgspec.Struct, tag="trust", frozen=True):
+    """What the node is to trust, and whom its certificate is to be of: if that is not so, it asks for a new one."""
+
+    tls_info: TLSInfo
+
+
 class Assignments(msgspec.Struct, tag="assign", frozen=True):
     """Tasks (new or changed) with what they use. `removed` are ids of tasks to forget, once stopped.
 
@@ -175,6 +181,7 @@ ToAgent = (
     | HeartbeatAck
     | Managers
     | NodeChanged
+    | Trust
     | Assignments
     | Routes
     | Networks

@@ -67,7 +67,7 @@ def first_objects(
         spec=merged_spec(spec),
         join_tokens=tokens,
         root_ca=authority,
-        tls_info=tls_info(authority.certificate.encode()),
+        tls_info=tls_info(authority.certificate.encode(), authority.certificate.encode()),
         unlock_key=unlock_key,
         root_rotation_in_progress=False,
         default_addr_pool=address_pool or None,

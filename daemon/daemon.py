@@ -45,6 +45,7 @@ from .runtimes import Runtimes
 from .settings import DEFAULT_CLUSTER_PORT, Settings
 
 IN_SWARM = 'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
+EXPIRED = "Swarm certificates have expired. To replace them, leave the swarm and join again."
 NOT_IN_SWARM = "This node is not part of a swarm"
 FORCED_SECONDS = 3.0
 """Patience with the others when this node leaves whatever they say."""
@@ -104,11 +105,15 @@ class Daemon:
             return "inactive"
         if self._keyring.locked:
             return "locked"
-        return "error" if self._roles.error else "active"
+        return "error" if self.error else "active"
 
     @property
     def error(self) -> str:
-        return self._roles.error
+        """A manager whose certificate has expired signs itself another; a worker has nobody who would listen."""
+        if self._roles.identity is None or self._keyring.locked:
+            return ""
+        expired = self._roles.manager is None and self._now().timestamp() > self._keyring.validity[1]
+        return self._roles.error or (EXPIRED if expired else "")
 
     @property
     def manager(self) -> Manager | None:

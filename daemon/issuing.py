@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from essaim.cluster.errors import Forbidden, Unauthorized, Unavailable
 from essaim.cluster.node import Node
 from essaim.cluster.store import Store
-from essaim.cluster.swarm import SECOND
-from essaim.secrets.ca import NODE_LIFETIME, Authority, issue
+from essaim.cluster.swarm import SECOND, Cluster
+from essaim.secrets import rotation
+from essaim.secrets.ca import NODE_LIFETIME, issue
 from essaim.secrets.holder import Holder, Role
 
 from .membership import Issued
@@ -26,17 +27,20 @@ class Issuer:
         self._cluster_id = cluster_id
         self._now = now
 
-    def roots(self) -> bytes:
-        """What nodes of this cluster trust (PEM). Raises Unavailable."""
-        return self._authority().certificate
+    def root(self) -> bytes:
+        """The root certificate that join tokens name (PEM). Raises Unavailable."""
+        root = self._cluster().root_ca
+        assert root is not None
+        return root.certificate.encode()
 
     def issue(self, request: bytes, node_id: str, role: Role, raft_id: int = 0) -> Issued:
         """A certificate for the key of the request. Raises ClusterError."""
-        cluster = self._store.cluster
-        expiry = cluster.spec.ca_config.node_cert_expiry if cluster and cluster.spec.ca_config else None
+        cluster = self._cluster()
+        expiry = cluster.spec.ca_config.node_cert_expiry if cluster.spec.ca_config else None
         lifetime = timedelta(seconds=expiry / SECOND) if expiry else NODE_LIFETIME
         holder = Holder(node_id, role, self._cluster_id, raft_id)
-        return Issued(issue(self._authority(), request, holder, self._now(), lifetime), self.roots())
+        certificate = issue(rotation.signer(cluster), request, holder, self._now(), lifetime)
+        return Issued(certificate + rotation.chain(cluster), rotation.roots(cluster))
 
     def renew(self, node_id: str, request: bytes) -> Issued:
         """A certificate for what the node is now: a manager for as long as it is a member. Raises ClusterError."""
@@ -50,8 +54,7 @@ class Issuer:
 
     def require_node(self, node_id: str) -> Node:
         """Raises Unauthorized for a node that is not in the cluster (any more)."""
-        if self._store.cluster is None:
-            raise Unavailable(NOT_YET)
+        self._cluster()
         node = self._store.nodes.get(node_id)
         if node is None:
             raise Unauthorized(f"node {node_id} is not of this cluster (any more)")
@@ -62,8 +65,8 @@ class Issuer:
         if holder.role != "manager" or self.require_node(holder.node_id).spec.role != "manager":
             raise Forbidden(f"node {holder.node_id} is not a manager")
 
-    def _authority(self) -> Authority:
-        root = self._store.cluster.root_ca if self._store.cluster else None
-        if root is None:
+    def _cluster(self) -> Cluster:
+        cluster = self._store.cluster
+        if cluster is None or cluster.root_ca is None:
             raise Unavailable(NOT_YET)
-        return Authority(root.certificate.encode(), root.key.encode())
+        return cluster

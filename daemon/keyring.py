@@ -23,6 +23,7 @@ from essaim.cluster.node import TLSInfo
 from essaim.raft.codec import Codecs
 from essaim.secrets.ca import tls_info
 from essaim.secrets.nodekey import validity
+from essaim.secrets.rotation import issuer_among
 from essaim.secrets.sealing import Sealer
 from essaim.secrets.unlock import unwrap, wrap
 
@@ -92,7 +93,9 @@ class Keyring:
         return start.timestamp(), end.timestamp()
 
     def tls_info(self) -> TLSInfo | None:
-        return tls_info(self._keys.roots) if self._keys else None
+        """What this node trusts, and who has signed its certificate."""
+        keys = self._keys
+        return tls_info(keys.roots, issuer_among(keys.roots, keys.certificate)) if keys else None
 
     def codecs(self) -> Codecs:
         """For the log of this node. Each call makes writers of their own."""

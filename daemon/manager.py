@@ -35,6 +35,7 @@ from .keeper import MemberKeeper
 from .keyring import Keyring
 from .locking import LockKeeper
 from .membership import BecomeManager, Issued, JoinAnswer, JoinMessage
+from .rotation import RotationKeeper
 from .tls import holder_from
 from .tunnels import TunnelDesk
 
@@ -90,6 +91,7 @@ class ManagerRole:
         self._cutting: set[asyncio.Task[None]] = set()
         self._leader: Leader | None = None
         self._keeper = MemberKeeper(self.store, self.writer, self.log, log)
+        self._rotation = RotationKeeper(self.store, self.writer, self._chance, log)
         self.locks = LockKeeper(self.store, keyring, log)
         self._leadership_changed = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
@@ -189,6 +191,7 @@ class ManagerRole:
         )
         await leader.start()
         self._keeper.start()
+        self._rotation.start()
         self._leader = leader
         self._logger.info("this manager leads", term=self.leadership.term)
 
@@ -196,6 +199,7 @@ class ManagerRole:
         if self._leader is None:
             return
         leader, self._leader = self._leader, None
+        await self._rotation.stop()
         await self._keeper.stop()
         await leader.stop()
         self._logger.info("this manager no longer leads")

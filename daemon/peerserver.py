@@ -102,7 +102,7 @@ class PeerServer:
         self._manager.issuer.require_manager(self._holder(request))
 
     async def _root(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._manager.issuer.roots(), content_type="application/x-pem-file")
+        return web.Response(body=self._manager.issuer.root(), content_type="application/x-pem-file")
 
     async def _join(self, request: web.Request) -> web.Response:
         message = msgspec.msgpack.decode(await request.read(), type=JoinMessage)

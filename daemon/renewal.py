@@ -24,9 +24,9 @@ def due(start: float, end: float, share: float) -> float:
     return start + (end - start) * (EARLIEST + (LATEST - EARLIEST) * share)
 
 
-def retry_after(start: float, end: float) -> float:
-    """Seconds until the next attempt."""
-    return min(RETRY_MOST, max(RETRY_LEAST, (end - start) * RETRY_SHARE))
+def retry_after(start: float, end: float, attempt: int) -> float:
+    """Seconds until the next attempt, after as many in a row as `attempt` that failed."""
+    return min(RETRY_MOST, max(RETRY_LEAST, (end - start) * RETRY_SHARE), RETRY_LEAST * 2.0 ** min(attempt, 20))
 
 
 class Renewer:
@@ -64,14 +64,15 @@ class Renewer:
         self._asked.set()
 
     async def _run(self) -> None:
-        earliest = 0.0
+        earliest, failed = 0.0, 0
         while True:
             await self._until(max(earliest, due(*self._validity(), self._chance())))
             self._asked.clear()
             try:
                 await self._renew()
             except (ClusterError, OSError) as error:
-                pause = retry_after(*self._validity())
+                pause = retry_after(*self._validity(), failed)
+                failed += 1
                 self._log.warning(
                     "the node's certificate was not renewed; trying again", reason=str(error), seconds=pause
                 )
@@ -79,7 +80,7 @@ class Renewer:
                 self._asked.set()
             else:
                 # A clock that is months off must not make it ask without a pause.
-                earliest = self._now() + retry_after(*self._validity())
+                earliest, failed = self._now() + RETRY_LEAST, 0
                 self._log.info("this node has a new certificate")
 
     async def _until(self, moment: float) -> None:

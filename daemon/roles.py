@@ -17,7 +17,7 @@ import msgspec
 
 from essaim.agent.runtime import Runtime
 from essaim.cluster.errors import ClusterError, Unavailable
-from essaim.cluster.node import Node
+from essaim.cluster.node import Node, TLSInfo
 from essaim.gateway.supervisor import Gateway
 from essaim.secrets.nodekey import new_key, request_for
 
@@ -68,6 +68,7 @@ class Roles:
         self._server: PeerServer | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._renewer: Renewer | None = None
+        self._wanted: TLSInfo | None = None
 
     @property
     def raft_dir(self) -> Path:
@@ -155,6 +156,7 @@ class Roles:
             on_managers=self._on_managers,
             on_refused=self._on_refused,
             tls_info=self.keyring.tls_info,
+            on_trust=self._on_trust,
             engine_url=self._runtimes.engine_url,
         )
         self.worker = worker
@@ -186,7 +188,7 @@ class Roles:
     async def abandon(self) -> None:
         """Back to outside any swarm, with nothing left on disk."""
         await self.lay_down(keep_tasks=False)
-        self.identity, self.error = None, ""
+        self.identity, self.error, self._wanted = None, "", None
         await asyncio.to_thread(self.file.erase)
         await asyncio.to_thread(self.keyring.erase)
         for name in ("raft", "agent", "gateway"):
@@ -265,10 +267,19 @@ class Roles:
             else:
                 issued = await self._ask_manager("/cluster/renew", message, Issued)
             await self._keep(key, issued)
+            if self._wanted is not None and self.keyring.tls_info() != self._wanted:
+                raise Unavailable("the manager that was asked has not heard of the cluster's new root yet")
 
     async def _keep(self, key: bytes, issued: Issued) -> None:
         data_key = self.keyring.keys.data_key
         await asyncio.to_thread(self.keyring.put, Keys(key, issued.certificate, issued.roots, data_key))
+        if self.worker is not None:
+            self.worker.agent.trust_changed()
+
+    def _on_trust(self, wanted: TLSInfo) -> None:
+        self._wanted = wanted
+        if self._renewer is not None and self.keyring.tls_info() != wanted:
+            self._renewer.ask()
 
     async def _ask_manager(self, path: str, message: Any, kind: type[Any]) -> Any:
         """The first manager that answers. Raises ClusterError."""

@@ -74,6 +74,7 @@ class WorkerRole:
         on_managers: Callable[[list[str]], None],
         on_refused: Callable[[str], None],
         tls_info: Callable[[], TLSInfo | None],
+        on_trust: Callable[[TLSInfo], None],
         engine_url: str | None = None,
     ) -> None:
         self.gateway = gateway
@@ -100,6 +101,7 @@ class WorkerRole:
             on_networks=self._overlays.offer if self._overlays else lambda _: None,
             on_tunnel=self._tunnel if engine_url else None,
             tls_info=tls_info,
+            on_trust=on_trust,
             now=now,
             monotonic=monotonic,
             log=log,

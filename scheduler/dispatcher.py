@@ -18,7 +18,7 @@ from essaim.cluster.store import Store
 from essaim.cluster.swarm import SECOND
 from essaim.cluster.task import Task
 from essaim.cluster.watch import Event, Lagged
-from essaim.cluster.wire import Channel, FromAgent, Hello, LogCancel, LogChunk, LogRequest, Redirect, Refused
+from essaim.cluster.wire import Channel, FromAgent, Hello, LogCancel, LogChunk, LogRequest, Redirect, Refused, Trust
 from essaim.cluster.writer import Writer
 
 from .liveness import Liveness
@@ -164,6 +164,8 @@ class Dispatcher:
         if self._traffic.encoded is not None:
             session.set_routes(*self._traffic.encoded)
         session.set_networks(self._networks.get(node.id, NO_NETWORKS))
+        if (trust := self._trust()) is not None:
+            session.send_soon(trust)
         self._log.info("agent connected", node=node.id, hostname=hello.description.hostname)
         writer = asyncio.create_task(session.run_writer(self._liveness.period, self._managers))
         reader = asyncio.create_task(self._read(session, channel))
@@ -266,11 +268,22 @@ class Dispatcher:
                     session.refuse("this node was removed from the cluster")
             elif session is not None:
                 session.node_changed(event.object)
-        elif event.table == "clusters" and self._heartbeat() != self._liveness.period:
+        elif event.table == "clusters":
+            self._observe_cluster(event)
+
+    def _observe_cluster(self, event: Event) -> None:
+        if (event.old is None or event.object.tls_info != event.old.tls_info) and (trust := self._trust()) is not None:
+            for session in self._sessions.values():
+                session.send_soon(trust)
+        if self._heartbeat() != self._liveness.period:
             # Agents are told their period at the beginning of a session: let them begin anew.
             self._liveness.period = self._heartbeat()
             for session in self._sessions.values():
                 session.end()
+
+    def _trust(self) -> Trust | None:
+        cluster = self._store.cluster
+        return Trust(cluster.tls_info) if cluster is not None and cluster.tls_info is not None else None
 
     # -- traffic ------------------------------------------------------------------------------------------------
 

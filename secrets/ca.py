@@ -12,17 +12,23 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from essaim.cluster.errors import InvalidArgument
 from essaim.cluster.node import TLSInfo
 
 from .holder import Holder
-from .nodekey import new_key
+from .nodekey import belongs, new_key
 
 ROOT_NAME = "swarm-ca"
 ROOT_LIFETIME = timedelta(days=20 * 365)
@@ -90,12 +96,57 @@ def issue(
     )
 
 
-def tls_info(root: bytes) -> TLSInfo:
-    """How the API shows what is trusted: the root (PEM), its subject and its key (DER in base64)."""
-    found = x509.load_pem_x509_certificate(root)
+def cross_sign(old: Authority, new: bytes, now: datetime) -> bytes:
+    """The root certificate `new` (PEM) once more, as an intermediate one of the old root: same name, same key."""
+    root = x509.load_pem_x509_certificate(old.certificate)
+    found = x509.load_pem_x509_certificate(new)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(found.subject)
+        .issuer_name(root.subject)
+        .public_key(_checked(found.public_key()))
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATED)
+        .not_valid_after(min(root.not_valid_after_utc, found.not_valid_after_utc))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(_usage(signs=True), critical=True)
+        .add_extension(_key_id(found), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(_key_id(root)), critical=False)
+        .sign(_private(old.key), hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+    )
+
+
+def read_authority(certificate: bytes, key: bytes, now: datetime) -> Authority:
+    """A root that a user brings (PEM), if it can be the cluster's. Raises InvalidArgument."""
+    try:
+        root, private = x509.load_pem_x509_certificate(certificate), _private(key)
+        made = Authority(root.public_bytes(Encoding.PEM), _pem(private))
+        root.verify_directly_issued_by(root)
+        signs = root.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        _checked(root.public_key())
+        _key_id(root)
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.ExtensionNotFound) as error:
+        raise InvalidArgument(f"the CA certificate and key cannot be used: {error or type(error).__name__}") from error
+    if not signs or not belongs(made.key, made.certificate) or not _is_good(root, now):
+        raise InvalidArgument("the CA certificate and key must be of one root, which may sign certificates now")
+    return made
+
+
+def _is_good(certificate: x509.Certificate, now: datetime) -> bool:
+    return certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def tls_info(roots: bytes, signer: bytes) -> TLSInfo:
+    """How the API shows what is trusted (PEM), and who signs (PEM): subject and key of its root, DER in base64."""
+    found = x509.load_pem_x509_certificate(signer)
     key = found.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return TLSInfo(
-        trust_root=root.decode(),
+        trust_root=roots.decode(),
         cert_issuer_subject=base64.b64encode(found.subject.public_bytes()).decode(),
         cert_issuer_public_key=base64.b64encode(key).decode(),
     )
@@ -109,10 +160,14 @@ def _requested(request: bytes) -> ec.EllipticCurvePublicKey:
         proved = asked.is_signature_valid
     except (ValueError, InvalidSignature) as error:
         raise InvalidArgument(f"this is no request for a certificate: {error}") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise InvalidArgument("a node's key must be one of the curve P-256")
     if not proved:
         raise InvalidArgument("the request for a certificate is not signed by the key that it is for")
+    return _checked(key)
+
+
+def _checked(key: object) -> ec.EllipticCurvePublicKey:
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise InvalidArgument("the key must be one of the curve P-256")
     return key
 
 

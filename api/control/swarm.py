@@ -5,6 +5,7 @@ Pure: the store and a request in, changes and a result out, or ClusterError in D
 
 import ipaddress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from msgspec.structs import replace
@@ -14,8 +15,10 @@ from essaim.cluster.errors import FailedPrecondition, InvalidArgument, NotYet, O
 from essaim.cluster.ids import Chance
 from essaim.cluster.shape import Shape
 from essaim.cluster.store import Store
-from essaim.cluster.swarm import Cluster, JoinTokens, SwarmSpec
+from essaim.cluster.swarm import CAConfig, Cluster, JoinTokens, SwarmSpec
 from essaim.secrets import tokens
+from essaim.secrets.ca import read_authority
+from essaim.secrets.rotation import begun
 from essaim.secrets.unlock import new_unlock_key
 
 NOT_IN_SWARM = (
@@ -53,7 +56,9 @@ class Rotate:
     unlock_key: bool = False
 
 
-def update(store: Store, version: int, spec: SwarmSpec, rotate: Rotate, *, chance: Chance) -> list[Change]:
+def update(
+    store: Store, version: int, spec: SwarmSpec, rotate: Rotate, *, chance: Chance, now: datetime
+) -> list[Change]:
     """What `spec` leaves out stays as it is."""
     cluster = current(store)
     if spec.name not in (None, "", cluster.spec.name):
@@ -68,7 +73,24 @@ def update(store: Store, version: int, spec: SwarmSpec, rotate: Rotate, *, chanc
         join_tokens=_rotated(cluster.join_tokens, rotate, chance),
         unlock_key=_unlock_key(cluster.unlock_key, merged, rotate, chance),
     )
-    return [put("clusters", changed)]
+    return [put("clusters", _root_rotated(cluster, changed, now))]
+
+
+def _root_rotated(old: Cluster, changed: Cluster, now: datetime) -> Cluster:
+    """A root is replaced when `ForceRotate` changes, or another certificate is given to sign with."""
+    before, wanted = old.spec.ca_config or CAConfig(), changed.spec.ca_config or CAConfig()
+    certificate, key = wanted.signing_ca_cert or "", wanted.signing_ca_key or ""
+    other = bool(certificate) and certificate.strip() != (before.signing_ca_cert or "").strip()
+    if not other and (wanted.force_rotate or 0) == (before.force_rotate or 0):
+        return changed
+    if changed.root_ca is None:
+        raise Unavailable("this cluster has no certificate authority to replace")
+    if other and not key:
+        raise InvalidArgument("rotating to another CA certificate needs its key as well (--ca-key)")
+    given = read_authority(certificate.encode(), key.encode(), now) if other else None
+    # The key is kept with the rotation, not in the specification, which clients get back.
+    config = replace(wanted, signing_ca_key=None, signing_ca_cert=certificate if other else None)
+    return begun(replace(changed, spec=replace(changed.spec, ca_config=config)), now, given)
 
 
 def current(store: Store) -> Cluster:

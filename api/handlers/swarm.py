@@ -144,7 +144,7 @@ async def update_swarm(request: web.Request) -> web.Response:
         manager=query.flag(request.query, "rotateManagerToken"),
         unlock_key=query.flag(request.query, "rotateManagerUnlockKey"),
     )
-    await api.commit(lambda store: (swarm.update(store, version, spec, rotate, chance=api.chance), None))
+    await api.commit(lambda store: (swarm.update(store, version, spec, rotate, chance=api.chance, now=api.now()), None))
     return web.Response()
 
 

@@ -10,7 +10,7 @@ from essaim.api import versions
 from essaim.api.context import API
 from essaim.api.node import InitRequest
 from essaim.cluster.changes import put
-from essaim.cluster.swarm import CAConfig, RootCA
+from essaim.cluster.swarm import CAConfig, RootCA, RootRotation
 from essaim.secrets import tokens
 from tests.api.conftest import Served
 
@@ -148,6 +148,7 @@ async def test_keys_of_the_cluster_are_shown_by_nobody(served: Served) -> None:
     assert cluster is not None
     root = RootCA(certificate="the certificate", key="the private key")
     spec = replace(cluster.spec, ca_config=CAConfig(signing_ca_key="the signing key"))
+    cluster = replace(cluster, root_rotation=RootRotation(root=root, cross_signed="x"))
     await manager.writer.commit([put("clusters", replace(cluster, spec=spec, root_ca=root, unlock_key="the lock"))])
     for path in ("/swarm", "/info"):
         shown = str(await served.call("GET", path))

@@ -30,7 +30,7 @@ async def three(tmp_path: Path) -> AsyncIterator[list[Daemon]]:
 
 
 async def wait_voters(daemons: list[Daemon]) -> None:
-    """A manager that has joined is a learner for a moment, whose loss costs no quorum; the keeper logs the promotion."""
+    """A manager that has joined is a learner for a moment, whose loss costs no quorum; its promotion is logged."""
 
     async def promoted() -> bool:
         return sum(d.log.read_text().count("step=promote") for d in daemons) == len(daemons) - 1

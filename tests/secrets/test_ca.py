@@ -2,7 +2,6 @@
 
 import base64
 import random
-import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from essaim.secrets.ca import Authority, issue, new_authority, tls_info
 from essaim.secrets.holder import Holder, NoHolder, holder_of
 from essaim.secrets.nodekey import belongs, new_key, request_for, validity
 from essaim.secrets.tokens import generate, parse, root_digest
+from tests.secrets.openssl import verified
 
 NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
 AUTHORITY = new_authority(NOW)
@@ -29,25 +29,6 @@ HOLDERS = st.one_of(
     st.builds(Holder, IDS, st.just("worker"), IDS),
     st.builds(Holder, IDS, st.just("manager"), IDS, st.integers(1, 2**64 - 1)),
 )
-
-
-def openssl_verify(folder: Path, authority: Authority, certificate: bytes, *options: str) -> str:
-    """What `openssl verify` says, at noon of NOW's day unless told otherwise."""
-    (folder / "root.pem").write_bytes(authority.certificate)
-    (folder / "node.pem").write_bytes(certificate)
-    when = () if "-attime" in options else ("-attime", str(int(NOW.timestamp())))
-    command = [
-        "openssl",
-        "verify",
-        "-x509_strict",
-        "-CAfile",
-        folder / "root.pem",
-        *when,
-        *options,
-        folder / "node.pem",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout + done.stderr
 
 
 @given(HOLDERS)
@@ -61,27 +42,26 @@ def test_certificate_names_its_holder_and_nobody_else(holder: Holder) -> None:
 def test_certificate_is_good_for_both_sides_by_openssls_strict_rules(tmp_path: Path) -> None:
     certificate = issue(AUTHORITY, REQUEST, Holder("n" * 25, "manager", "c" * 25, 7), NOW)
     for purpose in ("sslserver", "sslclient"):
-        assert "node.pem: OK" in openssl_verify(tmp_path, AUTHORITY, certificate, "-purpose", purpose)
+        assert verified(tmp_path, AUTHORITY.certificate, certificate, NOW, "-purpose", purpose) == "OK"
     named = ("-verify_hostname", "member-0000000000000007")
-    assert "node.pem: OK" in openssl_verify(tmp_path, AUTHORITY, certificate, *named)
-    assert "ostname mismatch" in openssl_verify(tmp_path, AUTHORITY, certificate, "-verify_hostname", "swarm-worker")
+    assert verified(tmp_path, AUTHORITY.certificate, certificate, NOW, *named) == "OK"
+    wrong = verified(tmp_path, AUTHORITY.certificate, certificate, NOW, "-verify_hostname", "swarm-worker")
+    assert "ostname mismatch" in wrong
 
 
 def test_certificate_of_another_authority_or_another_time_is_refused(tmp_path: Path) -> None:
     certificate = issue(AUTHORITY, REQUEST, Holder("n", "worker", "c"), NOW, timedelta(days=90))
     other = new_authority(NOW)
-    assert "verification failed" in openssl_verify(tmp_path, other, certificate)
-    late = str(int((NOW + timedelta(days=91)).timestamp()))
-    assert "certificate has expired" in openssl_verify(tmp_path, AUTHORITY, certificate, "-attime", late)
+    assert "verification failed" in verified(tmp_path, other.certificate, certificate, NOW)
+    late = NOW + timedelta(days=91)
+    assert "certificate has expired" in verified(tmp_path, AUTHORITY.certificate, certificate, late)
     assert validity(certificate) == (NOW - timedelta(hours=1), NOW + timedelta(days=90))
 
 
 def test_node_certificate_signs_no_others(tmp_path: Path) -> None:
     node = Authority(issue(AUTHORITY, REQUEST, Holder("n", "manager", "c", 1), NOW), KEY)
     forged = issue(node, request_for(new_key()), Holder("x", "manager", "c", 2), NOW)
-    (tmp_path / "chain.pem").write_bytes(node.certificate)
-    said = openssl_verify(tmp_path, AUTHORITY, forged, "-untrusted", str(tmp_path / "chain.pem"))
-    assert "verification failed" in said
+    assert "verification failed" in verified(tmp_path, AUTHORITY.certificate, forged + node.certificate, NOW)
 
 
 def test_issue_takes_only_requests_that_their_key_has_signed() -> None:
@@ -116,7 +96,7 @@ def test_token_trusts_its_own_root_only() -> None:
 
 
 def test_tls_info_shows_the_root_as_an_engine_does() -> None:
-    shown = tls_info(AUTHORITY.certificate)
+    shown = tls_info(AUTHORITY.certificate, AUTHORITY.certificate)
     assert shown.trust_root == AUTHORITY.certificate.decode()
     # The subject is that of Swarm's own roots: CN=swarm-ca and nothing else.
     assert shown.cert_issuer_subject == base64.b64encode(bytes.fromhex("3013") + _swarm_ca()).decode()
