@@ -106,7 +106,9 @@ class Keyring:
         try:
             stored = msgspec.json.decode(self.path.read_bytes(), type=Stored)
             if stored.keys is not None:
-                self._hold(stored.keys)
+                self._hold(stored.keys, _contexts(stored.keys))
+            elif stored.wrapped is None:
+                raise ValueError("it is empty")
         except FileNotFoundError:
             return False
         except (ValueError, OSError) as error:
@@ -121,14 +123,15 @@ class Keyring:
         """Raises InvalidArgument, Unauthorized."""
         assert self._wrapped is not None, "nothing is locked"
         keys = msgspec.json.decode(unwrap(self._wrapped, unlock_key), type=Keys)
+        self._hold(keys, _contexts(keys))
         self._unlock_key = unlock_key.strip()
-        self._hold(keys)
 
     def put(self, keys: Keys) -> None:
         """Keep new keys, locked as the former ones were; connections use them from now on. Raises OSError."""
         with self._changing:
+            contexts = _contexts(keys)  # what OpenSSL does not take never reaches the disk
             self._save(keys, self._unlock_key, self.lock_version)
-            self._hold(keys)
+            self._hold(keys, contexts)
 
     def lock_with(self, unlock_key: str, version: int) -> None:
         """Wrap the file with this key from now on, or not at all if it is empty. Raises OSError."""
@@ -154,7 +157,12 @@ class Keyring:
         write_private(self.path, msgspec.json.encode(stored))
         self._unlock_key, self._wrapped, self.lock_version = unlock_key, stored.wrapped, version
 
-    def _hold(self, keys: Keys) -> None:
-        self._serving = tls.serving_context(keys.certificate, keys.private_key, keys.roots)
-        self._calling = tls.calling_context(keys.certificate, keys.private_key, keys.roots)
+    def _hold(self, keys: Keys, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+        self._serving, self._calling = contexts
         self._keys = keys
+
+
+def _contexts(keys: Keys) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """To serve with, and to call with. Raises OSError (ssl.SSLError) for keys that do not fit together."""
+    shown = (keys.certificate, keys.private_key, keys.roots)
+    return tls.serving_context(*shown), tls.calling_context(*shown)
