@@ -8,6 +8,7 @@ runs of them overlap.
 import asyncio
 import contextlib
 import shutil
+import ssl
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -73,7 +74,7 @@ class ManagerRole:
             self.store,
             member_id=identity.raft_id,
             address=identity.advertise,
-            options=Options(access=_access(keyring), codecs=keyring.codecs()),
+            options=Options(access=access_by(lambda: keyring.calling), codecs=keyring.codecs()),
         )
         self.writer = Writer(self.log, self.store, now)
         self.dispatcher = Dispatcher(
@@ -287,7 +288,7 @@ class ManagerRole:
         await self.log.remove(raft_id, timeout=timeout)
 
 
-def _access(keyring: Keyring) -> Access:
+def access_by(calling: Callable[[], ssl.SSLContext]) -> Access:
     """Managers show each other certificates that name their member number."""
 
     def allows(request: web.BaseRequest, member: int) -> bool:
@@ -297,4 +298,4 @@ def _access(keyring: Keyring) -> Access:
             return False
         return holder.role == "manager" and holder.member == member
 
-    return Access(allows=allows, client_ssl=lambda: keyring.calling, server_name=member_name)
+    return Access(allows=allows, client_ssl=calling, server_name=member_name)
