@@ -1,6 +1,6 @@
 """Port 2377 from the server's side: agents' sessions, joins, managers' messages.
 
-It listens on the advertised address only, while the node is a manager, and speaks TLS only. The root certificate is
+It listens while the node is a manager, and speaks TLS only. The root certificate is
 told to everybody; a join needs a token; everything else a certificate of a node that is still in the cluster, and what
 managers ask of each other that of a manager (see `tls.py`).
 """

@@ -23,6 +23,8 @@ from essaim.cluster.wire import LogChunk, LogRequest
 from essaim.cluster.writer import Writer
 from essaim.raft.interface import Leadership, NoQuorum
 from essaim.secrets import tokens
+from essaim.secrets.ca import new_authority, tls_info
+from essaim.secrets.rotation import stored
 
 LEADER = Leadership(term=1, leader_id=1, leader_address="127.0.0.1:2377", is_local=True)
 
@@ -103,12 +105,15 @@ class FakeNode:
         writer = Writer(self.log, store, utc_now)
         self.node_id = new_id(self.chance)
         self.address = request.advertise_addr.partition(":")[0] or "127.0.0.1"
-        digest = bytes(self.chance.getrandbits(8) for _ in range(32))
+        authority = new_authority(utc_now())
+        digest = tokens.root_digest(authority.certificate)
         made = (str(tokens.generate(digest, self.chance)) for _ in range(2))
         cluster = Cluster(
             id=new_id(self.chance),
             spec=request.spec,
             join_tokens=JoinTokens(worker=next(made), manager=next(made)),
+            root_ca=stored(authority),
+            tls_info=tls_info(authority.certificate, authority.certificate),
             default_addr_pool=request.default_addr_pool or None,
             subnet_size=request.subnet_size or 24,
             data_path_port=request.data_path_port or 4789,

@@ -1,6 +1,7 @@
 """/swarm, /info, negotiation, and the words for a node that is no manager."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from essaim.api.node import InitRequest
 from essaim.cluster.changes import put
 from essaim.cluster.swarm import CAConfig, RootCA, RootRotation
 from essaim.secrets import tokens
+from essaim.secrets.ca import new_authority
 from tests.api.conftest import Served
 
 NO_MANAGER = "This node is not a swarm manager."
@@ -139,6 +141,37 @@ async def test_unlock_takes_the_right_key_only(outside: Served) -> None:
     assert wrong == (401, "swarm could not be unlocked: invalid key provided")
     await outside.call("POST", "/swarm/unlock", {"UnlockKey": "SWMKEY-1-right"})
     assert (await outside.call("GET", "/info"))["Swarm"]["LocalNodeState"] == "active"
+
+
+async def test_root_is_replaced_by_force_or_by_one_that_the_user_brings(served: Served) -> None:
+    first = await served.call("GET", "/swarm")
+    await update(served, {"CAConfig": {"ForceRotate": 1}})
+    second = await served.call("GET", "/swarm")
+    assert (first["RootRotationInProgress"], second["RootRotationInProgress"]) == (False, True)
+    assert second["TLSInfo"]["TrustRoot"].startswith(first["TLSInfo"]["TrustRoot"])
+    assert second["TLSInfo"]["CertIssuerPublicKey"] != first["TLSInfo"]["CertIssuerPublicKey"]
+    # The specification as it was sent back by a client changes nothing.
+    await update(served, second["Spec"])
+    assert (await served.call("GET", "/swarm"))["TLSInfo"] == second["TLSInfo"]
+    mine = new_authority(datetime.now(UTC))
+    config = {**second["Spec"]["CAConfig"], "SigningCACert": mine.certificate.decode()}
+    query = f"/swarm/update?version={(await served.call('GET', '/swarm'))['Version']['Index']}"
+    for key, words in (("", "needs its key"), (first["TLSInfo"]["TrustRoot"], "cannot be used")):
+        status, message = await served.error("POST", query, {"CAConfig": {**config, "SigningCAKey": key}})
+        assert (status, words in message) == (400, True)
+    await update(served, {"CAConfig": {**config, "SigningCAKey": mine.key.decode()}})
+    shown = await served.call("GET", "/swarm")
+    assert shown["TLSInfo"]["TrustRoot"] == first["TLSInfo"]["TrustRoot"] + mine.certificate.decode()
+    assert "PRIVATE KEY" not in str(shown)
+    await update(served, shown["Spec"])
+    assert (await served.call("GET", "/swarm"))["TLSInfo"] == shown["TLSInfo"]
+
+
+async def test_external_authority_is_refused_with_the_reason(served: Served) -> None:
+    version = (await served.call("GET", "/swarm"))["Version"]["Index"]
+    external = {"CAConfig": {"ExternalCAs": [{"Protocol": "cfssl", "URL": "https://ca"}]}}
+    status, message = await served.error("POST", f"/swarm/update?version={version}", external)
+    assert (status, "external CAs are not supported" in message) == (501, True)
 
 
 async def test_keys_of_the_cluster_are_shown_by_nobody(served: Served) -> None:
