@@ -64,7 +64,7 @@ def update(
     if spec.name not in (None, "", cluster.spec.name):
         raise InvalidArgument(f'invalid Name "{spec.name}": swarm spec must be named "{cluster.spec.name}"')
     merged = merge(cluster.spec, spec)
-    _check(merged)
+    check(merged)
     if version != cluster.version.index:
         raise OutOfSequence
     changed = replace(
@@ -113,7 +113,8 @@ def _merge(old: Any, new: Any) -> Any:
     return replace(old, **{name: value for name, value in said.items() if value or name not in ZERO_IS_ABSENT})
 
 
-def _check(spec: SwarmSpec) -> None:
+def check(spec: SwarmSpec) -> None:
+    """Raises InvalidArgument, or NotYet for what is not supported."""
     if spec.ca_config is not None and spec.ca_config.external_cas:
         raise NotYet("external CAs are not supported: the managers sign nodes' certificates themselves")
     if spec.placement_strategy not in (None, "", "spread", "binpack"):

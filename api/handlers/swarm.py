@@ -62,6 +62,8 @@ async def init_swarm(request: web.Request) -> web.Response:
     if body.auto_lock_managers:
         spec = replace(spec, encryption_config=EncryptionConfig(auto_lock_managers=True))
     swarm.check_addresses(body.default_addr_pool or [], body.subnet_size or 0)
+    merged = swarm.merge(default_spec(), spec)
+    swarm.check(merged)
     wanted = InitRequest(
         listen_addr=body.listen_addr or "",
         advertise_addr=body.advertise_addr or "",
@@ -71,7 +73,7 @@ async def init_swarm(request: web.Request) -> web.Response:
         default_addr_pool=body.default_addr_pool or [],
         subnet_size=body.subnet_size or 0,
         data_path_port=body.data_path_port or 0,
-        spec=swarm.merge(default_spec(), spec),
+        spec=merged,
     )
     node_id = await api.finish(_init(api, wanted))
     return json_reply(to_json(node_id) + b"\n")

@@ -167,10 +167,12 @@ async def test_root_is_replaced_by_force_or_by_one_that_the_user_brings(served: 
     assert (await served.call("GET", "/swarm"))["TLSInfo"] == shown["TLSInfo"]
 
 
-async def test_external_authority_is_refused_with_the_reason(served: Served) -> None:
-    version = (await served.call("GET", "/swarm"))["Version"]["Index"]
+async def test_external_authority_is_refused_with_the_reason(outside: Served) -> None:
     external = {"CAConfig": {"ExternalCAs": [{"Protocol": "cfssl", "URL": "https://ca"}]}}
-    status, message = await served.error("POST", f"/swarm/update?version={version}", external)
+    assert (await outside.error("POST", "/swarm/init", {"Spec": external}))[0] == 501
+    await outside.call("POST", "/swarm/init", {})
+    version = (await outside.call("GET", "/swarm"))["Version"]["Index"]
+    status, message = await outside.error("POST", f"/swarm/update?version={version}", external)
     assert (status, "external CAs are not supported" in message) == (501, True)
 
 

@@ -73,6 +73,16 @@ async def test_secret_and_keys_are_nowhere_on_disk_in_plain_and_files_are_privat
     await secrets_are(other, {"one"})
 
 
+async def test_secret_of_a_running_task_is_nowhere_below_the_state_directory(tmp_path: Path) -> None:
+    async with daemons(tmp_path) as (one,):
+        await init(one)
+        await store_secret(one, "pass")
+        await run(
+            one, "service", "create", "--name", "web", "--secret", "pass", "--no-resolve-image", "essaim/whoami"
+        )  # returns when it runs
+        assert [path for path in files(one.state) if VALUE in path.read_bytes()] == []
+
+
 async def test_locked_manager_answers_as_docker_does_until_it_is_unlocked(two: list[Daemon]) -> None:
     manager, _ = two
     said = await run(manager, "swarm", "init", "--autolock", "--advertise-addr", manager.cluster_address)
