@@ -370,4 +370,5 @@ class Daemon:
         return self._roles.manager
 
     def _described(self, identity: Identity) -> NodeDescription:
-        return msgspec.structs.replace(self._description, data_addr=identity.data_ip)
+        """As its agent will say it, too: the object does not change when that connects."""
+        return msgspec.structs.replace(self._description, data_addr=identity.data_ip, tls_info=self._keyring.tls_info())

@@ -84,6 +84,20 @@ async def leads_or_follows(daemon: Daemon) -> bool:
     return True
 
 
+async def test_first_managers_object_is_whole_from_the_beginning(tmp_path: Path) -> None:
+    """A client that changes the node right after `swarm init` is not told that somebody else was faster."""
+    async with daemons(tmp_path, tasks=False) as (manager,):
+        await init(manager)
+        (first,) = await ask(manager, "/nodes")
+        await eventually_async(lambda: connected(manager), UP, "its agent has a session")
+        (later,) = await ask(manager, "/nodes")
+        assert (later["Version"], later["Description"]) == (first["Version"], first["Description"])
+
+
+async def connected(daemon: Daemon) -> bool:
+    return "agent connected" in daemon.log.read_text()
+
+
 async def test_root_is_replaced_while_the_cluster_runs(tmp_path: Path) -> None:
     async with daemons(tmp_path, 4, tasks=False) as (manager, other, worker, late):
         await init(manager)
