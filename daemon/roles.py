@@ -256,16 +256,18 @@ class Roles:
 
     async def _renew(self) -> None:
         """A certificate of a new key. A manager signs its own, so that it needs nobody for it. Raises ClusterError."""
+        identity = self.identity
+        if identity is None:
+            return
+        key = await asyncio.to_thread(new_key)
+        message = RenewMessage(request_for(key))
+        if self.manager is not None and self.manager.store.nodes.get(identity.node_id) is not None:
+            issued = self.manager.issuer.renew(identity.node_id, message.request)
+        else:
+            issued = await self._ask_manager("/cluster/renew", message, Issued)
         async with self.changing:
-            identity = self.identity
-            if identity is None:
-                return
-            key = await asyncio.to_thread(new_key)
-            message = RenewMessage(request_for(key))
-            if self.manager is not None and self.manager.store.nodes.get(identity.node_id) is not None:
-                issued = self.manager.issuer.renew(identity.node_id, message.request)
-            else:
-                issued = await self._ask_manager("/cluster/renew", message, Issued)
+            if self.identity is None or _part(self.identity) != _part(identity):
+                raise Unavailable("the node's role changed while its certificate was made")
             await self._keep(key, issued)
             if self._wanted is not None and self.keyring.tls_info() != self._wanted:
                 raise Unavailable("the manager that was asked has not heard of the cluster's new root yet")
@@ -310,3 +312,8 @@ class Roles:
     def _on_refused(self, reason: str) -> None:
         self.error = f"{reason}. Use `essaim swarm leave --force` on this node, then join again"
         self._log.error("the cluster does not know this node any more", reason=reason)
+
+
+def _part(identity: Identity) -> tuple[str, str, int]:
+    """What a certificate depends on."""
+    return identity.node_id, identity.role, identity.raft_id
