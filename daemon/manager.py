@@ -74,7 +74,7 @@ class ManagerRole:
             self.store,
             member_id=identity.raft_id,
             address=identity.advertise,
-            options=Options(access=access_by(lambda: keyring.calling), codecs=keyring.codecs()),
+            options=Options(access=access_by(lambda: keyring.calling, identity.cluster_id), codecs=keyring.codecs()),
         )
         self.writer = Writer(self.log, self.store, now)
         self.dispatcher = Dispatcher(
@@ -288,14 +288,14 @@ class ManagerRole:
         await self.log.remove(raft_id, timeout=timeout)
 
 
-def access_by(calling: Callable[[], ssl.SSLContext]) -> Access:
-    """Managers show each other certificates that name their member number."""
+def access_by(calling: Callable[[], ssl.SSLContext], cluster_id: str) -> Access:
+    """Managers of one cluster show each other certificates that name their member number."""
 
     def allows(request: web.BaseRequest, member: int) -> bool:
         try:
             holder = holder_from(request)
         except ClusterError:
             return False
-        return holder.role == "manager" and holder.member == member
+        return holder.role == "manager" and holder.member == member and holder.cluster_id == cluster_id
 
     return Access(allows=allows, client_ssl=calling, server_name=member_name)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -139,6 +140,7 @@ async def test_stream_of_the_log_is_of_the_member_that_the_certificate_names(por
 
     assert await opened(OTHER_MANAGER, 9) == 101
     assert await opened(OTHER_MANAGER, 8) == 403
+    assert await opened(replace(OTHER_MANAGER, cluster_id="x"), 9) == 403
     assert await opened(WORKER, 9) == 403
     assert await opened(WORKER, 0) == 403
     with pytest.raises(ssl.SSLCertVerificationError, match="not valid for 'member-0000000000000008'"):
