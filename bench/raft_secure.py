@@ -16,7 +16,6 @@ from essaim.secrets.holder import Holder
 from essaim.secrets.nodekey import new_key, request_for
 from essaim.secrets.sealing import Sealer
 
-
 CLUSTER = "bench"
 
 
