@@ -13,9 +13,10 @@ from datetime import datetime
 from pathlib import Path
 
 import structlog
+from msgspec.structs import replace
 
 from essaim.cluster import wire
-from essaim.cluster.node import Node, NodeDescription, NodeSpec
+from essaim.cluster.node import Node, NodeDescription, NodeSpec, TLSInfo
 from essaim.cluster.overlay import OverlayNetwork
 from essaim.cluster.routes import RouteTable
 from essaim.cluster.wire import Channel, ToAgent
@@ -45,14 +46,14 @@ class Agent:
     `on_redirect` that of the leader (empty: unknown), `on_node` the node's own object, `on_refused` the reason why
     the cluster does not know this node any more (its tasks have been stopped by then), `on_tunnel` the address of a
     manager that wants a connection to this node's Engine, and its key, `on_networks` the overlay networks that the
-    node is to be on. `health` are the gateway's verdicts.
+    node is to be on. `health` are the gateway's verdicts. `tls_info` tells what the node trusts, for its description,
+    `on_trust` hears what it is to trust.
     """
 
     def __init__(
         self,
         *,
         node_id: str,
-        credential: str,
         runtime: Runtime,
         dial: Callable[[], Awaitable[Channel]],
         state_dir: Path,
@@ -69,11 +70,14 @@ class Agent:
         on_refused: Callable[[str], None] = _ignore,
         on_networks: Callable[[list[OverlayNetwork]], None] = _ignore,
         on_tunnel: Callable[[str, str], None] | None = None,
+        tls_info: Callable[[], TLSInfo | None] = lambda: None,
+        on_trust: Callable[[TLSInfo], None] = _ignore,
         chance: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.node_id = node_id
-        self._credential = credential
+        self._tls_info, self._on_trust = tls_info, on_trust
+        self._description_stale = asyncio.Event()
         self._runtime = runtime
         self._sleep = sleep
         self._log = log.bind(node_id=node_id)
@@ -99,6 +103,7 @@ class Agent:
             wire.Redirect: self._redirected,
             wire.Managers: lambda message: self._on_managers(message.managers),
             wire.NodeChanged: lambda message: self._node_changed(message.node),
+            wire.Trust: lambda message: self._on_trust(message.tls_info),
             wire.Assignments: self._assign,
             wire.Routes: lambda message: self._routes.offer(message.table),
             wire.RoutesChanged: lambda message: self._routes.change(message.delta),
@@ -170,10 +175,14 @@ class Agent:
 
     async def _hello(self) -> wire.Hello:
         try:
-            self._description = await self._runtime.describe()
+            self._description = await self._describe()
         except RuntimeUnavailable as problem:
             raise SessionEnded(f"the node cannot describe itself: {problem}") from problem
-        return wire.Hello(self.node_id, self._credential, self._description)
+        return wire.Hello(self.node_id, self._description)
+
+    async def _describe(self) -> NodeDescription:
+        """What the runtime says of this host, with what the node trusts. Raises RuntimeUnavailable."""
+        return replace(await self._runtime.describe(), tls_info=self._tls_info())
 
     def _jobs(self) -> list[Awaitable[None]]:
         self._outbox.reopen()
@@ -182,6 +191,7 @@ class Agent:
             self._routes.run(self._session.send),
             self._verdicts.run(self._session.send),
             self._describe_changes(),
+            self._describe_at_once(),
             self._end_logs(),
         ]
 
@@ -200,12 +210,26 @@ class Agent:
         while True:
             await self._sleep(DESCRIBE_EVERY)
             try:
-                description = await self._runtime.describe()
+                description = await self._describe()
             except RuntimeUnavailable:
                 continue
             if description != self._description:
-                self._description = description
-                await self._session.send(wire.Describe(description))
+                await self._send_description(description)
+
+    async def _send_description(self, description: NodeDescription) -> None:
+        self._description = description
+        await self._session.send(wire.Describe(description))
+
+    async def _describe_at_once(self) -> None:
+        while True:
+            await self._description_stale.wait()
+            self._description_stale.clear()
+            if self._description is not None:
+                await self._send_description(replace(self._description, tls_info=self._tls_info()))
+
+    def trust_changed(self) -> None:
+        """What the node trusts is no more what its description says."""
+        self._description_stale.set()
 
     async def _end_logs(self) -> None:
         """Log streams belong to the session that asked for them."""

@@ -101,6 +101,9 @@ class LocalNode(Protocol):
     async def join(self, request: JoinRequest) -> None:
         """Raises ClusterError."""
 
+    async def unlock(self, unlock_key: str) -> None:
+        """Take part again as a locked manager. Raises Unauthorized for the wrong key, other ClusterErrors."""
+
     async def leave(self, *, force: bool) -> None:
         """Raises ClusterError."""
 

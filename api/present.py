@@ -1,6 +1,6 @@
 """Objects of the store as API clients see them: what stays inside is taken out, what is computed is put in.
 
-Hidden from every client: a secret's data, a node's `Credential` and `RaftID`, a cluster's signing key, a service's
+Hidden from every client: a secret's data, a node's `RaftID`, a cluster's `RootCA`, signing and unlock keys, a service's
 spec versions, registry credentials and `PendingDelete`, a task's `SpecVersion`, `ServiceLabels`, `StartAfter`,
 `Restarts` and `Generation`. Kept although Docker has no such fields: `Description.Runtime` and `.DataAddr` of nodes,
 `ServiceName`, `RunningSince` and `Endpoints` of tasks, `Healthy` in a task's status, `AppProtocol` and `HostIP` of
@@ -73,7 +73,7 @@ def task(value: Task) -> Task:
 
 
 def node(value: Node, manager: Manager) -> Node:
-    return replace(value, credential=None, manager_status=_manager_status(value, manager))
+    return replace(value, manager_status=_manager_status(value, manager))
 
 
 def _manager_status(value: Node, manager: Manager) -> ManagerStatus | None:
@@ -105,6 +105,9 @@ def cluster(value: Cluster, *, tokens: bool) -> Cluster:
         spec=spec,
         root_rotation_in_progress=bool(value.root_rotation_in_progress),
         join_tokens=value.join_tokens if tokens else None,
+        root_ca=None,
+        root_rotation=None,
+        unlock_key=None,
     )
 
 

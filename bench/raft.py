@@ -1,6 +1,6 @@
 """Acknowledged writes per second and latency: three members of ours against three of etcd, in one run.
 
-    python bench/raft.py [--seconds 8] [--clients 1 64 256]
+    python bench/raft.py [--seconds 8] [--clients 1 64 256] [--secure]
 
 Both are three processes on this machine with fsync on. A client is a closed loop: one write at a time, of a value of
 256 bytes to the client's own key, to the leader, over TCP; up to 32 clients share a connection. etcd is spoken to in
@@ -187,7 +187,7 @@ async def measure(kind: type[Load], port: int, clients: int, seconds: float) -> 
 async def compare(options: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
     results: dict[str, dict[str, dict[str, float]]] = {"etcd": {}, "essaim": {}}
     with tempfile.TemporaryDirectory(dir=options.dir) as name:
-        etcd, ours = Etcd(Path(name)), Cluster(Path(name), 3, values=True)
+        etcd, ours = Etcd(Path(name)), Cluster(Path(name), 3, values=True, secure=options.secure)
         for clients in options.clients:  # one cluster at a time runs: they share two cores
             if not options.only_ours:
                 try:
@@ -212,6 +212,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 64, 256])
     parser.add_argument("--dir", type=Path, default=None, help="where the data is written; default the system's")
     parser.add_argument("--only-ours", action="store_true")
+    parser.add_argument("--secure", action="store_true", help="ours over mutual TLS, with an encrypted log")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     results = uvloop.run(compare(options))

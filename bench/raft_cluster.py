@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from raft_member import Frames, frame
+from raft_secure import make_authority
 
 HERE = Path(__file__).parent
 
@@ -99,12 +100,17 @@ class LogRefused(Exception):
 
 
 class Cluster:
-    """`count` members of ours as processes, by id from 1; `values`: see `raft_member`."""
+    """`count` members of ours as processes, by id from 1; `values` and `secure`: see `raft_member`."""
 
-    def __init__(self, directory: Path, count: int, *, snapshot_entries: int = 50_000, values: bool = False) -> None:
+    def __init__(
+        self, directory: Path, count: int, *, snapshot_entries: int = 50_000, values: bool = False, secure: bool = False
+    ) -> None:
         self._held = HeldPorts(2 * count)
         ports = self._held.numbers
         self.directory, self.snapshot_entries, self.values = directory, snapshot_entries, values
+        self.authority = directory / "authority.json" if secure else None
+        if self.authority is not None:
+            make_authority(self.authority)
         self.ids = list(range(1, count + 1))
         self.addresses = {i: f"127.0.0.1:{ports[i - 1]}" for i in self.ids}
         self.client_ports = {i: ports[count + i - 1] for i in self.ids}
@@ -120,6 +126,7 @@ class Cluster:
                     "--id", str(member), "--client-port", str(self.client_ports[member]), "--found",
                     "--members", ",".join(f"{i}={a}" for i, a in self.addresses.items()),
                     "--snapshot-entries", str(self.snapshot_entries), *(["--values"] if self.values else []),
+                    *(["--secure", str(self.authority)] if self.authority else []),
                 ],
                 stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(HERE)},
             )  # fmt: skip

@@ -18,12 +18,15 @@ from typing import Any, cast
 import msgspec
 import uvloop
 from aiohttp import web
+from raft_secure import secured
 
 from essaim.daemon.collector import tune_collector
+from essaim.raft.codec import PLAIN
 from essaim.raft.found import AlreadyFounded, found_cluster
 from essaim.raft.interface import LogError
 from essaim.raft.node import Options, RaftLog
 from essaim.raft.policy import SnapshotPolicy
+from essaim.raft.streams import Access
 
 LENGTH = struct.Struct("<I")
 PIECE = 5000  # commands serialised at once: a millisecond or so
@@ -185,14 +188,19 @@ class ClientConnection(asyncio.Protocol):
 
 
 async def serve(options: argparse.Namespace) -> None:
+    access, codecs, context = secured(options.secure, options.id) if options.secure else (Access(), PLAIN, None)
     members = {int(i): address for i, _, address in (each.partition("=") for each in options.members.split(","))}
     if options.found:
         with contextlib.suppress(AlreadyFounded):
-            await asyncio.to_thread(found_cluster, options.dir, members)
+            await asyncio.to_thread(found_cluster, options.dir, members, codecs)
     machine = Values() if options.values else Journal()
     policy = lambda: SnapshotPolicy(entries=options.snapshot_entries)  # noqa: E731
     log = RaftLog(
-        options.dir, machine, member_id=options.id, address=members[options.id], options=Options(policy=policy)
+        options.dir,
+        machine,
+        member_id=options.id,
+        address=members[options.id],
+        options=Options(policy=policy, access=access, codecs=codecs),
     )
     application = web.Application()
     application.add_routes(log.routes())
@@ -200,7 +208,7 @@ async def serve(options: argparse.Namespace) -> None:
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     host, _, port = members[options.id].rpartition(":")
-    await web.TCPSite(runner, host, int(port)).start()
+    await web.TCPSite(runner, host, int(port), ssl_context=context).start()
     server = await asyncio.get_running_loop().create_server(
         lambda: ClientConnection(log, machine), "127.0.0.1", options.client_port
     )
@@ -222,6 +230,7 @@ def main() -> None:
     parser.add_argument("--found", action="store_true", help="found the cluster if the directory is empty")
     parser.add_argument("--snapshot-entries", type=int, default=50_000)
     parser.add_argument("--values", action="store_true", help="keep the newest value of each key, not a journal")
+    parser.add_argument("--secure", type=Path, help="talk over TLS and encrypt the log, by the authority in this file")
     options = parser.parse_args()
     tune_collector()
     with contextlib.suppress(KeyboardInterrupt):

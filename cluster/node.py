@@ -66,13 +66,10 @@ class ManagerStatus(Shape):
 
 
 class Node(StoredObject, kw_only=True):
-    """`credential` is the hash of the secret by which the node's agent proves who it is, until certificates do."""
-
     spec: NodeSpec
     description: NodeDescription | None = None
     status: NodeStatus = NodeStatus()
     manager_status: ManagerStatus | None = None
-    credential: str | None = None
 
     @property
     def hostname(self) -> str:

@@ -54,14 +54,37 @@ class SwarmSpec(Shape):
     encryption_config: EncryptionConfig | None = None
     placement_strategy: str | None = None
 
+    @property
+    def locks_managers(self) -> bool:
+        """Whether managers need the unlock key after a restart."""
+        return self.encryption_config is not None and bool(self.encryption_config.auto_lock_managers)
+
 
 class JoinTokens(Shape):
     worker: str
     manager: str
 
 
+class RootCA(Shape):
+    """The certificate authority of the cluster: certificate and private key, PEM."""
+
+    certificate: str
+    key: str
+
+
+class RootRotation(Shape):
+    """A new authority that takes over; `cross_signed` is its certificate by the old one (PEM)."""
+
+    root: RootCA
+    cross_signed: str
+
+
 class Cluster(StoredObject, kw_only=True):
-    """There is one. `join_tokens` are shown only by the swarm end-points."""
+    """There is one. `join_tokens` are shown only by the swarm end-points, `unlock_key` by its own; `root_ca` and
+    `root_rotation` by none.
+
+    `unlock_key` is set while managers are to be locked when they stop (`spec.encryption_config`).
+    """
 
     spec: SwarmSpec
     tls_info: TLSInfo | None = None
@@ -70,6 +93,9 @@ class Cluster(StoredObject, kw_only=True):
     subnet_size: int | None = None
     data_path_port: int | None = None
     join_tokens: JoinTokens | None = None
+    root_ca: RootCA | None = None
+    root_rotation: RootRotation | None = None
+    unlock_key: str | None = None
 
 
 def default_spec() -> SwarmSpec:

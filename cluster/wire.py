@@ -16,7 +16,7 @@ from typing import Protocol
 
 import msgspec
 
-from .node import Node, NodeDescription
+from .node import Node, NodeDescription, TLSInfo
 from .objects import Config, Secret
 from .overlay import OverlayNetwork
 from .route_delta import RouteDelta
@@ -27,10 +27,9 @@ from .task import Task, TaskEndpoint, TaskStatus
 
 
 class Hello(msgspec.Struct, tag="hello", frozen=True):
-    """`credential` proves the node's identity until certificates do."""
+    """`node_id` must be the one that the certificate of the connection names."""
 
     node_id: str
-    credential: str
     description: NodeDescription
 
 
@@ -109,7 +108,7 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True):
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True):
-    """The node is unknown or its credential wrong: it was removed from the cluster. The agent stops its tasks."""
+    """The node is unknown (it was removed from the cluster), or not who its certificate says. It stops its tasks."""
 
     reason: str
 
@@ -128,6 +127,12 @@ class NodeChanged(msgspec.Struct, tag="node", frozen=True):
     """The node's own object (role, availability, labels) has changed."""
 
     node: Node
+
+
+class Trust(msgspec.Struct, tag="trust", frozen=True):
+    """What the node is to trust, and whom its certificate is to be of: if that is not so, it asks for a new one."""
+
+    tls_info: TLSInfo
 
 
 class Assignments(msgspec.Struct, tag="assign", frozen=True):
@@ -205,6 +210,7 @@ ToAgent = (
     | HeartbeatAck
     | Managers
     | NodeChanged
+    | Trust
     | Assignments
     | Routes
     | RoutesChanged

@@ -106,9 +106,11 @@ def choose_addresses(
 ) -> tuple[str, str, str]:
     """(advertised host:port, host:port to listen on, IP of tasks' ports). Raises InvalidArgument.
 
-    What is not given is the address by which this host reaches the managers to join (`towards`), or others.
+    What is not given is the address by which this host reaches the managers to join (`towards`), or others. Listening
+    anywhere else than at the advertised address has to be asked for.
     """
     advertise = advertise or settings.advertise_addr
+    asked = listen not in ("", STOCK_LISTEN) or bool(settings.listen_addr)
     if listen in ("", STOCK_LISTEN):
         listen = settings.listen_addr or listen
     listen_host, listen_port = split_host_port(listen, DEFAULT_CLUSTER_PORT) if listen else ("", DEFAULT_CLUSTER_PORT)
@@ -120,8 +122,8 @@ def choose_addresses(
     else:
         ip, port = _towards(towards) or default_advertise_ip(), listen_port
     data_ip = resolve_ip(data_path) if data_path else ip
-    # Until connections between nodes are encrypted, the cluster port is not opened beyond the advertised address.
-    return join_host_port(ip, port), join_host_port(ip, listen_port), data_ip
+    listen_ip = resolve_ip(listen_host) if asked and listen_host else ip
+    return join_host_port(ip, port), join_host_port(listen_ip, listen_port), data_ip
 
 
 def _towards(remotes: Sequence[str]) -> str | None:

@@ -12,7 +12,8 @@ from essaim.cluster.ids import Chance, new_id
 from essaim.cluster.node import ManagerStatus, Node, NodeDescription, NodeSpec, NodeStatus
 from essaim.cluster.objects import Network, NetworkSpec
 from essaim.cluster.shape import Shape
-from essaim.cluster.swarm import Cluster, JoinTokens, SwarmSpec, default_spec
+from essaim.cluster.swarm import Cluster, JoinTokens, RootCA, SwarmSpec, default_spec
+from essaim.secrets.ca import tls_info
 
 INGRESS = "ingress"
 DEFAULT_POOL = "10.0.0.0/8"
@@ -48,7 +49,7 @@ def first_objects(
     spec: SwarmSpec,
     tokens: JoinTokens,
     node_id: str,
-    credential_hash: str,
+    authority: RootCA,
     description: NodeDescription,
     availability: str,
     advertise: str,
@@ -58,12 +59,16 @@ def first_objects(
     address_pool: list[str] | None = None,
     subnet_size: int = 24,
     data_path_port: int = 4789,
+    unlock_key: str | None = None,
 ) -> Sequence[Change]:
     """The cluster, its first manager, and the ingress network."""
     cluster = Cluster(
         id=cluster_id,
         spec=merged_spec(spec),
         join_tokens=tokens,
+        root_ca=authority,
+        tls_info=tls_info(authority.certificate.encode(), authority.certificate.encode()),
+        unlock_key=unlock_key,
         root_rotation_in_progress=False,
         default_addr_pool=address_pool or None,
         subnet_size=subnet_size,
@@ -75,7 +80,6 @@ def first_objects(
         description=description,
         status=NodeStatus(state="ready", addr=ip),
         manager_status=ManagerStatus(addr=advertise, raft_id=raft_id),
-        credential=credential_hash,
     )
     ingress = Network(id=new_id(chance), spec=NetworkSpec(name=INGRESS, labels={}, driver="overlay", ingress=True))
     return [put("clusters", cluster, new=True), put("nodes", node, new=True), put("networks", ingress, new=True)]

@@ -7,7 +7,6 @@ killed in the middle comes back as what the file says.
 
 import asyncio
 import contextlib
-import secrets as chance_source
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from random import SystemRandom
@@ -19,19 +18,26 @@ from essaim.api.node import InitRequest, JoinRequest, Manager
 from essaim.api.tunnel import Tunnels
 from essaim.api.upstream import Streams
 from essaim.cluster.changes import Delete
-from essaim.cluster.errors import ClusterError, InvalidArgument, Unavailable
+from essaim.cluster.errors import AlreadyExists, ClusterError, InvalidArgument, Unavailable
 from essaim.cluster.ids import new_id
 from essaim.cluster.node import NodeDescription
 from essaim.cluster.routes import RouteTable
-from essaim.cluster.swarm import JoinTokens
+from essaim.cluster.swarm import JoinTokens, RootCA
 from essaim.cluster.wire import Channel, LogChunk, LogRequest
-from essaim.secrets.tokens import generate
+from essaim.secrets.ca import Authority, issue, new_authority
+from essaim.secrets.holder import Holder
+from essaim.secrets.nodekey import new_key, request_for
+from essaim.secrets.sealing import new_data_key
+from essaim.secrets.tokens import generate, parse, root_digest
+from essaim.secrets.unlock import new_unlock_key
 
-from .addresses import choose_addresses, join_host_port, split_host_port
+from .addresses import choose_addresses, split_host_port
 from .bootstrap import first_objects, pool_of
 from .identity import Identity
+from .joining import knock
+from .keyring import Keyring, Keys
 from .manager import ManagerRole
-from .membership import JoinAnswer, JoinMessage, LeaveMessage, credential_hash, forced_alone
+from .membership import JoinMessage, LeaveMessage, forced_alone
 from .merge import merge
 from .peers import PeerClient
 from .roles import Roles
@@ -39,6 +45,7 @@ from .runtimes import Runtimes
 from .settings import DEFAULT_CLUSTER_PORT, Settings
 
 IN_SWARM = 'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
+EXPIRED = "Swarm certificates have expired. To replace them, leave the swarm and join again."
 NOT_IN_SWARM = "This node is not part of a swarm"
 FORCED_SECONDS = 3.0
 """Patience with the others when this node leaves whatever they say."""
@@ -64,9 +71,11 @@ class Daemon:
         self._description = description
         self._log = log
         self._chance = SystemRandom()
-        self._peers = PeerClient()
+        self._now = now
+        self._keyring = Keyring(settings.state_dir, self._chance)
+        self._peers = PeerClient(self._keyring)
         self._tunnels = Tunnels(self._engine_channel)
-        self._roles = Roles(settings, runtimes, self._peers, now=now, monotonic=monotonic, log=log)
+        self._roles = Roles(settings, runtimes, self._peers, self._keyring, now=now, monotonic=monotonic, log=log)
 
     async def start(self) -> None:
         """Resume what this node was. Raises BrokenIdentity, OSError, or what the log finds wrong on its disk."""
@@ -94,11 +103,17 @@ class Daemon:
     def swarm_state(self) -> Literal["inactive", "pending", "active", "error", "locked"]:
         if self._roles.identity is None:
             return "inactive"
-        return "error" if self._roles.error else "active"
+        if self._keyring.locked:
+            return "locked"
+        return "error" if self.error else "active"
 
     @property
     def error(self) -> str:
-        return self._roles.error
+        """A manager whose certificate has expired signs itself another; a worker has nobody who would listen."""
+        if self._roles.identity is None or self._keyring.locked:
+            return ""
+        expired = self._roles.manager is None and self._now().timestamp() > self._keyring.validity[1]
+        return self._roles.error or (EXPIRED if expired else "")
 
     @property
     def manager(self) -> Manager | None:
@@ -143,7 +158,7 @@ class Daemon:
         if role.leadership.is_local:
             local: AsyncIterator[LogChunk] = role.dispatcher.logs(request)
             return local
-        return self._peers.logs(self._leader_of(role), role.identity.peer_key, request)
+        return self._peers.logs(self._leader_of(role), request)
 
     async def dial_engine(self, node_id: str) -> Streams:
         """A stream to another node's Engine, through any manager. Raises ClusterError."""
@@ -153,7 +168,7 @@ class Daemon:
         role = self._as_manager()
         if role.leadership.is_local:
             return await role.tunnels.open(node_id)
-        return await self._peers.engine(self._leader_of(role), role.identity.peer_key, node_id)
+        return await self._peers.engine(self._leader_of(role), node_id)
 
     @staticmethod
     def _leader_of(role: ManagerRole) -> str:
@@ -175,7 +190,6 @@ class Daemon:
             )
             identity = Identity(
                 node_id=new_id(self._chance),
-                credential=chance_source.token_hex(32),
                 role="manager",
                 cluster_id=new_id(self._chance),
                 advertise=advertise,
@@ -183,7 +197,6 @@ class Daemon:
                 data_ip=data_ip,
                 managers=[advertise],
                 raft_id=self._chance.getrandbits(63) | 1,
-                peer_key=chance_source.token_hex(32),
             )
             await self._begin(identity, request)
             return identity.node_id
@@ -191,10 +204,10 @@ class Daemon:
     async def _begin(self, identity: Identity, request: InitRequest) -> None:
         """Start a new log and write the first objects; the identity is saved once they are durable."""
         try:
-            await ManagerRole.found(identity, self._roles.raft_dir)
+            authority = await asyncio.to_thread(self._first_keys, identity)
+            await ManagerRole.found(identity, self._roles.raft_dir, self._keyring)
             manager = await self._roles.start_manager(identity)
-            # Until the cluster has a certificate authority, tokens are bound to a digest of chance.
-            digest = chance_source.token_bytes(32)
+            digest = root_digest(authority.certificate)
             await manager.writer.commit(
                 first_objects(
                     cluster_id=identity.cluster_id,
@@ -203,7 +216,7 @@ class Daemon:
                         worker=str(generate(digest, self._chance)), manager=str(generate(digest, self._chance))
                     ),
                     node_id=identity.node_id,
-                    credential_hash=credential_hash(identity.credential),
+                    authority=RootCA(certificate=authority.certificate.decode(), key=authority.key.decode()),
                     description=self._described(identity),
                     availability=request.availability or "active",
                     advertise=identity.advertise,
@@ -213,13 +226,24 @@ class Daemon:
                     address_pool=pool_of(request.default_addr_pool, request.subnet_size),
                     subnet_size=request.subnet_size or 24,
                     data_path_port=request.data_path_port or 4789,
+                    unlock_key=new_unlock_key(self._chance) if request.spec.locks_managers else None,
                 )
             )
+            await manager.locks.follow()
             await self._roles.save(identity)
             await self._roles.start_worker(identity)
+            self._roles.start_renewal()
         except BaseException:
             await self._roles.abandon()
             raise
+
+    def _first_keys(self, identity: Identity) -> Authority:
+        """The authority of a new cluster, and the first certificate that it signs."""
+        authority, key = new_authority(self._now()), new_key()
+        holder = Holder(identity.node_id, "manager", identity.cluster_id, identity.raft_id)
+        certificate = issue(authority, request_for(key), holder, self._now())
+        self._keyring.put(Keys(key, certificate, authority.certificate, new_data_key()))
+        return authority
 
     async def _force_new_cluster(self, manager: ManagerRole) -> str:
         """Go on alone with what this manager knows; the other managers' nodes are workers from now on."""
@@ -242,17 +266,19 @@ class Daemon:
                 request.data_path_addr,
                 towards=request.remote_addrs,
             )
+            token = parse(request.join_token)
+            key = await asyncio.to_thread(new_key)
             message = JoinMessage(
                 token=request.join_token,
                 address=advertise,
                 ip=data_ip,
                 availability=request.availability or "active",
                 description=msgspec.structs.replace(self._description, data_addr=data_ip),
+                request=request_for(key),
             )
-            answer = await self._knock(request.remote_addrs, message)
+            answer = await knock(self._peers, request.remote_addrs, token, message)
             identity = Identity(
                 node_id=answer.node_id,
-                credential=answer.credential,
                 role=answer.role,
                 cluster_id=answer.cluster_id,
                 advertise=advertise,
@@ -260,10 +286,11 @@ class Daemon:
                 data_ip=data_ip,
                 managers=answer.managers,
                 raft_id=answer.raft_id,
-                peer_key=answer.peer_key,
             )
             try:
                 await self._roles.empty_log()
+                keys = Keys(key, answer.certificate, answer.roots, new_data_key())
+                await asyncio.to_thread(self._keyring.put, keys)
                 await self._roles.save(identity)
                 await self._roles.take_up(identity)
                 await self._until_member()
@@ -285,19 +312,13 @@ class Daemon:
             "is the port open, and is --advertise-addr right?"
         )
 
-    async def _knock(self, remotes: list[str], message: JoinMessage) -> JoinAnswer:
-        """Ask each manager in turn; what one of them refuses is final, what cannot be reached is not."""
-        failure: ClusterError = InvalidArgument("the address of a manager to join is needed (HOST:PORT)")
-        for remote in remotes:
-            host, port = split_host_port(remote, DEFAULT_CLUSTER_PORT)
-            try:
-                answer: JoinAnswer = await self._peers.call(
-                    join_host_port(host, port), "/cluster/join", message, kind=JoinAnswer
-                )
-                return answer
-            except Unavailable as error:
-                failure = error
-        raise failure
+    # -- unlock -----------------------------------------------------------------------------------------------------
+
+    async def unlock(self, unlock_key: str) -> None:
+        async with self._roles.changing:
+            if not self._keyring.locked:
+                raise AlreadyExists("swarm is not locked")
+            await self._roles.unlock(unlock_key)
 
     # -- leave ------------------------------------------------------------------------------------------------------
 
@@ -312,8 +333,7 @@ class Daemon:
             await self._roles.lay_down(keep_tasks=False)
             for address in managers:
                 try:
-                    message = LeaveMessage(identity.node_id, identity.credential)
-                    await self._peers.call(address, "/cluster/leave", message, timeout=FORCED_SECONDS)
+                    await self._peers.call(address, "/cluster/leave", LeaveMessage(), timeout=FORCED_SECONDS)
                     break
                 except ClusterError as error:
                     self._log.warning("a manager was not told of the leave", manager=address, reason=str(error))
@@ -350,4 +370,5 @@ class Daemon:
         return self._roles.manager
 
     def _described(self, identity: Identity) -> NodeDescription:
-        return msgspec.structs.replace(self._description, data_addr=identity.data_ip)
+        """As its agent will say it, too: the object does not change when that connects."""
+        return msgspec.structs.replace(self._description, data_addr=identity.data_ip, tls_info=self._keyring.tls_info())

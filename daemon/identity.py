@@ -1,7 +1,6 @@
-"""Who this node is in which cluster: the one file that survives a restart beside the log.
+"""Who this node is in which cluster: the file that survives a restart beside its keys and the log.
 
-Written whole to a temporary name, fsynced and renamed, readable by its owner only, since the credential is in it.
-Without the file the daemon is idle, outside any swarm.
+Written whole to a temporary name, fsynced and renamed. Without the file the daemon is idle, outside any swarm.
 """
 
 import os
@@ -17,7 +16,6 @@ class Identity(msgspec.Struct, frozen=True):
     """
 
     node_id: str
-    credential: str
     role: str
     cluster_id: str
     advertise: str
@@ -25,7 +23,6 @@ class Identity(msgspec.Struct, frozen=True):
     data_ip: str
     managers: list[str] = []
     raft_id: int = 0
-    peer_key: str = ""
 
 
 class BrokenIdentity(Exception):
@@ -49,19 +46,24 @@ class IdentityFile:
             ) from error
 
     def save(self, identity: Identity) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(identity)))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_private(self.path, msgspec.json.format(msgspec.json.encode(identity)))
 
     def erase(self) -> None:
         self.path.unlink(missing_ok=True)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Replace a file as a whole, durably, readable by its owner only. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -7,9 +7,8 @@ runs of them overlap.
 
 import asyncio
 import contextlib
-import hmac
-import secrets as chance_source
 import shutil
+import ssl
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
-from essaim.cluster.errors import FailedPrecondition, Unauthorized, Unavailable
+from essaim.cluster.errors import ClusterError, FailedPrecondition, Unavailable
 from essaim.cluster.ids import new_id
 from essaim.cluster.store import Store
 from essaim.cluster.writer import NO_QUORUM, Writer
@@ -28,11 +27,17 @@ from essaim.raft.node import Options, RaftLog
 from essaim.raft.streams import Access
 from essaim.scheduler.dispatcher import Dispatcher
 from essaim.scheduler.leader import Leader
+from essaim.secrets.holder import member_name
 
 from . import membership
 from .identity import Identity
+from .issuing import Issuer
 from .keeper import MemberKeeper
-from .membership import BecomeManager, JoinAnswer, JoinMessage, LeaveMessage
+from .keyring import Keyring
+from .locking import LockKeeper
+from .membership import BecomeManager, Issued, JoinAnswer, JoinMessage
+from .rotation import RotationKeeper
+from .tls import holder_from
 from .tunnels import TunnelDesk
 
 FRESH_SECONDS = 1.0
@@ -51,6 +56,7 @@ class ManagerRole:
         self,
         identity: Identity,
         directory: Path,
+        keyring: Keyring,
         *,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
@@ -62,12 +68,13 @@ class ManagerRole:
         self._logger = log
         self._chance = SystemRandom()
         self.store = Store()
+        self.issuer = Issuer(self.store, identity.cluster_id, now)
         self.log = RaftLog(
             directory,
             self.store,
             member_id=identity.raft_id,
             address=identity.advertise,
-            options=Options(access=_access(identity.peer_key)),
+            options=Options(access=access_by(lambda: keyring.calling, identity.cluster_id), codecs=keyring.codecs()),
         )
         self.writer = Writer(self.log, self.store, now)
         self.dispatcher = Dispatcher(
@@ -85,6 +92,8 @@ class ManagerRole:
         self._cutting: set[asyncio.Task[None]] = set()
         self._leader: Leader | None = None
         self._keeper = MemberKeeper(self.store, self.writer, self.log, log)
+        self._rotation = RotationKeeper(self.store, self.writer, self._chance, log)
+        self.locks = LockKeeper(self.store, keyring, log)
         self._leadership_changed = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -94,9 +103,11 @@ class ManagerRole:
         await self.log.start()
         self._unsubscribe = self.log.on_leadership(self._on_leadership)
         self._following = asyncio.create_task(self._follow(), name="leadership")
+        self.locks.start()
 
     async def stop(self) -> None:
         self._unsubscribe()
+        await self.locks.stop()
         if self._following is not None:
             self._following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -115,12 +126,12 @@ class ManagerRole:
         return self.log.routes()
 
     @staticmethod
-    async def found(identity: Identity, directory: Path) -> None:
+    async def found(identity: Identity, directory: Path, keyring: Keyring) -> None:
         """Make the first member of a new cluster, whatever the directory held."""
 
         def make() -> None:
             shutil.rmtree(directory, ignore_errors=True)
-            found_cluster(directory, {identity.raft_id: identity.advertise})
+            found_cluster(directory, {identity.raft_id: identity.advertise}, keyring.codecs())
 
         await asyncio.to_thread(make)
 
@@ -181,6 +192,7 @@ class ManagerRole:
         )
         await leader.start()
         self._keeper.start()
+        self._rotation.start()
         self._leader = leader
         self._logger.info("this manager leads", term=self.leadership.term)
 
@@ -188,6 +200,7 @@ class ManagerRole:
         if self._leader is None:
             return
         leader, self._leader = self._leader, None
+        await self._rotation.stop()
         await self._keeper.stop()
         await leader.stop()
         self._logger.info("this manager no longer leads")
@@ -198,49 +211,39 @@ class ManagerRole:
         """Admit a host. Raises ClusterError."""
         await self._log_is_known()
         role = membership.role_of_token(self.store, message.token)
-        node_id, credential = new_id(self._chance), chance_source.token_hex(32)
-        raft_id = self._chance.getrandbits(63) | 1
-        await self.writer.commit(
-            membership.admit(message, role=role, node_id=node_id, credential=credential, raft_id=raft_id)
-        )
-        return self._answer(node_id, credential, role, raft_id)
+        node_id = new_id(self._chance)
+        raft_id = self._chance.getrandbits(63) | 1 if role == "manager" else 0
+        issued = self.issuer.issue(message.request, node_id, role, raft_id)
+        await self.writer.commit(membership.admit(message, role=role, node_id=node_id, raft_id=raft_id))
+        return self._answer(node_id, role, raft_id, issued)
 
-    async def become_manager(self, message: BecomeManager) -> JoinAnswer:
+    async def become_manager(self, node_id: str, message: BecomeManager) -> JoinAnswer:
         """A promoted node asks for its member number. Raises ClusterError."""
-        self._require_node(message.node_id, message.credential)
         fresh_id = self._chance.getrandbits(63) | 1
-        await self.writer.update(lambda store: membership.enlist(store, message.node_id, message.address, fresh_id))
-        node = self.store.nodes.get(message.node_id)
-        status = node.manager_status if node else None
-        return self._answer(message.node_id, message.credential, "manager", (status and status.raft_id) or 0)
+        await self.writer.update(lambda store: membership.enlist(store, node_id, message.address, fresh_id))
+        raft_id = self.issuer.member_of(node_id)
+        issued = self.issuer.issue(message.request, node_id, "manager", raft_id)
+        return self._answer(node_id, "manager", raft_id, issued)
 
-    async def left(self, message: LeaveMessage) -> None:
+    async def left(self, node_id: str) -> None:
         """A node has left: it is down from now on, without waiting for its heartbeat, and no manager any more."""
-        self._require_node(message.node_id, message.credential)
-        await self.writer.update(lambda store: membership.departed(store, message.node_id))
+        await self.writer.update(lambda store: membership.departed(store, node_id))
 
-    def _answer(self, node_id: str, credential: str, role: str, raft_id: int) -> JoinAnswer:
-        cluster = self.store.cluster
-        assert cluster is not None
-        manager = role == "manager"
+    def _answer(self, node_id: str, role: str, raft_id: int, issued: Issued) -> JoinAnswer:
         return JoinAnswer(
             node_id=node_id,
-            credential=credential,
-            cluster_id=cluster.id,
+            cluster_id=self.identity.cluster_id,
             role=role,
             managers=self.manager_addresses(),
-            raft_id=raft_id if manager else 0,
-            peer_key=self.identity.peer_key if manager else "",
+            certificate=issued.certificate,
+            roots=issued.roots,
+            raft_id=raft_id,
         )
 
     async def _log_is_known(self) -> None:
         """A manager that has just started or joined may not have the cluster yet."""
         if self.store.cluster is None and not await self.fresh():
             raise Unavailable(NO_QUORUM)
-
-    def _require_node(self, node_id: str, credential: str) -> None:
-        if not membership.is_node(self.store, node_id, credential):
-            raise Unauthorized(f"node {node_id} is not of this cluster, or its credential is wrong")
 
     # -- promotion and demotion -------------------------------------------------------------------------------------
 
@@ -285,11 +288,14 @@ class ManagerRole:
         await self.log.remove(raft_id, timeout=timeout)
 
 
-def _access(peer_key: str) -> Access:
-    """Managers show each other the cluster's peer key."""
-    expected = f"Bearer {peer_key}".encode()
+def access_by(calling: Callable[[], ssl.SSLContext], cluster_id: str) -> Access:
+    """Managers of one cluster show each other certificates that name their member number."""
 
-    def allows(request: web.BaseRequest) -> bool:
-        return hmac.compare_digest(request.headers.get("Authorization", "").encode(), expected)
+    def allows(request: web.BaseRequest, member: int) -> bool:
+        try:
+            holder = holder_from(request)
+        except ClusterError:
+            return False
+        return holder.role == "manager" and holder.member == member and holder.cluster_id == cluster_id
 
-    return Access(headers=lambda: {"Authorization": f"Bearer {peer_key}"}, allows=allows)
+    return Access(allows=allows, client_ssl=calling, server_name=member_name)

@@ -1,9 +1,10 @@
 """Joining: what a manager decides when a host knocks with a token, and the messages for it.
 
+Who sends a message that is not a join, the certificate of its connection says.
+
 Pure: identifiers and chance come in as arguments.
 """
 
-import hashlib
 import hmac
 from collections.abc import Sequence
 
@@ -14,52 +15,60 @@ from essaim.cluster.changes import Change, put
 from essaim.cluster.errors import FailedPrecondition, InvalidArgument, NotFound
 from essaim.cluster.node import ManagerStatus, Node, NodeDescription, NodeSpec, NodeStatus
 from essaim.cluster.store import Store
+from essaim.secrets.holder import Role
 
 WRONG_TOKEN = "rpc error: code = InvalidArgument desc = A valid join token is necessary to join this cluster"
 
 
 class JoinMessage(msgspec.Struct, frozen=True):
-    """`address` is the joining host's advertised host:port, `ip` where its tasks' ports are reached."""
+    """`address` is the joining host's advertised host:port, `ip` where its tasks' ports are reached, `request` asks
+    for a certificate of its key (PEM)."""
 
     token: str
     address: str
     ip: str
     availability: str
     description: NodeDescription
+    request: bytes
 
 
 class JoinAnswer(msgspec.Struct, frozen=True):
-    """`raft_id` and `peer_key` are set for a manager: its member number, and what managers show each other."""
+    """`certificate` is the node's, `roots` are what it is to trust (PEM). `raft_id` is a manager's member number."""
 
     node_id: str
-    credential: str
     cluster_id: str
     role: str
     managers: list[str]
+    certificate: bytes
+    roots: bytes
     raft_id: int = 0
-    peer_key: str = ""
 
 
 class BecomeManager(msgspec.Struct, frozen=True):
     """A node that has been promoted asks for its member number. `address` is where its port 2377 will listen."""
 
-    node_id: str
-    credential: str
     address: str
+    request: bytes
 
 
 class LeaveMessage(msgspec.Struct, frozen=True):
     """A node says that it has left."""
 
-    node_id: str
-    credential: str
+
+class RenewMessage(msgspec.Struct, frozen=True):
+    """A node wants a certificate of a new key, for the role that it has now."""
+
+    request: bytes
 
 
-def credential_hash(credential: str) -> str:
-    return hashlib.sha256(credential.encode()).hexdigest()
+class Issued(msgspec.Struct, frozen=True):
+    """A certificate, and the roots to trust (PEM)."""
+
+    certificate: bytes
+    roots: bytes
 
 
-def role_of_token(store: Store, token: str) -> str:
+def role_of_token(store: Store, token: str) -> Role:
     """The role that the token admits to. Raises InvalidArgument for a wrong one."""
     tokens = store.cluster.join_tokens if store.cluster else None
     if tokens and hmac.compare_digest(token.encode(), tokens.worker.encode()):
@@ -69,15 +78,7 @@ def role_of_token(store: Store, token: str) -> str:
     raise InvalidArgument(WRONG_TOKEN)
 
 
-def is_node(store: Store, node_id: str, credential: str) -> bool:
-    """Whether the credential is that node's."""
-    node = store.nodes.get(node_id)
-    if node is None or node.credential is None:
-        return False
-    return hmac.compare_digest(node.credential, credential_hash(credential))
-
-
-def admit(message: JoinMessage, *, role: str, node_id: str, credential: str, raft_id: int) -> Sequence[Change]:
+def admit(message: JoinMessage, *, role: str, node_id: str, raft_id: int) -> Sequence[Change]:
     """The new node's object: down until its agent says hello."""
     manager = ManagerStatus(addr=message.address, raft_id=raft_id) if role == "manager" else None
     node = Node(
@@ -86,7 +87,6 @@ def admit(message: JoinMessage, *, role: str, node_id: str, credential: str, raf
         description=message.description,
         status=NodeStatus(state="down", addr=message.ip, message="waiting for the node's first heartbeat"),
         manager_status=manager,
-        credential=credential_hash(credential),
     )
     return [put("nodes", node, new=True)]
 

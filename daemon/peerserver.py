@@ -1,11 +1,11 @@
 """Port 2377 from the server's side: agents' sessions, joins, managers' messages.
 
-It listens on the advertised address only, while the node is a manager. A join needs a token, a session the node's
-credential (checked by the dispatcher), everything between managers the cluster's peer key.
+It listens while the node is a manager, and speaks TLS only. The root certificate is
+told to everybody; a join needs a token; everything else a certificate of a node that is still in the cluster, and what
+managers ask of each other that of a manager (see `tls.py`).
 """
 
 import asyncio
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
@@ -16,10 +16,13 @@ from aiohttp import web
 
 from essaim.cluster.errors import ClusterError, InvalidArgument, NotFound, Unauthorized
 from essaim.cluster.wire import LogRequest
+from essaim.secrets.holder import Holder
 
 from .channel import MAX_MESSAGE, REASON, SocketChannel
+from .keyring import Keyring
 from .manager import ManagerRole
-from .membership import BecomeManager, JoinMessage, LeaveMessage
+from .membership import BecomeManager, JoinMessage, RenewMessage
+from .tls import NO_CERTIFICATE, holder_from
 from .tunnels import bridge
 
 MAX_BODY = 1024 * 1024
@@ -31,9 +34,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class PeerServer:
     """Serves one manager. Use `start()` and `stop()`."""
 
-    def __init__(self, manager: ManagerRole, peer_key: str, log: Any) -> None:
+    def __init__(self, manager: ManagerRole, keyring: Keyring, log: Any) -> None:
         self._manager = manager
-        self._key = peer_key
+        self._keyring = keyring
         self._log = log
         self._runner: web.AppRunner | None = None
         self._sessions: set[web.WebSocketResponse] = set()
@@ -43,7 +46,9 @@ class PeerServer:
         app = web.Application(middlewares=[self._errors], client_max_size=MAX_BODY)
         app.add_routes(
             [
+                web.get("/cluster/ca", self._root),
                 web.post("/cluster/join", self._join),
+                web.post("/cluster/renew", self._renew),
                 web.post("/cluster/manager", self._become_manager),
                 web.post("/cluster/leave", self._leave),
                 web.get("/cluster/session", self._session),
@@ -55,7 +60,8 @@ class PeerServer:
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port, reuse_address=True).start()
+        site = web.TCPSite(self._runner, host, port, reuse_address=True, ssl_context=self._keyring.listening)
+        await site.start()
 
     async def close_sessions(self) -> None:
         await asyncio.gather(*(socket.close() for socket in list(self._sessions)), return_exceptions=True)
@@ -81,28 +87,47 @@ class PeerServer:
             self._log.exception("request from a peer failed", path=request.path)
             return web.Response(status=500, text="internal error; the manager's log has the details")
 
-    def _require_key(self, request: web.Request) -> None:
-        shown = _shown(request)
-        if not self._key or not hmac.compare_digest(shown.encode(), self._key.encode()):
-            raise Unauthorized("the peer key is wrong: this is not a manager of this cluster")
+    def _holder(self, request: web.Request) -> Holder:
+        """The node of this cluster that asks. Raises Unauthorized."""
+        holder = holder_from(request)
+        if holder.cluster_id != self._manager.identity.cluster_id:
+            raise Unauthorized(f"{NO_CERTIFICATE}: this one is of cluster {holder.cluster_id}")
+        return holder
+
+    def _node(self, request: web.Request) -> str:
+        """Its id, once it is known to be in the cluster still."""
+        return self._manager.issuer.require_node(self._holder(request).node_id).id
+
+    def _require_manager(self, request: web.Request) -> None:
+        self._manager.issuer.require_manager(self._holder(request))
+
+    async def _root(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._manager.issuer.root(), content_type="application/x-pem-file")
 
     async def _join(self, request: web.Request) -> web.Response:
         message = msgspec.msgpack.decode(await request.read(), type=JoinMessage)
         return _answer(await self._manager.join(message))
 
     async def _become_manager(self, request: web.Request) -> web.Response:
+        node_id = self._node(request)
         message = msgspec.msgpack.decode(await request.read(), type=BecomeManager)
-        return _answer(await self._manager.become_manager(message))
+        return _answer(await self._manager.become_manager(node_id, message))
+
+    async def _renew(self, request: web.Request) -> web.Response:
+        node_id = self._node(request)
+        message = msgspec.msgpack.decode(await request.read(), type=RenewMessage)
+        return _answer(self._manager.issuer.renew(node_id, message.request))
 
     async def _leave(self, request: web.Request) -> web.Response:
-        message = msgspec.msgpack.decode(await request.read(), type=LeaveMessage)
-        await self._manager.left(message)
+        await self._manager.left(self._node(request))
         return web.Response()
 
     async def _session(self, request: web.Request) -> web.WebSocketResponse:
+        # The dispatcher looks whether the node is in the cluster: its agent is to be told in the session if not.
+        peer = self._holder(request).node_id
         socket = await self._open(request)
         try:
-            await self._manager.dispatcher.serve(SocketChannel(socket), hello_timeout=HELLO_TIMEOUT)
+            await self._manager.dispatcher.serve(SocketChannel(socket), peer, hello_timeout=HELLO_TIMEOUT)
         finally:
             self._sessions.discard(socket)
             await socket.close()
@@ -110,6 +135,7 @@ class PeerServer:
 
     async def _tunnel(self, request: web.Request) -> web.WebSocketResponse:
         """A node connects its Engine, as it was asked to."""
+        self._node(request)
         key = _shown(request)
         if not self._manager.tunnels.expects(key):
             raise NotFound("nobody expects this connection (any more)")
@@ -123,7 +149,7 @@ class PeerServer:
 
     async def _engine(self, request: web.Request) -> web.WebSocketResponse:
         """Another manager wants a stream to a node's Engine."""
-        self._require_key(request)
+        self._require_manager(request)
         far = await self._manager.tunnels.open(request.match_info["node"])
         try:
             socket = await self._open(request)
@@ -136,7 +162,7 @@ class PeerServer:
         return socket
 
     async def _logs(self, request: web.Request) -> web.WebSocketResponse:
-        self._require_key(request)
+        self._require_manager(request)
         socket = await self._open(request)
         try:
             message = await socket.receive(timeout=HELLO_TIMEOUT)

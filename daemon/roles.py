@@ -1,7 +1,8 @@
 """A node's roles: what runs in its daemon while it is in a swarm, and how that changes.
 
 The identity file is written before a role is started and after one has ended, so that a daemon killed in the middle
-comes back as what the file says; the log's directory is emptied only while no member can be running on it.
+comes back as what the file says; the log's directory is emptied only while no member can be running on it. The keys
+are there before the identity, and go after it. While they are locked, no role runs.
 """
 
 import asyncio
@@ -9,21 +10,25 @@ import shutil
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import msgspec
 
 from essaim.agent.runtime import Runtime
 from essaim.cluster.errors import ClusterError, Unavailable
-from essaim.cluster.node import Node
+from essaim.cluster.node import Node, TLSInfo
 from essaim.gateway.supervisor import Gateway
+from essaim.secrets.nodekey import new_key, request_for
 
 from .addresses import split_host_port
-from .identity import Identity, IdentityFile
+from .identity import BrokenIdentity, Identity, IdentityFile
+from .keyring import Keyring, Keys
 from .manager import ManagerRole
-from .membership import BecomeManager, JoinAnswer
+from .membership import BecomeManager, Issued, JoinAnswer, RenewMessage
 from .peers import PeerClient
 from .peerserver import PeerServer
+from .renewal import Renewer
 from .runtimes import Runtimes
 from .settings import DEFAULT_CLUSTER_PORT, Settings
 from .worker import WorkerRole
@@ -40,6 +45,7 @@ class Roles:
         settings: Settings,
         runtimes: Runtimes,
         peers: PeerClient,
+        keyring: Keyring,
         *,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
@@ -48,6 +54,7 @@ class Roles:
         self._settings = settings
         self._runtimes = runtimes
         self._peers = peers
+        self.keyring = keyring
         self._now = now
         self._monotonic = monotonic
         self._log = log
@@ -60,16 +67,39 @@ class Roles:
         self._runtime: Runtime | None = None
         self._server: PeerServer | None = None
         self._background: set[asyncio.Task[None]] = set()
+        self._renewer: Renewer | None = None
+        self._wanted: TLSInfo | None = None
 
     @property
     def raft_dir(self) -> Path:
         return self._settings.state_dir / "raft"
 
     async def load(self) -> None:
-        """Resume what the file says, if there is one. Raises BrokenIdentity."""
+        """Resume what the file says, if there is one and its keys are not locked. Raises BrokenIdentity."""
         identity = await asyncio.to_thread(self.file.load)
-        if identity is not None:
+        if identity is None:
+            return
+        if not await asyncio.to_thread(self.keyring.load):
+            raise BrokenIdentity(
+                f"{self.keyring.path}: this node's keys are missing. A node of a version of essaim without TLS between "
+                f"nodes cannot be taken over: remove {self._settings.state_dir}, and init or join anew"
+            )
+        self.identity = identity
+        if self.keyring.locked:
+            self._log.warning("this manager is locked; unlock it with `essaim swarm unlock`")
+        else:
             await self.take_up(identity)
+
+    async def unlock(self, unlock_key: str) -> None:
+        """Take up the roles of a locked manager. Raises ClusterError for a wrong key."""
+        assert self.identity is not None
+        await asyncio.to_thread(self.keyring.unlock, unlock_key)
+        try:
+            await self.take_up(self.identity)
+        except BaseException:
+            await self.lay_down(keep_tasks=True)
+            self.keyring.forget()
+            raise
 
     async def save(self, identity: Identity) -> None:
         self.identity = identity
@@ -84,10 +114,13 @@ class Roles:
         if identity.role == "manager":
             await self.start_manager(identity)
         await self.start_worker(identity)
+        self.start_renewal()
 
     async def start_manager(self, identity: Identity) -> ManagerRole:
-        role = ManagerRole(identity, self.raft_dir, now=self._now, monotonic=self._monotonic, log=self._log)
-        server = PeerServer(role, identity.peer_key, self._log)
+        role = ManagerRole(
+            identity, self.raft_dir, self.keyring, now=self._now, monotonic=self._monotonic, log=self._log
+        )
+        server = PeerServer(role, self.keyring, self._log)
         host, port = split_host_port(identity.listen, DEFAULT_CLUSTER_PORT)
         try:
             await server.start(host, port)
@@ -122,12 +155,17 @@ class Roles:
             on_node=self._on_node,
             on_managers=self._on_managers,
             on_refused=self._on_refused,
+            tls_info=self.keyring.tls_info,
+            on_trust=self._on_trust,
             engine_url=self._runtimes.engine_url,
         )
         self.worker = worker
         await worker.start()
 
     async def lay_down(self, *, keep_tasks: bool) -> None:
+        renewer, self._renewer = self._renewer, None
+        if renewer is not None:
+            await renewer.stop()
         worker, self.worker = self.worker, None
         if worker is not None:
             await worker.stop(keep_tasks=keep_tasks)
@@ -150,8 +188,9 @@ class Roles:
     async def abandon(self) -> None:
         """Back to outside any swarm, with nothing left on disk."""
         await self.lay_down(keep_tasks=False)
-        self.identity, self.error = None, ""
+        self.identity, self.error, self._wanted = None, "", None
         await asyncio.to_thread(self.file.erase)
+        await asyncio.to_thread(self.keyring.erase)
         for name in ("raft", "agent", "gateway"):
             await asyncio.to_thread(shutil.rmtree, self._settings.state_dir / name, ignore_errors=True)
 
@@ -179,12 +218,12 @@ class Roles:
             self._log.info("this node has a new role", role=role)
 
     async def _become_manager(self, identity: Identity) -> None:
-        message = BecomeManager(identity.node_id, identity.credential, identity.advertise)
-        answer = await self._ask_manager("/cluster/manager", message)
-        promoted = msgspec.structs.replace(
-            identity, role="manager", raft_id=answer.raft_id, peer_key=answer.peer_key, managers=answer.managers
-        )
+        key = await asyncio.to_thread(new_key)
+        message = BecomeManager(identity.advertise, request_for(key))
+        answer: JoinAnswer = await self._ask_manager("/cluster/manager", message, JoinAnswer)
+        promoted = msgspec.structs.replace(identity, role="manager", raft_id=answer.raft_id, managers=answer.managers)
         await self.empty_log()
+        await self._keep(key, Issued(answer.certificate, answer.roots))
         await self.save(promoted)
         await self.start_manager(promoted)
 
@@ -192,21 +231,64 @@ class Roles:
         others = [a for a in identity.managers if a != identity.advertise]
         if self.manager is not None:
             others = [a for a in self.manager.manager_addresses() if a != identity.advertise] or others
-        demoted = msgspec.structs.replace(identity, role="worker", raft_id=0, peer_key="", managers=others)
+        demoted = msgspec.structs.replace(identity, role="worker", raft_id=0, managers=others)
         self.identity = demoted
         await self.lay_down_manager()
         if self.worker is not None:
             self.worker.book.learn(others)
         await self.save(demoted)
         await self.empty_log()
+        await asyncio.to_thread(self.keyring.lock_with, "", 0)
+        if self._renewer is not None:
+            self._renewer.ask()  # the certificate says manager still
 
-    async def _ask_manager(self, path: str, message: Any) -> JoinAnswer:
+    # -- certificates -----------------------------------------------------------------------------------------------
+
+    def start_renewal(self) -> None:
+        self._renewer = Renewer(
+            lambda: self.keyring.validity,
+            self._renew,
+            now=lambda: self._now().timestamp(),
+            chance=SystemRandom().random,
+            log=self._log,
+        )
+        self._renewer.start()
+
+    async def _renew(self) -> None:
+        """A certificate of a new key. A manager signs its own, so that it needs nobody for it. Raises ClusterError."""
+        identity = self.identity
+        if identity is None:
+            return
+        key = await asyncio.to_thread(new_key)
+        message = RenewMessage(request_for(key))
+        if self.manager is not None and self.manager.store.nodes.get(identity.node_id) is not None:
+            issued = self.manager.issuer.renew(identity.node_id, message.request)
+        else:
+            issued = await self._ask_manager("/cluster/renew", message, Issued)
+        async with self.changing:
+            if self.identity is None or _part(self.identity) != _part(identity):
+                raise Unavailable("the node's role changed while its certificate was made")
+            await self._keep(key, issued)
+            if self._wanted is not None and self.keyring.tls_info() != self._wanted:
+                raise Unavailable("the manager that was asked has not heard of the cluster's new root yet")
+
+    async def _keep(self, key: bytes, issued: Issued) -> None:
+        data_key = self.keyring.keys.data_key
+        await asyncio.to_thread(self.keyring.put, Keys(key, issued.certificate, issued.roots, data_key))
+        if self.worker is not None:
+            self.worker.agent.trust_changed()
+
+    def _on_trust(self, wanted: TLSInfo) -> None:
+        self._wanted = wanted
+        if self._renewer is not None and self.keyring.tls_info() != wanted:
+            self._renewer.ask()
+
+    async def _ask_manager(self, path: str, message: Any, kind: type[Any]) -> Any:
         """The first manager that answers. Raises ClusterError."""
         failure: ClusterError = Unavailable("no manager's address is known")
         for address in self.worker.book.addresses if self.worker else []:
             try:
-                answer: JoinAnswer = await self._peers.call(address, path, message, kind=JoinAnswer)
-                return answer
+                return await self._peers.call(address, path, message, kind=kind)
             except ClusterError as error:
                 failure = error
         raise failure
@@ -230,3 +312,8 @@ class Roles:
     def _on_refused(self, reason: str) -> None:
         self.error = f"{reason}. Use `essaim swarm leave --force` on this node, then join again"
         self._log.error("the cluster does not know this node any more", reason=reason)
+
+
+def _part(identity: Identity) -> tuple[str, str, int]:
+    """What a certificate depends on."""
+    return identity.node_id, identity.role, identity.raft_id

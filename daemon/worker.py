@@ -16,7 +16,7 @@ from essaim.agent.docker.runtime import DockerRuntime
 from essaim.agent.runtime import Runtime, RuntimeUnavailable
 from essaim.api.tunnel import serve_engine
 from essaim.cluster.errors import ClusterError
-from essaim.cluster.node import Node
+from essaim.cluster.node import Node, TLSInfo
 from essaim.cluster.routes import RouteTable
 from essaim.gateway.supervisor import Gateway
 
@@ -73,6 +73,8 @@ class WorkerRole:
         on_node: Callable[[Node], None],
         on_managers: Callable[[list[str]], None],
         on_refused: Callable[[str], None],
+        tls_info: Callable[[], TLSInfo | None],
+        on_trust: Callable[[TLSInfo], None],
         engine_url: str | None = None,
     ) -> None:
         self.gateway = gateway
@@ -86,7 +88,6 @@ class WorkerRole:
         self._overlays = runtime.overlays if isinstance(runtime, DockerRuntime) else None
         self.agent = Agent(
             node_id=identity.node_id,
-            credential=identity.credential,
             runtime=runtime,
             dial=self._dial,
             state_dir=state_dir / "agent",
@@ -100,6 +101,8 @@ class WorkerRole:
             on_refused=on_refused,
             on_networks=self._overlays.offer if self._overlays else lambda _: None,
             on_tunnel=self._tunnel if engine_url else None,
+            tls_info=tls_info,
+            on_trust=on_trust,
             now=now,
             monotonic=monotonic,
             log=log,

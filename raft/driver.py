@@ -40,7 +40,7 @@ class Driver:
 
     def __init__(self, directory: Path, machine: StateMachine, member_id: int, address: str, options: Options) -> None:
         self.id, self.directory, self.options = member_id, directory, options
-        self.storage = Storage(directory, segment_bytes=options.segment_bytes)
+        self.storage = Storage(directory, segment_bytes=options.segment_bytes, codecs=options.codecs)
         self.transport = HttpTransport(member_id, address, self.storage.snapshots, options.access)
         self.disk = DiskThread("raft-disk")
         self.watchers = LeadershipWatchers()

@@ -5,6 +5,7 @@ All functions block.
 
 from pathlib import Path
 
+from .codec import PLAIN, Codecs
 from .entries import Entry, HardState, Kind
 from .members import decode_configuration, encode_configuration, first_configuration
 from .storage import Storage
@@ -14,9 +15,9 @@ class AlreadyFounded(Exception):
     """The directory holds a member's state already; the message names it."""
 
 
-def found_cluster(directory: Path, members: dict[int, str]) -> None:
+def found_cluster(directory: Path, members: dict[int, str], codecs: Codecs = PLAIN) -> None:
     """Make `directory` a member of a new cluster of `members` (id to address), the same on each of them."""
-    storage = Storage(directory)
+    storage = Storage(directory, codecs=codecs)
     try:
         if not storage.open().empty:
             raise AlreadyFounded(f"{directory} holds the state of a cluster already. Leave that, or use another one.")
@@ -26,9 +27,9 @@ def found_cluster(directory: Path, members: dict[int, str]) -> None:
         storage.close()
 
 
-def force_new_cluster(directory: Path, member_id: int, address: str) -> None:
+def force_new_cluster(directory: Path, member_id: int, address: str, codecs: Codecs = PLAIN) -> None:
     """Make the member in `directory` the only one, keeping all that its log holds (committed or not)."""
-    storage = Storage(directory)
+    storage = Storage(directory, codecs=codecs)
     try:
         found = storage.open()
         now = decode_configuration(found.snapshot.members)

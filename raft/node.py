@@ -128,7 +128,9 @@ class RaftLog:
         driver = self._driver
         driver.halt("the cluster is being made anew")
         await driver.disk.run(driver.storage.close)
-        await driver.disk.run(lambda: force_new_cluster(driver.directory, driver.id, self._address))
+        await driver.disk.run(
+            lambda: force_new_cluster(driver.directory, driver.id, self._address, driver.options.codecs)
+        )
         await driver.open()
 
     async def _reopen_when_there_is_space(self) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from .codec import PLAIN, Codecs
 from .policy import SnapshotPolicy
 from .streams import Access
 from .wal import SEGMENT_BYTES
@@ -26,5 +27,6 @@ class Options:
     timing: Timing = field(default_factory=Timing)
     policy: Callable[[], SnapshotPolicy] = SnapshotPolicy
     access: Access = field(default_factory=Access)
+    codecs: Codecs = PLAIN
     keep_entries: int = 5_000  # behind a snapshot, for followers that are a little late
     segment_bytes: int = SEGMENT_BYTES

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from .codec import AS_IT_IS, PLAIN, Codec, Codecs
 from .entries import Entry, HardState, SnapshotMeta
 from .snapshots import Snapshots
 from .wal import SEGMENT_BYTES, Corrupt, Record, Wal
@@ -53,10 +54,11 @@ class InUse(Exception):
 class Storage:
     """The durable state in `directory`, made if it is not there. `open` first; one process at a time."""
 
-    def __init__(self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES, codecs: Codecs = PLAIN) -> None:
         self.directory = directory
         self.wal = Wal(directory, segment_bytes=segment_bytes)
-        self.snapshots = Snapshots(directory)
+        self.snapshots = Snapshots(directory, codecs.snapshots)
+        self._codec = codecs.log
         self._last_index: dict[int, int] = {}  # segment number -> highest index of an entry in it
         self._mark: tuple[int, int] | None = None  # to be written with the next record
         self._lock = -1
@@ -72,7 +74,7 @@ class Storage:
             raise InUse(f"{self.directory} is in use by another process. Stop it, or use another directory.") from None
         self._last_index, self._mark = {}, None
         self.wal.open()
-        replay = Replay()
+        replay = Replay(self._codec)
         for record in self.wal.records():
             self._note(record.path, replay.take(record))
         self.snapshots.clean()
@@ -86,7 +88,7 @@ class Storage:
         """Make them durable, in one record. Raises `OSError`, and from then on always."""
         if self.wal.full:
             self.wal.cut()  # nothing is released before the record that now follows, which has the hard state
-        segment = self.wal.append(_encode(LogRecord(state, entries, mark or self._mark)))
+        segment = self.wal.append(self._codec.seal(_encode(LogRecord(state, entries, mark or self._mark))))
         self._mark = None
         if entries:
             self._last_index[segment.number] = max(self._last_index.get(segment.number, 0), entries[-1].index)
@@ -144,7 +146,8 @@ class Storage:
 class Replay:
     """Puts the log together from its records. `base` is the index before the first entry, None with no entry."""
 
-    def __init__(self) -> None:
+    def __init__(self, codec: Codec = AS_IT_IS) -> None:
+        self._codec = codec
         self.state = HardState()
         self.base: int | None = None
         self.entries: list[Entry] = []
@@ -152,8 +155,8 @@ class Replay:
     def take(self, found: Record) -> int:
         """Add one record; the highest index of an entry in it."""
         try:
-            record = _decode(found.payload)
-        except msgspec.MsgspecError as error:
+            record = _decode(self._codec.open(found.payload))
+        except ValueError as error:  # msgspec's errors are ValueErrors
             raise Corrupt(found.path, found.offset, f"a record cannot be decoded ({error})") from None
         self.state = record.state
         if record.mark is not None:

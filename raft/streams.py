@@ -23,21 +23,27 @@ SILENCE_MS = 3000  # unacknowledged data for so long closes the connection: TCP 
 HANDSHAKE_SECONDS = 2.0
 
 
-def _anyone(_: web.BaseRequest) -> bool:
+def _anyone(_: web.BaseRequest, __: int) -> bool:
     return True
+
+
+def _no_name(_: int) -> str | None:
+    return None
 
 
 @dataclass(frozen=True)
 class Access:
-    """Who may talk to whom: the one place where tokens and TLS plug in.
+    """Who may talk to whom: the one place where TLS, or tokens, plug in.
 
-    `headers` go with every request to a peer; `allows` judges every request from one; `client_ssl` gives the context
-    for connections to peers (None: plain TCP). The server's context belongs to the server that mounts the routes.
+    `headers` go with every request to a peer; `allows(request, member)` judges every request from one that says to be
+    that member; `client_ssl` gives the context for connections to peers (None: plain TCP), `server_name` the name that
+    a member's certificate must have. The server's context belongs to the server that mounts the routes.
     """
 
     headers: Callable[[], Mapping[str, str]] = dict
-    allows: Callable[[web.BaseRequest], bool] = _anyone
+    allows: Callable[[web.BaseRequest, int], bool] = _anyone
     client_ssl: Callable[[], ssl.SSLContext | None] = lambda: None
+    server_name: Callable[[int], str | None] = _no_name
 
 
 class HandshakeFailed(ConnectionError):
@@ -103,8 +109,10 @@ class Outbound(asyncio.Protocol):
             self.closed.set_result(None)
 
 
-async def open_stream(address: str, headers: Mapping[str, str], context: ssl.SSLContext | None) -> Outbound:
+async def open_stream(address: str, headers: Mapping[str, str], access: Access, member: int) -> Outbound:
     """Connect and upgrade. Raises `OSError` (`HandshakeFailed` if the peer refuses) or `TimeoutError`."""
+    context = access.client_ssl()
+    name = access.server_name(member) if context else None
     host, _, port = address.rpartition(":")
     lines = [f"GET {PATH} HTTP/1.1", f"Host: {address}", "Connection: Upgrade", f"Upgrade: {UPGRADE}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -114,7 +122,7 @@ async def open_stream(address: str, headers: Mapping[str, str], context: ssl.SSL
         async with asyncio.timeout(HANDSHAKE_SECONDS):
             loop = asyncio.get_running_loop()
             _, stream = await loop.create_connection(
-                lambda: Outbound(request), host.strip("[]"), int(port), ssl=context
+                lambda: Outbound(request), host.strip("[]"), int(port), ssl=context, server_hostname=name
             )
             await stream.opened
     except BaseException:

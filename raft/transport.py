@@ -8,6 +8,7 @@ requests of their own, in chunks, so that heartbeats never queue behind one.
 import asyncio
 import contextlib
 import random
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -19,8 +20,9 @@ from aiohttp import web
 
 from . import streams
 from .messages import InstallSnapshot, Message
-from .snapshots import Incoming, Snapshots, parse_snapshot_name
+from .snapshots import Incoming, Snapshots, parse_snapshot_name, plain_snapshot
 from .streams import ADDRESS, FROM, TO, Access, HandshakeFailed, Inbound, Outbound, open_stream
+from .wal import Corrupt
 from .wire import WireMessage, encode_frame
 
 SNAPSHOT_PATH = "/raft/snapshot"
@@ -78,10 +80,11 @@ class Peer:
 
     async def _run(self) -> None:
         pause, longest = RETRY_SECONDS
+        access = self._transport.access
         while True:
             try:
                 self._stream = await open_stream(
-                    self.address, self._transport.headers(self.member), self._transport.access.client_ssl()
+                    self.address, self._transport.headers(self.member), access, self.member
                 )
             except (OSError, TimeoutError) as error:
                 self._report(error)
@@ -106,6 +109,8 @@ class Peer:
             self._transport.receiver.on_reach(self.member, Reach.REFUSED)
         elif isinstance(error, HandshakeFailed) and error.status == GONE:
             self._transport.receiver.on_reach(self.member, Reach.REMOVED)
+        elif isinstance(error, ssl.SSLError):
+            _log.warning("no member of this cluster answers there", address=self.address, error=str(error))
         elif isinstance(error, HandshakeFailed) and error.status != BUSY:
             _log.warning("a member refuses our stream", address=self.address, error=str(error))
 
@@ -182,12 +187,19 @@ class HttpTransport:
         url = f"{'https' if context else 'http'}://{address}{SNAPSHOT_PATH}"
         headers = {**self.headers(message.to), "Essaim-Term": str(message.term), "Essaim-Snapshot": path.name}
         try:
-            body = _chunks(path)
-            async with self._session.post(url, data=body, headers=headers, ssl=context or True) as response:
+            meta, data = await asyncio.to_thread(self._snapshots.read, path)
+            body = _chunks(await asyncio.to_thread(plain_snapshot, meta, data))
+            async with self._session.post(
+                url,
+                data=body,
+                headers=headers,
+                ssl=context or True,
+                server_hostname=self.access.server_name(message.to),
+            ) as response:
                 if response.status == web.HTTPOk.status_code:
                     return True
                 reason = (await response.text()).strip()
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, Corrupt) as error:
             reason = str(error) or type(error).__name__
         _log.warning("cannot send a snapshot", address=address, index=message.meta.index, error=reason)
         return False
@@ -211,12 +223,12 @@ class HttpTransport:
         """The sender of a request; raises the answer to one that is not welcome."""
         if self._session is None:
             raise web.HTTPServiceUnavailable(text="this member does not run")
-        if not self.access.allows(request):
-            raise web.HTTPForbidden(text="the credentials are not those of a manager")
         try:
             sender, to = int(request.headers[FROM]), int(request.headers[TO])
         except (KeyError, ValueError):
             raise web.HTTPBadRequest(text=f"{FROM} and {TO} must name members") from None
+        if not self.access.allows(request, sender):
+            raise web.HTTPForbidden(text="the credentials are not those of this member")
         if to != self.member:
             raise web.HTTPConflict(text=f"this is not member {to:x}")
         if self.receiver.is_removed(sender):
@@ -248,23 +260,17 @@ class HttpTransport:
             index, _ = parse_snapshot_name(request.headers["Essaim-Snapshot"])
         except (KeyError, ValueError):
             raise web.HTTPBadRequest(text="which snapshot?") from None
-        incoming = await asyncio.to_thread(Incoming, self._snapshots, index)
+        incoming = Incoming(self._snapshots, index)
+        async for chunk in request.content.iter_chunked(CHUNK):
+            incoming.write(chunk)
         try:
-            async for chunk in request.content.iter_chunked(CHUNK):
-                await asyncio.to_thread(incoming.write, chunk)
             meta, path = await asyncio.to_thread(incoming.finish)
         except (OSError, ValueError) as error:
             raise web.HTTPInsufficientStorage(text=str(error)) from None
-        finally:
-            await asyncio.to_thread(incoming.close)
         await self.receiver.on_snapshot(InstallSnapshot(self.member, sender, term, meta), path)
         return web.Response()
 
 
-async def _chunks(path: Path) -> AsyncIterator[bytes]:
-    file = await asyncio.to_thread(path.open, "rb")
-    try:
-        while chunk := await asyncio.to_thread(file.read, CHUNK):
-            yield chunk
-    finally:
-        file.close()
+async def _chunks(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), CHUNK):
+        yield data[start : start + CHUNK]

@@ -5,8 +5,6 @@ On a manager that does not lead, `serve` only says who does.
 """
 
 import asyncio
-import hashlib
-import hmac
 from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
 
@@ -20,7 +18,7 @@ from essaim.cluster.store import Store
 from essaim.cluster.swarm import SECOND
 from essaim.cluster.task import Task
 from essaim.cluster.watch import Event, Lagged
-from essaim.cluster.wire import Channel, FromAgent, Hello, LogCancel, LogChunk, LogRequest, Redirect, Refused
+from essaim.cluster.wire import Channel, FromAgent, Hello, LogCancel, LogChunk, LogRequest, Redirect, Refused, Trust
 from essaim.cluster.writer import Writer
 
 from .liveness import Liveness
@@ -123,8 +121,11 @@ class Dispatcher:
 
     # -- sessions -----------------------------------------------------------------------------------------------
 
-    async def serve(self, channel: Channel, hello_timeout: float = 10.0) -> None:
-        """Hold one agent's session until it ends. Never raises for what the other side does."""
+    async def serve(self, channel: Channel, peer: str, hello_timeout: float = 10.0) -> None:
+        """Hold one agent's session until it ends. Never raises for what the other side does.
+
+        `peer` is the id of the node that the channel is known to come from.
+        """
         try:
             hello = await self._hello(channel, hello_timeout)
             if hello is None:
@@ -134,8 +135,8 @@ class Dispatcher:
                 await channel.send(wire.encode(Redirect(leader, list(self._manager_addresses()))))
                 return
             node = self._store.nodes.get(hello.node_id)
-            if node is None or not proves(hello.credential, node.credential):
-                self._log.warning("an agent was refused", node=hello.node_id, known=node is not None)
+            if node is None or node.id != peer:
+                self._log.warning("an agent was refused", node=hello.node_id, known=node is not None, certificate=peer)
                 await channel.send(wire.encode(Refused("this node is not a member of the cluster")))
                 return
             await self._hold(node, hello, channel)
@@ -166,6 +167,8 @@ class Dispatcher:
         session.set_routes(self._traffic.history.since)
         session.set_networks(self._networks.get(node.id, NO_NETWORKS))
         session.begin_verdicts(lambda: wire.encode(self._verdicts.full()))
+        if (trust := self._trust()) is not None:
+            session.send_soon(trust)
         self._log.info("agent connected", node=node.id, hostname=hello.description.hostname)
         writer = asyncio.create_task(session.run_writer(self._liveness.period, self._managers))
         reader = asyncio.create_task(self._read(session, channel))
@@ -271,11 +274,22 @@ class Dispatcher:
                     session.refuse("this node was removed from the cluster")
             elif session is not None:
                 session.node_changed(event.object)
-        elif event.table == "clusters" and self._heartbeat() != self._liveness.period:
+        elif event.table == "clusters":
+            self._observe_cluster(event)
+
+    def _observe_cluster(self, event: Event) -> None:
+        if (event.old is None or event.object.tls_info != event.old.tls_info) and (trust := self._trust()) is not None:
+            for session in self._sessions.values():
+                session.send_soon(trust)
+        if self._heartbeat() != self._liveness.period:
             # Agents are told their period at the beginning of a session: let them begin anew.
             self._liveness.period = self._heartbeat()
             for session in self._sessions.values():
                 session.end()
+
+    def _trust(self) -> Trust | None:
+        cluster = self._store.cluster
+        return Trust(cluster.tls_info) if cluster is not None and cluster.tls_info is not None else None
 
     # -- traffic ------------------------------------------------------------------------------------------------
 
@@ -384,9 +398,3 @@ class Dispatcher:
             session.log_readers.pop(number, None)
             if not ended:
                 session.send_soon(LogCancel(number))
-
-
-def proves(credential: str, known_hash: str | None) -> bool:
-    """Whether the credential is the one whose SHA-256 (hexadecimal) the store has."""
-    offered = hashlib.sha256(credential.encode()).hexdigest()
-    return hmac.compare_digest(offered.encode(), (known_hash or "").encode())

@@ -5,6 +5,7 @@ Pure: the store and a request in, changes and a result out, or ClusterError in D
 
 import ipaddress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from msgspec.structs import replace
@@ -14,8 +15,11 @@ from essaim.cluster.errors import FailedPrecondition, InvalidArgument, NotYet, O
 from essaim.cluster.ids import Chance
 from essaim.cluster.shape import Shape
 from essaim.cluster.store import Store
-from essaim.cluster.swarm import Cluster, JoinTokens, SwarmSpec
+from essaim.cluster.swarm import CAConfig, Cluster, JoinTokens, SwarmSpec
 from essaim.secrets import tokens
+from essaim.secrets.ca import read_authority
+from essaim.secrets.rotation import begun
+from essaim.secrets.unlock import new_unlock_key
 
 NOT_IN_SWARM = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
@@ -45,26 +49,48 @@ MIN_NODE_CERT_EXPIRY = 3600 * 10**9
 
 @dataclass(frozen=True, slots=True)
 class Rotate:
-    """Which join tokens are to be replaced."""
+    """What is to be replaced by a new one."""
 
     worker: bool = False
     manager: bool = False
     unlock_key: bool = False
 
 
-def update(store: Store, version: int, spec: SwarmSpec, rotate: Rotate, *, chance: Chance) -> list[Change]:
+def update(
+    store: Store, version: int, spec: SwarmSpec, rotate: Rotate, *, chance: Chance, now: datetime
+) -> list[Change]:
     """What `spec` leaves out stays as it is."""
     cluster = current(store)
     if spec.name not in (None, "", cluster.spec.name):
         raise InvalidArgument(f'invalid Name "{spec.name}": swarm spec must be named "{cluster.spec.name}"')
     merged = merge(cluster.spec, spec)
-    _check(merged)
+    check(merged)
     if version != cluster.version.index:
         raise OutOfSequence
-    if rotate.unlock_key:
-        raise NotYet("the managers' lock is not supported yet: there is no unlock key to rotate")
-    changed = replace(cluster, spec=merged, join_tokens=_rotated(cluster.join_tokens, rotate, chance))
-    return [put("clusters", changed)]
+    changed = replace(
+        cluster,
+        spec=merged,
+        join_tokens=_rotated(cluster.join_tokens, rotate, chance),
+        unlock_key=_unlock_key(cluster.unlock_key, merged, rotate, chance),
+    )
+    return [put("clusters", _root_rotated(cluster, changed, now))]
+
+
+def _root_rotated(old: Cluster, changed: Cluster, now: datetime) -> Cluster:
+    """A root is replaced when `ForceRotate` changes, or another certificate is given to sign with."""
+    before, wanted = old.spec.ca_config or CAConfig(), changed.spec.ca_config or CAConfig()
+    certificate, key = wanted.signing_ca_cert or "", wanted.signing_ca_key or ""
+    other = bool(certificate) and certificate.strip() != (before.signing_ca_cert or "").strip()
+    if not other and (wanted.force_rotate or 0) == (before.force_rotate or 0):
+        return changed
+    if changed.root_ca is None:
+        raise Unavailable("this cluster has no certificate authority to replace")
+    if other and not key:
+        raise InvalidArgument("rotating to another CA certificate needs its key as well (--ca-key)")
+    given = read_authority(certificate.encode(), key.encode(), now) if other else None
+    # The key is kept with the rotation, not in the specification, which clients get back.
+    config = replace(wanted, signing_ca_key=None, signing_ca_cert=certificate if other else None)
+    return begun(replace(changed, spec=replace(changed.spec, ca_config=config)), now, given)
 
 
 def current(store: Store) -> Cluster:
@@ -87,9 +113,10 @@ def _merge(old: Any, new: Any) -> Any:
     return replace(old, **{name: value for name, value in said.items() if value or name not in ZERO_IS_ABSENT})
 
 
-def _check(spec: SwarmSpec) -> None:
-    if spec.encryption_config is not None and spec.encryption_config.auto_lock_managers:
-        raise NotYet("the managers' lock (autolock) is not supported yet; leave AutoLockManagers false")
+def check(spec: SwarmSpec) -> None:
+    """Raises InvalidArgument, or NotYet for what is not supported."""
+    if spec.ca_config is not None and spec.ca_config.external_cas:
+        raise NotYet("external CAs are not supported: the managers sign nodes' certificates themselves")
     if spec.placement_strategy not in (None, "", "spread", "binpack"):
         raise InvalidArgument(f'invalid PlacementStrategy "{spec.placement_strategy}": use spread or binpack')
     numbers = {
@@ -112,6 +139,18 @@ def _rotated(old: JoinTokens | None, rotate: Rotate, chance: Chance) -> JoinToke
         worker=tokens.rotate(old.worker, chance) if rotate.worker else old.worker,
         manager=tokens.rotate(old.manager, chance) if rotate.manager else old.manager,
     )
+
+
+def _unlock_key(old: str | None, spec: SwarmSpec, rotate: Rotate, chance: Chance) -> str | None:
+    """There is a key exactly while managers are to be locked; a lock that was off comes back with another one."""
+    if not spec.locks_managers:
+        return None
+    return old if old and not rotate.unlock_key else new_unlock_key(chance)
+
+
+def unlock_key(cluster: Cluster) -> str:
+    """Empty while managers are not locked."""
+    return (cluster.unlock_key or "") if cluster.spec.locks_managers else ""
 
 
 def leave_objection(managers: int, reachable: int, *, knows_cluster: bool) -> str | None:

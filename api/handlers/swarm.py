@@ -3,15 +3,16 @@
 from typing import Any
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from essaim.api import bodies, present, query
 from essaim.api.context import Api, api_of, json_reply, read_body, read_json, version_of
 from essaim.api.control import networks, swarm
 from essaim.api.node import InitRequest, JoinRequest
 from essaim.api.routing import Route
-from essaim.cluster.errors import AlreadyExists, InvalidArgument, NotYet, Unavailable
+from essaim.cluster.errors import AlreadyExists, InvalidArgument, Unavailable
 from essaim.cluster.shape import Shape, to_json
-from essaim.cluster.swarm import SwarmSpec, default_spec
+from essaim.cluster.swarm import EncryptionConfig, SwarmSpec, default_spec
 from essaim.secrets import tokens
 
 
@@ -41,6 +42,12 @@ class JoinBody(Shape):
     availability: str | None = None
 
 
+class UnlockBody(Shape):
+    """The body of `POST /swarm/unlock`."""
+
+    unlock_key: str | None = None
+
+
 async def inspect_swarm(request: web.Request) -> web.Response:
     cluster = swarm.current(api_of(request).store)
     return json_reply(present.encode("swarm", present.cluster(cluster, tokens=True), version_of(request)))
@@ -52,9 +59,11 @@ async def init_swarm(request: web.Request) -> web.Response:
     if api.node.swarm_state != "inactive" and not body.force_new_cluster:
         raise Unavailable(swarm.IN_SWARM)
     spec = body.spec or SwarmSpec()
-    if body.auto_lock_managers or (spec.encryption_config and spec.encryption_config.auto_lock_managers):
-        raise NotYet("the managers' lock (--autolock) is not supported yet")
+    if body.auto_lock_managers:
+        spec = replace(spec, encryption_config=EncryptionConfig(auto_lock_managers=True))
     swarm.check_addresses(body.default_addr_pool or [], body.subnet_size or 0)
+    merged = swarm.merge(default_spec(), spec)
+    swarm.check(merged)
     wanted = InitRequest(
         listen_addr=body.listen_addr or "",
         advertise_addr=body.advertise_addr or "",
@@ -64,7 +73,7 @@ async def init_swarm(request: web.Request) -> web.Response:
         default_addr_pool=body.default_addr_pool or [],
         subnet_size=body.subnet_size or 0,
         data_path_port=body.data_path_port or 0,
-        spec=swarm.merge(default_spec(), spec),
+        spec=merged,
     )
     node_id = await api.finish(_init(api, wanted))
     return json_reply(to_json(node_id) + b"\n")
@@ -137,24 +146,30 @@ async def update_swarm(request: web.Request) -> web.Response:
         manager=query.flag(request.query, "rotateManagerToken"),
         unlock_key=query.flag(request.query, "rotateManagerUnlockKey"),
     )
-    await api.commit(lambda store: (swarm.update(store, version, spec, rotate, chance=api.chance), None))
+    await api.commit(lambda store: (swarm.update(store, version, spec, rotate, chance=api.chance, now=api.now()), None))
     return web.Response()
 
 
 async def unlock_key(request: web.Request) -> web.Response:
     """Empty while the managers' state is not locked by a key."""
-    _ = api_of(request).manager
-    return json_reply(to_json({"UnlockKey": ""}) + b"\n")
+    cluster = swarm.current(api_of(request).store)
+    return json_reply(to_json({"UnlockKey": swarm.unlock_key(cluster)}) + b"\n")
 
 
 async def unlock(request: web.Request) -> web.Response:
     api = api_of(request)
-    await read_body(request)
-    if api.node.swarm_state == "inactive":
-        raise Unavailable(swarm.NOT_PART)
+    body = await read_json(request, UnlockBody)
     if api.node.swarm_state != "locked":
+        if api.node.manager is None:
+            raise Unavailable(api.not_a_manager())
         raise AlreadyExists("swarm is not locked")
-    raise NotYet("the managers' lock is not supported yet")
+    await api.finish(_unlock(api, body.unlock_key or ""))
+    return web.Response()
+
+
+async def _unlock(api: Api, unlock_key: str) -> None:
+    await api.node.unlock(unlock_key)
+    api.follow_store()
 
 
 ROUTES: list[Route] = [

@@ -22,6 +22,7 @@ command and provide the following key:
 Remember to store this key in a password manager, since without it you
 will not be able to restart the manager.
 """
+ROTATION_POLL = 0.2
 ADDRESSES = [
     Flag("advertise-addr", STRING, "Address that other nodes reach this one at (ip|interface[:port])"),
     Flag("listen-addr", STRING, "Address to listen on (ip|interface[:port]); the daemon's by default"),
@@ -195,13 +196,28 @@ async def ca(app: App, args: list[str], flags: Flags) -> None:
         authority["ForceRotate"] = (authority.get("ForceRotate") or 0) + 1
         spec["CAConfig"] = authority
         await client.post("/swarm/update", spec, rotation(swarm["Version"]["Index"]))
-        swarm = await client.get("/swarm")
+        if flags.on("detach"):
+            return
+        swarm = await until_rotated(app, quiet=flags.on("quiet"))
     elif flags.given("ca-cert", "ca-key"):
         raise CliError("`--ca-cert` and `--ca-key` require the `--rotate` flag to update the CA")
     root = (swarm.get("TLSInfo") or {}).get("TrustRoot")
     if not root:
         raise CliError("No CA information available")
     app.print(root.rstrip("\n"))
+
+
+async def until_rotated(app: App, *, quiet: bool) -> dict[str, Any]:
+    """The swarm once every node has a certificate of the new root. To give up waiting changes nothing."""
+    client = await app.client()
+    swarm: dict[str, Any] = await client.get("/swarm")
+    if swarm.get("RootRotationInProgress") and not quiet:
+        app.err.write("Waiting until every node has a certificate of the new root (see essaim node ls) ...\n")
+        app.err.flush()
+    while swarm.get("RootRotationInProgress"):
+        await app.sleep(ROTATION_POLL)
+        swarm = await client.get("/swarm")
+    return swarm
 
 
 INIT = [

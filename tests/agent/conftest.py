@@ -78,7 +78,6 @@ async def make_agent(tmp_path: Path, manager: FakeManager) -> AsyncIterator[Make
     def make(runtime: Runtime, **changes: Any) -> Agent:
         settings: dict[str, Any] = {
             "node_id": NODE.id,
-            "credential": "c",
             "dial": manager.dial,
             "state_dir": tmp_path / "node",
             "now": lambda: datetime.now(UTC),

@@ -42,7 +42,7 @@ async def test_agent_says_who_it_is_and_remembers_the_managers(make_agent: MakeA
     )
     await connected(agent, manager)
     hello = manager.of_type(wire.Hello)[0]
-    assert (hello.node_id, hello.credential, hello.description.data_addr) == ("node1", "c", "127.0.0.1")
+    assert (hello.node_id, hello.description.data_addr) == ("node1", "127.0.0.1")
     assert seen == {"managers": ["m1:2377"], "node": NODE}
 
 

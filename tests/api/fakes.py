@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from essaim.api.node import InitRequest, JoinRequest, Manager
 from essaim.cluster.changes import Change, Delete, put
-from essaim.cluster.errors import ClusterError, NotYet
+from essaim.cluster.errors import ClusterError, NotYet, Unauthorized
 from essaim.cluster.ids import new_id
 from essaim.cluster.node import EngineDescription, ManagerStatus, Node, NodeDescription, NodeSpec, NodeStatus
 from essaim.cluster.routes import RouteGateway, RouteTable
@@ -23,6 +23,8 @@ from essaim.cluster.wire import LogChunk, LogRequest
 from essaim.cluster.writer import Writer
 from essaim.raft.interface import Leadership, NoQuorum
 from essaim.secrets import tokens
+from essaim.secrets.ca import new_authority, tls_info
+from essaim.secrets.rotation import stored
 
 LEADER = Leadership(term=1, leader_id=1, leader_address="127.0.0.1:2377", is_local=True)
 
@@ -89,6 +91,7 @@ class FakeNode:
         self.remote_managers: dict[str, str] = {}
         self.description = host()
         self.engine_url: str | None = None
+        self.unlocked_by = ""
         self.joined: JoinRequest | None = None
         self.removed: list[str] = []
         self.logs: dict[str, list[tuple[int, bytes]]] = {}
@@ -102,12 +105,15 @@ class FakeNode:
         writer = Writer(self.log, store, utc_now)
         self.node_id = new_id(self.chance)
         self.address = request.advertise_addr.partition(":")[0] or "127.0.0.1"
-        digest = bytes(self.chance.getrandbits(8) for _ in range(32))
+        authority = new_authority(utc_now())
+        digest = tokens.root_digest(authority.certificate)
         made = (str(tokens.generate(digest, self.chance)) for _ in range(2))
         cluster = Cluster(
             id=new_id(self.chance),
             spec=request.spec,
             join_tokens=JoinTokens(worker=next(made), manager=next(made)),
+            root_ca=stored(authority),
+            tls_info=tls_info(authority.certificate, authority.certificate),
             default_addr_pool=request.default_addr_pool or None,
             subnet_size=request.subnet_size or 24,
             data_path_port=request.data_path_port or 4789,
@@ -118,7 +124,6 @@ class FakeNode:
             description=self.description,
             status=NodeStatus(state="ready", addr=self.address),
             manager_status=ManagerStatus(addr=f"{self.address}:2377", raft_id=1, reachability="reachable"),
-            credential="hash-that-stays-inside",
         )
         await writer.commit([put("clusters", cluster, new=True), put("nodes", node, new=True)])
         self.manager = Manager(store, writer, LEADER, {self.node_id: True})
@@ -135,6 +140,11 @@ class FakeNode:
 
     def become_worker(self) -> None:
         self.swarm_state, self.manager, self.node_id = "active", None, new_id(self.chance)
+
+    async def unlock(self, unlock_key: str) -> None:
+        if unlock_key != self.unlocked_by:
+            raise Unauthorized("swarm could not be unlocked: invalid key provided")
+        self.swarm_state = "active"
 
     async def leave(self, *, force: bool) -> None:
         self.swarm_state, self.manager, self.node_id = "inactive", None, ""

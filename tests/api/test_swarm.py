@@ -1,14 +1,19 @@
 """/swarm, /info, negotiation, and the words for a node that is no manager."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from essaim.api import versions
 from essaim.api.context import API
 from essaim.api.node import InitRequest
+from essaim.cluster.changes import put
+from essaim.cluster.swarm import CAConfig, RootCA, RootRotation
 from essaim.secrets import tokens
+from essaim.secrets.ca import new_authority
 from tests.api.conftest import Served
 
 NO_MANAGER = "This node is not a swarm manager."
@@ -90,8 +95,99 @@ async def test_update_merges_partial_bodies_and_rotates_tokens(served: Served) -
     version = after["Version"]["Index"]
     assert (await served.error("POST", f"/swarm/update?version={version}", {"Name": "other"}))[0] == 400
     assert (await served.error("POST", f"/swarm/update?version={version - 1}", {}))[0] == 500
-    autolock = {"EncryptionConfig": {"AutoLockManagers": True}}
-    assert (await served.error("POST", f"/swarm/update?version={version}", autolock))[0] == 501
+
+
+async def update(served: Served, spec: dict[str, Any], query: str = "") -> None:
+    version = (await served.call("GET", "/swarm"))["Version"]["Index"]
+    await served.call("POST", f"/swarm/update?version={version}{query}", spec)
+
+
+async def unlock_key(served: Served) -> str:
+    key: str = (await served.call("GET", "/swarm/unlockkey"))["UnlockKey"]
+    return key
+
+
+async def test_autolock_has_a_key_until_it_is_switched_off_and_another_one_then(served: Served) -> None:
+    on, off = ({"EncryptionConfig": {"AutoLockManagers": value}} for value in (True, False))
+    await update(served, {}, "&rotateManagerUnlockKey=true")
+    assert await unlock_key(served) == ""
+    await update(served, on)
+    first = await unlock_key(served)
+    assert first.startswith("SWMKEY-1-")
+    await update(served, {"Orchestration": {"TaskHistoryRetentionLimit": 3}})
+    assert await unlock_key(served) == first
+    await update(served, {}, "&rotateManagerUnlockKey=true")
+    second = await unlock_key(served)
+    assert second not in ("", first)
+    await update(served, off)
+    assert await unlock_key(served) == ""
+    await update(served, on)
+    assert await unlock_key(served) not in ("", first, second)
+
+
+async def test_init_with_autolock_in_either_form_says_so_in_the_specification(outside: Served) -> None:
+    for body in ({"AutoLockManagers": True}, {"Spec": {"EncryptionConfig": {"AutoLockManagers": True}}}):
+        await outside.call("POST", "/swarm/init", body)
+        spec = (await outside.call("GET", "/swarm"))["Spec"]
+        assert spec["EncryptionConfig"] == {"AutoLockManagers": True}
+        await outside.call("POST", "/swarm/leave?force=1")
+
+
+async def test_unlock_takes_the_right_key_only(outside: Served) -> None:
+    status, message = await outside.error("POST", "/swarm/unlock", {"UnlockKey": "x"})
+    assert (status, message.startswith(NO_MANAGER)) == (503, True)
+    outside.node.swarm_state, outside.node.unlocked_by = "locked", "SWMKEY-1-right"
+    wrong = await outside.error("POST", "/swarm/unlock", {"UnlockKey": "SWMKEY-1-wrong"})
+    assert wrong == (401, "swarm could not be unlocked: invalid key provided")
+    await outside.call("POST", "/swarm/unlock", {"UnlockKey": "SWMKEY-1-right"})
+    assert (await outside.call("GET", "/info"))["Swarm"]["LocalNodeState"] == "active"
+
+
+async def test_root_is_replaced_by_force_or_by_one_that_the_user_brings(served: Served) -> None:
+    first = await served.call("GET", "/swarm")
+    await update(served, {"CAConfig": {"ForceRotate": 1}})
+    second = await served.call("GET", "/swarm")
+    assert (first["RootRotationInProgress"], second["RootRotationInProgress"]) == (False, True)
+    assert second["TLSInfo"]["TrustRoot"].startswith(first["TLSInfo"]["TrustRoot"])
+    assert second["TLSInfo"]["CertIssuerPublicKey"] != first["TLSInfo"]["CertIssuerPublicKey"]
+    # The specification as it was sent back by a client changes nothing.
+    await update(served, second["Spec"])
+    assert (await served.call("GET", "/swarm"))["TLSInfo"] == second["TLSInfo"]
+    mine = new_authority(datetime.now(UTC))
+    config = {**second["Spec"]["CAConfig"], "SigningCACert": mine.certificate.decode()}
+    query = f"/swarm/update?version={(await served.call('GET', '/swarm'))['Version']['Index']}"
+    for key, words in (("", "needs its key"), (first["TLSInfo"]["TrustRoot"], "cannot be used")):
+        status, message = await served.error("POST", query, {"CAConfig": {**config, "SigningCAKey": key}})
+        assert (status, words in message) == (400, True)
+    await update(served, {"CAConfig": {**config, "SigningCAKey": mine.key.decode()}})
+    shown = await served.call("GET", "/swarm")
+    assert shown["TLSInfo"]["TrustRoot"] == first["TLSInfo"]["TrustRoot"] + mine.certificate.decode()
+    assert "PRIVATE KEY" not in str(shown)
+    await update(served, shown["Spec"])
+    assert (await served.call("GET", "/swarm"))["TLSInfo"] == shown["TLSInfo"]
+
+
+async def test_external_authority_is_refused_with_the_reason(outside: Served) -> None:
+    external = {"CAConfig": {"ExternalCAs": [{"Protocol": "cfssl", "URL": "https://ca"}]}}
+    assert (await outside.error("POST", "/swarm/init", {"Spec": external}))[0] == 501
+    await outside.call("POST", "/swarm/init", {})
+    version = (await outside.call("GET", "/swarm"))["Version"]["Index"]
+    status, message = await outside.error("POST", f"/swarm/update?version={version}", external)
+    assert (status, "external CAs are not supported" in message) == (501, True)
+
+
+async def test_keys_of_the_cluster_are_shown_by_nobody(served: Served) -> None:
+    manager = served.node.manager
+    assert manager is not None
+    cluster = manager.store.cluster
+    assert cluster is not None
+    root = RootCA(certificate="the certificate", key="the private key")
+    spec = replace(cluster.spec, ca_config=CAConfig(signing_ca_key="the signing key"))
+    cluster = replace(cluster, root_rotation=RootRotation(root=root, cross_signed="x"))
+    await manager.writer.commit([put("clusters", replace(cluster, spec=spec, root_ca=root, unlock_key="the lock"))])
+    for path in ("/swarm", "/info"):
+        shown = str(await served.call("GET", path))
+        assert not [word for word in ("private key", "signing key", "the lock") if word in shown]
 
 
 async def test_unlock_of_an_unlocked_swarm_is_a_conflict(served: Served) -> None:

@@ -1,9 +1,18 @@
 import re
+from pathlib import Path
 
 import pytest
 
 from essaim.cluster.errors import InvalidArgument
-from essaim.daemon.addresses import join_host_port, resolve_ip, source_ip, split_host_port, the_outward_one
+from essaim.daemon.addresses import (
+    choose_addresses,
+    join_host_port,
+    resolve_ip,
+    source_ip,
+    split_host_port,
+    the_outward_one,
+)
+from essaim.daemon.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -61,3 +70,20 @@ def test_outward_address_is_the_only_one_besides_loopback_and_the_engines_bridge
 ) -> None:
     candidates = [(name, "127.0.0.1" if name == "lo" else f"10.0.0.{number}") for number, name in enumerate(names)]
     assert the_outward_one(candidates) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "flag", "expected"),
+    [
+        ("", "", "127.0.0.1:2377"),
+        # The stock client sends this when its user said nothing.
+        ("0.0.0.0:2377", "", "127.0.0.1:2377"),
+        ("0.0.0.0:2378", "", "0.0.0.0:2378"),
+        ("0.0.0.0:2377", "0.0.0.0", "0.0.0.0:2377"),
+        ("127.0.0.2", "0.0.0.0", "127.0.0.2:2377"),
+    ],
+)
+def test_listen_address_is_the_advertised_one_unless_another_is_asked_for(asked: str, flag: str, expected: str) -> None:
+    settings = Settings(Path("s"), Path("s"), listen_addr=flag)
+    advertised, listened, _ = choose_addresses(settings, "127.0.0.1:2377", asked, "")
+    assert (advertised, listened) == ("127.0.0.1:2377", expected)

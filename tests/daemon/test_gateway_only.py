@@ -87,7 +87,7 @@ async def test_wrong_token_ends_the_daemon_with_a_reason(cluster: tuple[Daemon, 
     _, edge = cluster
     edge.flags = (*edge.flags[:-1], "SWMTKN-1-wrong-wrong")
     said = await asyncio.to_thread(edge.refuse)
-    assert "A valid join token is necessary" in said
+    assert "invalid join token" in said
     assert "Traceback" not in said
 
 

@@ -5,7 +5,7 @@ import pytest
 from essaim.daemon.identity import BrokenIdentity, Identity, IdentityFile
 
 IDENTITY = Identity(
-    node_id="n", credential="c", role="worker", cluster_id="k", advertise="10.0.0.1:2377", listen="10.0.0.1:2377",
+    node_id="n", role="worker", cluster_id="k", advertise="10.0.0.1:2377", listen="10.0.0.1:2377",
     data_ip="10.0.0.1", managers=["10.0.0.2:2377"],
 )  # fmt: skip
 

@@ -25,7 +25,17 @@ async def three(tmp_path: Path) -> AsyncIterator[list[Daemon]]:
         for daemon in made[1:]:
             await join(daemon, made[0], "Manager")
         await wait_managers(made[0], {d.name: True for d in made})
+        await wait_voters(made)
         yield made
+
+
+async def wait_voters(daemons: list[Daemon]) -> None:
+    """A manager that has joined is a learner for a moment, whose loss costs no quorum; its promotion is logged."""
+
+    async def promoted() -> bool:
+        return sum(d.log.read_text().count("step=promote") for d in daemons) == len(daemons) - 1
+
+    await eventually_async(promoted, 30, "all managers have a vote")
 
 
 async def ask(daemon: Daemon, path: str) -> Any:

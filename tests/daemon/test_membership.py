@@ -8,10 +8,13 @@ from essaim.cluster.changes import ChangeSet
 from essaim.cluster.errors import InvalidArgument
 from essaim.cluster.node import NodeDescription
 from essaim.cluster.store import Store
-from essaim.cluster.swarm import DispatcherConfig, JoinTokens, OrchestrationConfig, SwarmSpec
+from essaim.cluster.swarm import DispatcherConfig, JoinTokens, OrchestrationConfig, RootCA, SwarmSpec
 from essaim.daemon.bootstrap import first_objects, merged_spec
-from essaim.daemon.membership import JoinMessage, admit, credential_hash, is_node, role_of_token
+from essaim.daemon.membership import JoinMessage, admit, role_of_token
+from essaim.secrets.ca import new_authority
 
+AUTHORITY = new_authority(datetime.now(UTC))
+ROOT = RootCA(certificate=AUTHORITY.certificate.decode(), key=AUTHORITY.key.decode())
 TOKENS = JoinTokens(worker="SWMTKN-1-aaa-bbb", manager="SWMTKN-1-aaa-ccc")
 
 
@@ -19,7 +22,7 @@ TOKENS = JoinTokens(worker="SWMTKN-1-aaa-bbb", manager="SWMTKN-1-aaa-ccc")
 def store() -> Store:
     made = Store()
     first = first_objects(
-        cluster_id="k", spec=SwarmSpec(), tokens=TOKENS, node_id="m", credential_hash=credential_hash("secret"),
+        cluster_id="k", spec=SwarmSpec(), tokens=TOKENS, node_id="m", authority=ROOT,
         description=NodeDescription(hostname="h"), availability="active", advertise="10.0.0.1:2377", ip="10.0.0.1",
         raft_id=7, chance=Random(1),
     )  # fmt: skip
@@ -35,21 +38,14 @@ def test_role_of_token_knows_both_and_refuses_others(store: Store) -> None:
             role_of_token(store, wrong)
 
 
-def test_is_node_wants_the_right_credential(store: Store) -> None:
-    assert is_node(store, "m", "secret")
-    assert not is_node(store, "m", "wrong")
-    assert not is_node(store, "other", "secret")
-
-
 def test_admit_makes_a_node_that_is_down_until_it_says_hello(store: Store) -> None:
-    message = JoinMessage("t", "10.0.0.2:2377", "10.0.0.2", "drain", NodeDescription(hostname="w"))
-    wanted = admit(message, role="worker", node_id="w", credential="c", raft_id=9)
+    message = JoinMessage("t", "10.0.0.2:2377", "10.0.0.2", "drain", NodeDescription(hostname="w"), b"")
+    wanted = admit(message, role="worker", node_id="w", raft_id=9)
     assert store.apply(2, changes.encode(ChangeSet(list(wanted), datetime.now(UTC)))).ok
     node = store.nodes.get("w")
     assert node is not None
     assert (node.spec.role, node.spec.availability, node.status.state) == ("worker", "drain", "down")
     assert node.manager_status is None
-    assert is_node(store, "w", "c")
 
 
 def test_merged_spec_keeps_defaults_of_what_was_not_given() -> None:

@@ -38,11 +38,7 @@ FILES = (
     "models_nodes", "models_networks",
 )  # fmt: skip
 PARAMIKO = '"""The suite imports it for tests over SSH, of which none is run."""\n'
-LOCK = "the managers' lock (autolock) is not there yet: refused with 501"
-EXCEPTIONS = {
-    "tests.integration.api_swarm_test.SwarmTest.test_init_swarm_with_autolock_managers": LOCK,
-    "tests.integration.api_swarm_test.SwarmTest.test_rotate_manager_unlock_key": LOCK,
-}
+EXCEPTIONS: dict[str, str] = {}
 """Tests that pass against a real Engine only, and why."""
 
 

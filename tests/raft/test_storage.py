@@ -2,9 +2,12 @@ from pathlib import Path
 
 import pytest
 
+from essaim.raft.codec import Codecs
 from essaim.raft.entries import Entry, HardState, SnapshotMeta
+from essaim.raft.snapshots import Incoming, plain_snapshot
 from essaim.raft.storage import InUse, Recovered, Storage
 from essaim.raft.wal import Corrupt
+from essaim.secrets.sealing import Sealer
 
 
 def entries(first: int, last: int, term: int = 1, size: int = 10) -> list[Entry]:
@@ -113,3 +116,45 @@ def test_storage_second_process_is_refused(tmp_path: Path) -> None:
         Storage(tmp_path).open()
     storage.close()
     reopen(tmp_path)
+
+
+def sealed(directory: Path, key: bytes = bytes(32)) -> Storage:
+    return Storage(directory, codecs=Codecs(Sealer(key, "log"), Sealer(key, "snapshot")))
+
+
+def test_storage_with_a_codec_shows_nothing_on_disk_and_recovers_all(tmp_path: Path) -> None:
+    storage = sealed(tmp_path)
+    storage.open()
+    storage.save(HardState(1, 2, 3), [Entry(i, 1, data=b"very secret") for i in range(1, 11)])
+    storage.save_snapshot(SnapshotMeta(5, 1), b"a very secret state")
+    storage.close()
+    assert not [path for path in tmp_path.iterdir() if b"secret" in path.read_bytes()]
+    storage = sealed(tmp_path)
+    found = storage.open()
+    storage.close()
+    assert (found.data, [e.data for e in found.entries]) == (b"a very secret state", [b"very secret"] * 5)
+
+
+@pytest.mark.parametrize("key", [b"k" * 32, None])
+def test_storage_of_another_key_or_in_plain_is_refused_with_the_reason(tmp_path: Path, key: bytes | None) -> None:
+    storage = sealed(tmp_path, key) if key else Storage(tmp_path)
+    storage.open()
+    storage.save(HardState(1, 2, 3), entries(1, 10))
+    storage.close()
+    with pytest.raises(Corrupt, match="another key" if key else "without encryption, by an older version"):
+        sealed(tmp_path).open()
+
+
+def test_snapshot_goes_from_member_to_member_whatever_their_codecs(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    one, other = sealed(tmp_path / "a"), sealed(tmp_path / "b", b"k" * 32)
+    one.open()
+    one.save_snapshot(SnapshotMeta(5, 1), b"a very secret state")
+    incoming = Incoming(other.snapshots, 5)
+    raw = plain_snapshot(*one.snapshots.read(one.snapshots.paths()[0]))
+    for start in range(0, len(raw), 7):
+        incoming.write(raw[start : start + 7])
+    meta, path = incoming.finish()
+    assert b"secret" not in path.read_bytes()
+    assert other.snapshots.read(path) == (meta, b"a very secret state")
+    one.close()

@@ -23,7 +23,8 @@ PATIENT = Timing(leaderless=30.0)
 
 def with_token(token: str) -> Options:
     access = Access(
-        headers=lambda: {"Authorization": token}, allows=lambda request: request.headers.get("Authorization") == token
+        headers=lambda: {"Authorization": token},
+        allows=lambda request, member: request.headers.get("Authorization") == token and member in range(1, 4),
     )
     return Options(timing=PATIENT, access=access, policy=lambda: SnapshotPolicy(entries=50, share=0), keep_entries=5)
 
@@ -51,13 +52,16 @@ async def test_transport_with_a_token_works_and_without_it_is_refused(tmp_path: 
         address = cluster.hosts[1].address
         own = {"Essaim-From": "2", "Essaim-To": "1", "Essaim-Address": "127.0.0.1:1"}
         with pytest.raises(HandshakeFailed) as caught:
-            await open_stream(address, own, None)
+            await open_stream(address, own, Access(), 1)
         assert caught.value.status == 403
         with pytest.raises(HandshakeFailed) as caught:
-            await open_stream(address, {**own, "Essaim-To": "7", "Authorization": "secret"}, None)
+            await open_stream(address, {**own, "Essaim-To": "7", "Authorization": "secret"}, Access(), 7)
         assert caught.value.status == 409
         with pytest.raises(HandshakeFailed) as caught:
-            await open_stream(address, {"Authorization": "secret"}, None)
+            await open_stream(address, {**own, "Essaim-From": "9", "Authorization": "secret"}, Access(), 1)
+        assert caught.value.status == 403
+        with pytest.raises(HandshakeFailed) as caught:
+            await open_stream(address, {"Authorization": "secret"}, Access(), 1)
         assert caught.value.status == 400
         async with aiohttp.ClientSession() as session:
             async with session.post(f"http://{address}/raft/snapshot", data=b"x", headers=own) as response:
@@ -65,13 +69,13 @@ async def test_transport_with_a_token_works_and_without_it_is_refused(tmp_path: 
             headers = {**own, "Authorization": "secret", "Essaim-Term": "9", "Essaim-Snapshot": "5-2.snap"}
             async with session.post(f"http://{address}/raft/snapshot", data=b"damaged", headers=headers) as response:
                 assert response.status == 507
-            assert not list(cluster.hosts[1].directory.glob("*.part"))
+            assert not list(cluster.hosts[1].directory.glob("*.tmp"))
 
 
 async def test_transport_over_tls_replicates_and_sends_snapshots(tmp_path: Path) -> None:
     authority = trustme.CA()
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    certificate = authority.issue_cert("127.0.0.1")
+    certificate = authority.issue_cert("member-1", "member-2", "member-3")
     certificate.configure_cert(server)
     client = ssl.create_default_context()
     authority.configure_trust(client)
@@ -80,7 +84,7 @@ async def test_transport_over_tls_replicates_and_sends_snapshots(tmp_path: Path)
     server.verify_mode = ssl.CERT_REQUIRED
     options = Options(
         timing=PATIENT,
-        access=Access(client_ssl=lambda: client),
+        access=Access(client_ssl=lambda: client, server_name=lambda member: f"member-{member}"),
         policy=lambda: SnapshotPolicy(entries=50, share=0),
         keep_entries=5,
     )

@@ -1,7 +1,6 @@
 """A simulated agent on the other end of a real session, and what a test needs around a dispatcher."""
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -87,7 +86,6 @@ def node(node_id: str, *, state: str = "unknown") -> Node:
         id=node_id,
         spec=NodeSpec(),
         status=NodeStatus(state=state, addr="127.0.0.1"),
-        credential=hashlib.sha256(f"secret-{node_id}".encode()).hexdigest(),
     )
 
 
@@ -103,10 +101,10 @@ def description(node_id: str) -> NodeDescription:
 class SimulatedAgent:
     """Runs every task at once and stops it at once; acknowledges routes as long as `acknowledges`."""
 
-    def __init__(self, node_id: str, dispatcher: Dispatcher, *, heartbeat: float = 0.1, credential: str = "") -> None:
+    def __init__(self, node_id: str, dispatcher: Dispatcher, *, heartbeat: float = 0.1, certificate: str = "") -> None:
         self.node_id = node_id
         self.heartbeat = heartbeat
-        self.credential = credential or f"secret-{node_id}"
+        self.certificate = certificate or node_id
         self.tasks: dict[str, Task] = {}
         self.states: dict[str, TaskState] = {}
         self.secrets: dict[str, Any] = {}
@@ -121,7 +119,7 @@ class SimulatedAgent:
 
     async def __aenter__(self) -> "SimulatedAgent":
         self._running = [
-            asyncio.create_task(self._dispatcher.serve(self._far)),
+            asyncio.create_task(self._dispatcher.serve(self._far, self.certificate)),
             asyncio.create_task(self._live()),
         ]
         return self
@@ -136,7 +134,7 @@ class SimulatedAgent:
         await self.channel.send(wire.encode(message))
 
     async def _live(self) -> None:
-        await self.send(Hello(self.node_id, self.credential, description(self.node_id)))
+        await self.send(Hello(self.node_id, description(self.node_id)))
         beating = asyncio.create_task(self._beat())
         try:
             while (data := await self.channel.receive()) is not None:

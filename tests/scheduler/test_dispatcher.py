@@ -1,7 +1,6 @@
 """Sessions: who may hold one, what is sent, what the passing of time does, and drain before stop."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -33,8 +32,8 @@ class Bench:
     async def put(self, table: str, value: object) -> None:
         await self.manager.writer.commit([changes.put(table, value, force=True)])  # type: ignore[arg-type]
 
-    async def agent(self, node_id: str, *, credential: str = "", acknowledges: bool = True) -> SimulatedAgent:
-        agent = SimulatedAgent(node_id, self.manager.dispatcher, credential=credential)
+    async def agent(self, node_id: str, *, certificate: str = "", acknowledges: bool = True) -> SimulatedAgent:
+        agent = SimulatedAgent(node_id, self.manager.dispatcher, certificate=certificate)
         agent.acknowledges = acknowledges
         return await self.stack.enter_async_context(agent)
 
@@ -103,38 +102,31 @@ async def test_manager_that_does_not_lead_redirects(bench: Bench) -> None:
     assert agent.received == [Redirect("10.0.0.9:2377", bench.manager.managers)]
 
 
-@pytest.mark.parametrize(("node_id", "credential"), [("unknown", ""), ("n1", "wrong")])
-async def test_agent_that_proves_nothing_is_refused(bench: Bench, node_id: str, credential: str) -> None:
-    agent = await bench.agent(node_id, credential=credential)
+@pytest.mark.parametrize(("node_id", "certificate"), [("unknown", ""), ("n1", "n2"), ("n1", "wrong")])
+async def test_agent_that_is_unknown_or_another_is_refused(bench: Bench, node_id: str, certificate: str) -> None:
+    agent = await bench.agent(node_id, certificate=certificate)
     await until(lambda: agent.channel.closed)
     assert [type(m) for m in agent.received] == [Refused]
     assert not bench.manager.dispatcher.connected
-
-
-async def test_node_without_a_stored_credential_is_refused(bench: Bench) -> None:
-    await bench.put("nodes", msgspec.structs.replace(node("n9"), credential=None))
-    agent = await bench.agent("n9", credential="")
-    await until(lambda: agent.channel.closed)
-    assert [type(m) for m in agent.received] == [Refused]
 
 
 @pytest.mark.parametrize("first", [b"", b"nonsense", wire.encode(wire.Heartbeat())])
 async def test_session_that_does_not_say_hello_is_closed(bench: Bench, first: bytes) -> None:
     near, far = pipes()
     await near.send(first)
-    await bench.manager.dispatcher.serve(far)
+    await bench.manager.dispatcher.serve(far, "n1")
     assert await near.receive() is None
 
 
 async def test_session_that_says_nothing_is_closed(bench: Bench) -> None:
     near, far = pipes()
-    await bench.manager.dispatcher.serve(far, hello_timeout=0.01)
+    await bench.manager.dispatcher.serve(far, "n1", hello_timeout=0.01)
     assert await near.receive() is None
 
 
 async def test_serve_can_be_cancelled_while_it_waits_for_hello(bench: Bench) -> None:
     near, far = pipes()
-    serving = asyncio.create_task(bench.manager.dispatcher.serve(far))
+    serving = asyncio.create_task(bench.manager.dispatcher.serve(far, "n1"))
     await asyncio.sleep(0)
     serving.cancel()
     await asyncio.gather(serving, return_exceptions=True)
@@ -143,8 +135,8 @@ async def test_serve_can_be_cancelled_while_it_waits_for_hello(bench: Bench) -> 
 
 async def test_serve_can_be_cancelled_while_it_holds_a_session(bench: Bench) -> None:
     near, far = pipes()
-    serving = asyncio.create_task(bench.manager.dispatcher.serve(far))
-    await near.send(wire.encode(wire.Hello("n1", "secret-n1", description("n1"))))
+    serving = asyncio.create_task(bench.manager.dispatcher.serve(far, "n1"))
+    await near.send(wire.encode(wire.Hello("n1", description("n1"))))
     await until(lambda: "n1" in bench.manager.dispatcher.connected)
     serving.cancel()
     await asyncio.gather(serving, return_exceptions=True)
@@ -466,7 +458,3 @@ async def test_reader_that_leaves_cancels_the_request(bench: Bench) -> None:
     await asyncio.gather(first, return_exceptions=True)
     await chunks.aclose()
     await until(lambda: bool(messages(agent, wire.LogCancel)))
-
-
-def test_credential_of_a_node_is_stored_as_its_hash() -> None:
-    assert node("n1").credential == hashlib.sha256(b"secret-n1").hexdigest()

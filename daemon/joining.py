@@ -1,0 +1,37 @@
+"""How a host without any certificate asks to join: first it makes sure whom it asks.
+
+The token names the cluster's root certificate by its digest. Whoever answers is asked for the root, and only then,
+over a new connection that this root vouches for, shown the token.
+"""
+
+import asyncio
+
+from essaim.cluster.errors import ClusterError, InvalidArgument, Unavailable
+from essaim.secrets.tokens import JoinToken
+
+from .addresses import join_host_port, split_host_port
+from .membership import JoinAnswer, JoinMessage
+from .peers import PeerClient
+from .settings import DEFAULT_CLUSTER_PORT
+from .tls import joining_context
+
+
+async def knock(peers: PeerClient, remotes: list[str], token: JoinToken, message: JoinMessage) -> JoinAnswer:
+    """Ask each manager in turn: what one of them refuses is final. Raises Unavailable when none can be reached."""
+    failure: ClusterError = InvalidArgument("the address of a manager to join is needed (HOST:PORT)")
+    for remote in remotes:
+        address = join_host_port(*split_host_port(remote, DEFAULT_CLUSTER_PORT))
+        try:
+            return await _ask(peers, address, token, message)
+        except Unavailable as error:
+            failure = error
+    raise failure
+
+
+async def _ask(peers: PeerClient, address: str, token: JoinToken, message: JoinMessage) -> JoinAnswer:
+    root = await peers.root(address)
+    if not token.trusts(root):
+        raise ClusterError(f"remote CA does not match fingerprint. Expected: {token.digest.hex()}")
+    context = await asyncio.to_thread(joining_context, root)
+    answer: JoinAnswer = await peers.call(address, "/cluster/join", message, kind=JoinAnswer, context=context)
+    return answer
