@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # A room that may use only a part of another one: (importer, imported) -> the allowed modules.
 ONLY: dict[tuple[str, str], set[str]] = {
     ("cluster", "raft"): {"essaim.raft.interface"},
-    ("gateway", "cluster"): {"essaim.cluster.routes"},
+    ("gateway", "cluster"): {"essaim.cluster.routes", "essaim.cluster.certificates"},
     ("configs", "cluster"): {"essaim.cluster.routes"},
     ("configs", "gateway"): {"essaim.gateway.routes"},
     ("cli", "api"): {"essaim.api.client"},
