@@ -12,12 +12,16 @@ Rules:
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
+
+from essaim.cluster.certificates import CertificateBook
 
 from .binding import CannotBind, bind
 from .counting import NOTHING
@@ -31,11 +35,14 @@ from .plan import TURN_SLOTS, Bound, Planned, Planner
 from .process import WorkerProcess
 from .routes import RouteTable
 from .status import describe
+from .tls.default import self_signed
+from .tls.keeper import Keeper
 from .wire import DropService, Listen, PortCounts, PutService, Unlisten, Verdicts, Version, Welcome
 
 REBIND_SECONDS = 2.0
 SERVICES_AT_ONCE = 50
 STOP_GRACE = 10.0
+ENTRY_POINTS = {"web": 80, "websecure": 443}
 HANDOVER_GRACE = 3600.0
 """Seconds for which the last daemon's workers may finish what they have open."""
 
@@ -45,8 +52,8 @@ class Gateway:
 
     `mesh_addr`: the address to publish on; "" for all (IPv4 and IPv6). `workers`: None is one a core. `linger`: seconds
     for which workers go on serving when the daemon is gone without having stopped them. `entry_points`: the ports of
-    Traefik's entry points; default `web` on 80. They are bound once a service's labels have a router. `health`
-    holds the verdicts on the endpoints.
+    Traefik's entry points; default `web` on 80 and `websecure` on 443. They are bound once a service's labels have a
+    router, or an ACME server's question is to be answered. `health` holds the verdicts on the endpoints.
     """
 
     def __init__(
@@ -68,7 +75,9 @@ class Gateway:
         self._zone = zone
         self._linger = linger
         self._log = log or structlog.get_logger()
-        self._planner = Planner(mesh_addr, {"web": 80} if entry_points is None else entry_points)
+        self._planner = Planner(mesh_addr, ENTRY_POINTS if entry_points is None else entry_points)
+        self._keeper = Keeper(self_signed(datetime.now(UTC)))
+        self._booking: asyncio.Task[None] | None = None
         self._table = RouteTable()
         self._planned = Planned(services={}, bindings={}, warnings={})
         self._sockets: dict[str, list[socket.socket]] = {}
@@ -104,9 +113,10 @@ class Gateway:
 
         With `leave_workers` (and a linger time) they go on serving, for the next daemon to take over from.
         """
-        if self._rebind:
-            self._rebind.cancel()
-            await asyncio.gather(self._rebind, return_exceptions=True)
+        for task in (self._rebind, self._booking):
+            if task:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         await self.health.stop()
         for sockets in (*self._sockets.values(), *self._inherited.values()):
             for sock in sockets:
@@ -127,7 +137,7 @@ class Gateway:
         async with self._lock:
             if table.version < self._table.version:
                 return self._table.version
-            before, planned = self._planned, self._planner.plan(table)
+            before, planned = self._planned, self._planner.plan(table, self._keeper.questioned)
             self._table, self._planned = table, planned
             changed = [service for key, service in planned.services.items() if before.services.get(key) is not service]
             dropped = [key for key in before.services if key not in planned.services]
@@ -144,6 +154,31 @@ class Gateway:
         await self._fleet.applied(table.version)
         self._retire_predecessors()
         return table.version
+
+    def set_certificates(self, book: CertificateBook) -> "asyncio.Future[None]":
+        """Serve by this book (an older one is ignored). What is returned may be awaited: every live worker then does,
+        and the entry points that an ACME server will ask are bound.
+        """
+        messages = self._keeper.take(book)
+        for message in messages or ():
+            self._fleet.broadcast(message)
+        if messages:
+            for name, problem in self._keeper.problems.items():
+                self._log.warning("a certificate cannot be used", certificate=name, reason=problem)
+        self._booking = asyncio.get_running_loop().create_task(self._book(self._keeper.number, self._booking))
+        return self._booking
+
+    async def _book(self, number: int, before: "asyncio.Task[None] | None") -> None:
+        if before:
+            await asyncio.gather(before, return_exceptions=True)
+        async with self._lock:
+            planned = self._planner.plan(self._table, self._keeper.questioned)
+            if planned.bindings != self._planned.bindings:
+                previous, self._planned = self._planned, planned
+                self._listen(previous, planned)
+                self._fleet.broadcast(Version(self._table.version))
+        await self._fleet.booked(number)
+        self._changed()
 
     def _retire_predecessors(self) -> None:
         """What the old workers served is served: they may finish; what is published no more is closed."""
@@ -192,7 +227,15 @@ class Gateway:
         return {
             "node_id": self._node_id,
             "workers": workers,
-            **describe(self._table, self._planned, self._failed, self.health.found, counts),
+            **describe(
+                self._table,
+                self._planned,
+                self._failed,
+                self.health.found,
+                counts,
+                {key: self._keeper.warnings(service) for key, service in self._planned.services.items()},
+            ),
+            "certificates": self._keeper.describe(time.time()),
         }
 
     async def traffic(self) -> list[dict[str, Any]]:
@@ -271,7 +314,12 @@ class Gateway:
     async def _greet(self, worker: WorkerProcess, admit: Callable[[], None]) -> None:
         """Tell a new worker everything; no change may come in between."""
         async with self._lock:
+            number = self._keeper.number
             await self._send_everything(worker)
+            if self._keeper.number != number + 1:
+                # The book changed while the table was being sent.
+                for message in self._keeper.everything():
+                    worker.send(message)
             admit()
 
     async def _send_everything(self, worker: WorkerProcess) -> None:
@@ -279,6 +327,9 @@ class Gateway:
             self._node_id, self._zone, self._linger, str(self._directory), worker.index, self._fleet.count
         )
         worker.send(welcome, self._turns)
+        # Before the sockets: whoever comes first gets the right certificate.
+        for message in self._keeper.everything():
+            worker.send(message)
         for number, service in enumerate(self._planned.services.values()):
             worker.send(PutService(service))
             if number % SERVICES_AT_ONCE == SERVICES_AT_ONCE - 1:
