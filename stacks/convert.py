@@ -29,11 +29,13 @@ MAX_CONFIG = 1000 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """`service` (full name) must have reached `condition` before the dependent one is created."""
+    """`service` (full name) must have reached `condition` before the dependent one is created. `restart`: when a
+    deploy replaces its tasks, those of the dependent one are replaced too."""
 
     service: str
     condition: str = "service_started"
     required: bool = True
+    restart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,9 @@ def convert(document: Document, namespace: str) -> Stack:
         external_configs=_external("configs", services, file, namespace),
         dependencies={
             f"{namespace}_{name}": [
-                Dependency(f"{namespace}_{needed}", need["condition"], need.get("required", True))
+                Dependency(
+                    f"{namespace}_{needed}", need["condition"], need.get("required", True), bool(need.get("restart"))
+                )
                 for needed, need in service["depends_on"].items()
             ]
             for name, service in services.items()

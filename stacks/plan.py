@@ -50,7 +50,8 @@ class Operation:
 
     `verify`: send the spec as an update: a secret's content cannot be read back, and the manager refuses to change it.
     `wait`: until the service `name` has reached `condition` (service_started, service_healthy,
-    service_completed_successfully); a failure counts only if it is `required`.
+    service_completed_successfully; at removal `gone`: its tasks have ended) for the service `dependent`; a failure
+    counts only if it is `required`.
     """
 
     verb: Verb
@@ -62,6 +63,7 @@ class Operation:
     changes: tuple[Change, ...] = ()
     condition: str = ""
     required: bool = True
+    dependent: str = ""
 
     def __str__(self) -> str:
         if self.verb == "wait":
@@ -116,7 +118,7 @@ def removal(namespace: str, existing: Existing) -> Plan:
     `existing` may hold more than the stack; of networks it holds those of the stack only.
     """
     mine = [service for service in existing.services if _in_stack(service.spec.labels, namespace)]
-    operations = [_remove_service(service) for service in _dependents_first(mine)]
+    operations = _remove_services(mine)
     operations += [
         Operation("remove", "secret", secret.spec.name or "", id=secret.id)
         for secret in existing.secrets
@@ -135,25 +137,40 @@ def _in_stack(labels: Mapping[str, str] | None, namespace: str) -> bool:
     return (labels or {}).get(NAMESPACE_LABEL) == namespace
 
 
-def _remove_service(service: Service) -> Operation:
-    return Operation("remove", "service", service.spec.name or "", id=service.id, version=service.version.index)
-
-
-def _dependents_first(services: list[Service]) -> list[Service]:
-    """By the label that conversion wrote; within that the newest last."""
+def _remove_services(services: list[Service]) -> list[Operation]:
+    """Dependents first by the label that conversion wrote; what is depended on goes when their tasks have ended."""
     by_name = {service.spec.name or "": service for service in services}
+    needs = {name: _needs(service, by_name) for name, service in by_name.items()}
+    operations: list[Operation] = []
+    awaited: set[str] = set()
+    for name in _dependents_first(needs):
+        for dependent in (other for other, needed in needs.items() if name in needed and other not in awaited):
+            awaited.add(dependent)
+            operations.append(Operation("wait", "service", dependent, id=by_name[dependent].id, condition="gone"))
+        service = by_name[name]
+        operations.append(Operation("remove", "service", name, id=service.id, version=service.version.index))
+    return operations
+
+
+def _needs(service: Service, known: Collection[str]) -> list[str]:
+    label = (service.spec.labels or {}).get(DEPENDS_LABEL) or ""
+    return [name for name in label.split(",") if name in known and name != service.spec.name]
+
+
+def _dependents_first(needs: Mapping[str, list[str]]) -> list[str]:
+    """Within that the newest last. A circle, which only hand-written labels can hold, is cut somewhere."""
     found: dict[str, None] = {}
-
-    def visit(name: str, chain: frozenset[str]) -> None:
-        if name in found or name in chain or name not in by_name:
-            return
-        for needed in ((by_name[name].spec.labels or {}).get(DEPENDS_LABEL) or "").split(","):
-            visit(needed, chain | {name})
-        found[name] = None
-
-    for name in by_name:
-        visit(name, frozenset())
-    return [by_name[name] for name in reversed(found)]
+    for root in needs:
+        chain = {root: iter(needs[root])}
+        while chain:
+            name = next(reversed(chain))
+            needed = next((other for other in chain[name] if other not in found and other not in chain), None)
+            if needed is None:
+                found[name] = None
+                chain.pop(name)
+            else:
+                chain[needed] = iter(needs[needed])
+    return list(reversed(found))
 
 
 def _missing(stack: Stack, existing: Existing) -> list[str]:
@@ -192,7 +209,7 @@ def _pruned(stack: Stack, existing: Existing) -> list[Operation]:
         for service in existing.services
         if _in_stack(service.spec.labels, stack.name) and service.spec.name not in wanted
     ]
-    return [_remove_service(service) for service in _dependents_first(gone)]
+    return _remove_services(gone)
 
 
 def _secrets(stack: Stack, existing: Existing) -> list[Operation]:
@@ -235,8 +252,10 @@ def _services(stack: Stack, existing: Existing, keep_images: bool) -> list[Opera
     configs = {config.spec.name or "": config.id for config in existing.configs}
     names = {id_: name for name, id_ in existing.networks.items()}
     found: list[Operation] = []
+    restarted: set[str] = set()
     for wanted in stack.services:
         name = wanted.name or ""
+        needs = stack.dependencies.get(name, ())
         spec = resolve_service(wanted, secrets, configs)
         service = stored.get(name)
         if service is None:
@@ -244,15 +263,35 @@ def _services(stack: Stack, existing: Existing, keep_images: bool) -> list[Opera
         else:
             spec = carried_over(service.spec, spec, keep_images)
             changed = tuple(changes(service.spec, spec, names))
+            if not _restarts(changed) and any(need.restart and need.service in restarted for need in needs):
+                spec = forced(spec)
+                changed = tuple(changes(service.spec, spec, names))
+            if _restarts(changed):
+                restarted.add(name)
             verb: Verb = "update" if changed else "unchanged"
             operation = Operation(verb, "service", name, spec, service.id, service.version.index, changed)
         if operation.verb != "unchanged":
             found += [
-                Operation("wait", "service", need.service, condition=need.condition, required=need.required)
-                for need in stack.dependencies.get(name, ())
+                Operation(
+                    "wait", "service", need.service, condition=need.condition, required=need.required, dependent=name
+                )
+                for need in needs
             ]
         found.append(operation)
     return found
+
+
+def _restarts(changed: Collection[Change]) -> bool:
+    """Do the changes replace the service's tasks?"""
+    return any(change.path.startswith("TaskTemplate.") for change in changed)
+
+
+def forced(spec: ServiceSpec) -> ServiceSpec:
+    """The spec whose tasks are replaced though nothing in them changes (`depends_on` with `restart: true`)."""
+    task = spec.task_template or TaskSpec()
+    return msgspec.structs.replace(
+        spec, task_template=msgspec.structs.replace(task, force_update=(task.force_update or 0) + 1)
+    )
 
 
 def carried_over(stored: ServiceSpec, wanted: ServiceSpec, keep_images: bool) -> ServiceSpec:

@@ -139,11 +139,4 @@ def _warnings(name: str, service: Node) -> list[str]:
     for mount in plain(service.value["volumes"]) if service.get("volumes") else ():
         if (mount.get("bind") or {}).get("selinux"):
             found.append(f"services.{name}.volumes: the SELinux label of {mount['target']} is not set by essaim")
-    if any((need.get("restart") or {}) for need in _depends(service)):
-        found.append(f"services.{name}.depends_on: restart: true has no effect: tasks restart on their own")
     return found
-
-
-def _depends(service: Node) -> list[dict[str, Any]]:
-    needs = service.get("depends_on")
-    return [plain(need) for need in needs.value.values()] if needs is not None else []

@@ -65,10 +65,10 @@ SERVICE: dict[str, Support] = {
     **_carried("mem_limit", "mem_reservation", "pids_limit", note="Unless deploy.resources says otherwise."),
     **_carried("memswap_limit", note="Becomes the swap beside the memory limit, which it needs."),
     **_differs("container_name", "Only for a service of one replica: a name exists once on a node."),
-    **_differs(
+    **_carried(
         "depends_on",
-        "Services are created in this order, and a condition is waited for, when a stack is deployed (removed in "
-        "reverse). A task that restarts later does not wait again; `restart: true` has no effect.",
+        note="Services are created in this order (removed in reverse), and a condition is waited for at deploy; "
+        "service_started only with `--detach=false`. As in Compose, a task that restarts later does not wait.",
     ),
     **_differs(
         "env_file",
@@ -128,7 +128,8 @@ NESTED: dict[str, Support] = {
     **_carried("networks.NAME.external", "secrets.NAME.external", "configs.NAME.external"),
     **_carried("secrets.NAME.file", "secrets.NAME.environment", "secrets.NAME.driver"),
     **_carried("configs.NAME.file", "configs.NAME.environment", "configs.NAME.content"),
-    **_differs("depends_on.NAME.restart", "No effect, with a warning."),
+    **_carried("depends_on.NAME.restart", note="When a deploy replaces the tasks of NAME, those of this service too."),
+    **_carried("depends_on.NAME.required", note="false: a failure is a warning, and NAME need not be in the file."),
     **_differs(
         "networks.NAME.ipv4_address", "No effect, with a warning (nor have ipv6_address, mac_address, priority)."
     ),

@@ -90,6 +90,14 @@ def test_mistake_in_a_service_is_named_with_its_place(body: str, expected: str, 
         ("services: {a: {image: x}}\nmodels: {m: {model: x}}", "models: is not supported"),
         ("services: {a: {image: x}}\nnetworks: {n: {driver: 5}}", "networks.n.driver: must be a string, found 5"),
         ("services: {a: {image: x, depends_on: [b]}, b: {image: x, depends_on: [a]}}", "goes in a circle: a -> b -> a"),
+        (
+            "services: {b: {image: x, depends_on: [c]}, c: {build: ., depends_on: [b]}}",
+            "services.c.depends_on: goes in a circle: b -> c -> b",
+        ),
+        (
+            "services: {a: {image: x, depends_on: [b]}, b: {image: x, profiles: [dev]}}",
+            'the service "b" is only in the profiles dev, and none of them is enabled',
+        ),
         ("services: {a: {image: x, ports: ['80:1']}, b: {image: x, ports: ['80:2']}}", "published by the service a"),
         (
             "services: {a: {image: x, secrets: [s, s2]}}\nsecrets: {s: {external: true}}",
