@@ -14,12 +14,12 @@ from essaim.cluster.container import DriverSpec
 from essaim.cluster.objects import ConfigSpec, NetworkSpec, SecretSpec
 from essaim.cluster.service import ServiceSpec
 
+from .answers import answers
 from .containerspec import object_name
 from .load import Document
 from .order import start_order
 from .rules import check_rules
 from .servicespec import is_user_defined, service_spec
-from .support import check_support
 from .tree import Node, Path, Problems, plain
 from .values import NAMESPACE_LABEL, labels, texts, value
 
@@ -58,8 +58,8 @@ class Stack:
 def convert(document: Document, namespace: str) -> Stack:
     """The objects of the stack. Reads the data of secrets and configs. Raises StackError."""
     problems = Problems()
-    warnings = [*document.warnings, *check_support(document.services, problems)]
-    warnings += check_rules(document, problems)
+    warnings = [*document.warnings, *answers(document, namespace, problems)]
+    check_rules(document, problems)
     problems.stop_if_any()
     file: dict[str, Any] = {
         kind: {name: plain(node) for name, node in getattr(document, kind).items()}

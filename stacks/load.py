@@ -8,6 +8,7 @@ from .errors import Place, Problem, StackError
 from .files import DiskFiles, Files
 from .project import Project, Reading, Source, dot_env, read_env_file
 from .references import check_references
+from .support import TOP_LEVEL
 from .tree import Node, Path, path_text
 
 __all__ = ["Document", "Source", "load", "read_environment"]
@@ -25,6 +26,7 @@ class Document:
     configs: dict[str, Node]
     extensions: dict[str, Node] = field(default_factory=dict)
     name: str | None = None
+    name_place: Place | None = None
     warnings: list[str] = field(default_factory=list)
     environment: Mapping[str, str] = field(default_factory=dict)
     files: Files = field(default_factory=DiskFiles)
@@ -69,7 +71,9 @@ def load(
         document = _document(tree, environment, set(profiles), reading)
         check_references(document, reading.problems)
         if (models := tree.get("models")) is not None:
-            reading.problems.add(models.place, (None, "models"), "is not supported: no model runner exists here")
+            reading.problems.add(
+                models.key_place or models.place, (None, "models"), f"is not supported: {TOP_LEVEL['models'].note}"
+            )
         reading.problems.stop_if_any()
     except RecursionError:
         name = sources[0].name if sources else "-"
@@ -102,6 +106,7 @@ def _document(tree: Node, environment: Mapping[str, str], profiles: set[str], re
         configs=section("configs"),
         extensions={key: node for key, node in tree.value.items() if key.startswith("x-")},
         name=str(title.value) if title is not None else None,
+        name_place=title.key_place if title is not None else None,
         warnings=list(reading.warnings),
         environment=environment,
         files=reading.files,

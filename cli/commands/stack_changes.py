@@ -19,7 +19,9 @@ from essaim.cluster.service import Service, ServiceSpec
 from essaim.stacks.convert import Stack, convert, resolve_service
 from essaim.stacks.errors import StackError
 from essaim.stacks.load import Document, Source, load, read_environment
-from essaim.stacks.plan import Existing, Operation, PlanError, carried_over, plan, removal
+from essaim.stacks.operations import Existing, Operation
+from essaim.stacks.plan import PlanError, carried_over, plan
+from essaim.stacks.removal import removal
 from essaim.stacks.render import render
 
 from .stack_views import check

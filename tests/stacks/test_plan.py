@@ -12,7 +12,9 @@ from essaim.cluster.objects import Config, Secret
 from essaim.cluster.service import Service, ServiceSpec
 from essaim.cluster.shape import Version
 from essaim.stacks.convert import Stack, resolve_service
-from essaim.stacks.plan import Existing, Plan, PlanError, plan, removal
+from essaim.stacks.operations import Existing, Plan
+from essaim.stacks.plan import PlanError, plan
+from essaim.stacks.removal import removal
 
 StackOf = Callable[..., Stack]
 
