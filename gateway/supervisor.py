@@ -12,7 +12,6 @@ Rules:
 import asyncio
 import os
 import socket
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +23,8 @@ import structlog
 from essaim.cluster.certificates import CertificateBook
 
 from .binding import CannotBind, bind
+from .certificate_report import exposition as certificate_exposition
+from .certificate_report import with_certificates
 from .counting import NOTHING
 from .fleet import Fleet
 from .handover import Predecessor, take_over
@@ -79,6 +80,7 @@ class Gateway:
         self._keeper = Keeper(self_signed(datetime.now(UTC)))
         self._booking: asyncio.Task[None] | None = None
         self._table = RouteTable()
+        self.certificates = CertificateBook()
         self._planned = Planned(services={}, bindings={}, warnings={})
         self._sockets: dict[str, list[socket.socket]] = {}
         self._failed: dict[str, str] = {}
@@ -104,6 +106,7 @@ class Gateway:
         for predecessor in self._predecessors:
             for key, sock in predecessor.sockets:
                 self._inherited.setdefault(key.rpartition("#")[0], []).append(sock)
+        self._keeper.inherit([predecessor.book for predecessor in self._predecessors])
         self.health.start()
         self._rebind = asyncio.get_running_loop().create_task(self._bind_again())
         await self._fleet.start()
@@ -155,18 +158,21 @@ class Gateway:
         self._retire_predecessors()
         return table.version
 
-    def set_certificates(self, book: CertificateBook) -> "asyncio.Future[None]":
-        """Serve by this book (an older one is ignored). What is returned may be awaited: every live worker then does,
-        and the entry points that an ACME server will ask are bound.
-        """
+    def set_certificates(self, book: CertificateBook) -> None:
+        """Serve by this book from now on (see `booked`); an older one is ignored. Kept in memory alone."""
         messages = self._keeper.take(book)
         for message in messages or ():
             self._fleet.broadcast(message)
-        if messages:
+        if messages is not None:
+            self.certificates = book
             for name, problem in self._keeper.problems.items():
                 self._log.warning("a certificate cannot be used", certificate=name, reason=problem)
         self._booking = asyncio.get_running_loop().create_task(self._book(self._keeper.number, self._booking))
-        return self._booking
+
+    async def booked(self) -> None:
+        """Return when every live worker serves by the last book, and the entry points of its questions are bound."""
+        if self._booking:
+            await asyncio.shield(self._booking)
 
     async def _book(self, number: int, before: "asyncio.Task[None] | None") -> None:
         if before:
@@ -224,19 +230,12 @@ class Gateway:
         """Listeners, services and endpoints with verdict and reason, in JSON's types (see `status.py`)."""
         counts = await self._fleet.counts()
         workers = [{"pid": worker.pid, "version": worker.applied} for worker in self._fleet.workers]
-        return {
-            "node_id": self._node_id,
-            "workers": workers,
-            **describe(
-                self._table,
-                self._planned,
-                self._failed,
-                self.health.found,
-                counts,
-                {key: self._keeper.warnings(service) for key, service in self._planned.services.items()},
-            ),
-            "certificates": self._keeper.describe(time.time()),
-        }
+        warnings = {key: self._keeper.warnings(service) for key, service in self._planned.services.items()}
+        served = describe(self._table, self._planned, self._failed, self.health.found, counts, warnings)
+        found = with_certificates(served, self.certificates)
+        for certificate in found["certificates"]:
+            certificate["problem"] = self._keeper.problems.get(certificate["name"])
+        return {"node_id": self._node_id, "workers": workers, **found}
 
     async def traffic(self) -> list[dict[str, Any]]:
         """Every port's counters in JSON's types, since the workers' start: what `lb top` shows the differences of."""
@@ -263,7 +262,8 @@ class Gateway:
                 found = {one.task_id: self.health.found(one.key) for one in port.endpoints if is_known(one.key)}
                 counted = counts.get(port.key) or PortCounts(port.key, 0, 0, [], NOTHING)
                 measured.append(Measured(service.name, str(port.published_port), counted, found))
-        return exposition(measured, Checks(self.health.checks, *self.health.shares))
+        text = exposition(measured, Checks(self.health.checks, *self.health.shares))
+        return text + certificate_exposition(self.certificates)
 
     # -- sockets ----------------------------------------------------------------------------------------------------
 

@@ -187,6 +187,14 @@ class Handed(msgspec.Struct, frozen=True, tag="handed", array_like=True):
     key: str
 
 
+class HandedBook(msgspec.Struct, frozen=True, tag="handed-book", array_like=True):
+    """A part of what a lingering worker ends TLS with: over a socket that is the daemon's user's alone, like the keys
+    before it."""
+
+    certificates: list[Certificate]
+    authorities: list[Authority]
+
+
 class Applied(msgspec.Struct, frozen=True, tag="applied", array_like=True):
     version: int
 
@@ -255,7 +263,7 @@ ToWorker = (
     Welcome | Listen | Unlisten | PutService | DropService | Verdicts | Certificates | Authorities | Challenges
     | Version | Collect | Stop
 )  # fmt: skip
-FromWorker = Ready | Handed | Applied | Booked | Open | Trouble | Counts
+FromWorker = Ready | Handed | HandedBook | Applied | Booked | Open | Trouble | Counts
 Message = ToWorker | FromWorker
 
 LENGTH = struct.Struct(">I")

@@ -41,6 +41,7 @@ from .wire import (
     Counts,
     DropService,
     Handed,
+    HandedBook,
     Listen,
     Message,
     Open,
@@ -392,6 +393,10 @@ class Worker:
         for key, listener in self._listeners.items():
             if listener.socket is not None:
                 self._channel.send(Handed(key), listener.socket.fileno())
+        book = self._cabinet.book()
+        self._channel.send(HandedBook([], book.authorities))
+        for certificate in book.certificates:
+            self._channel.send(HandedBook([certificate], []))
         self._channel.send(Ready(os.getpid()))
         self._send_open()
 

@@ -10,7 +10,7 @@ Rules:
 import ssl
 from collections.abc import Sequence
 
-from essaim.cluster.certificates import AlpnChallenge, Authority, Certificate, HttpChallenge
+from essaim.cluster.certificates import AlpnChallenge, Authority, Certificate, CertificateBook, HttpChallenge
 
 from .choose import Index
 from .contexts import CannotUse, make_context
@@ -54,6 +54,12 @@ class Cabinet:
         """The open questions of ACME servers, all of them."""
         self.answers = {one.token.encode(): one.answer.encode() for one in http}
         self._alpn = {one.domain.lower(): one for one in alpn}
+
+    def book(self) -> CertificateBook:
+        """Certificates and authorities, for the next supervisor. The gateway's own is not among them."""
+        certificates = [one for _, one in sorted(self._certificates.items()) if one.name != DEFAULT]
+        authorities = [Authority(name=name, chain=chain) for name, chain in self._authorities.items()]
+        return CertificateBook(certificates=certificates, authorities=authorities)
 
     @property
     def is_challenged(self) -> bool:

@@ -1,14 +1,14 @@
 """The supervisor's side of certificates: the book as it is, what workers are told of a new one, what is wrong with it.
 
 Rules:
-- Workers are sent what changed. What cannot be used is not sent, and its reason is shown: `essaim lb status` has it at
-  the certificate, and at each service whose labels mean it.
+- Workers are sent what changed. What OpenSSL cannot use is not sent, and its reason is shown: `essaim lb status` has it
+  at the certificate, and at each service whose labels mean it. (What is missing the book says itself.)
 - Nothing here says a key: reasons come from `contexts.py`, which gives them without.
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Any
+
+from msgspec.structs import replace
 
 from essaim.cluster.certificates import Authority, Certificate, CertificateBook
 from essaim.gateway.routing.rules import parse_rule
@@ -64,6 +64,15 @@ class Keeper:
         drop = [name for name in before if name not in self._usable]
         return list(self._messages(put, drop))
 
+    def inherit(self, books: list[CertificateBook]) -> None:
+        """What the last daemon's workers served by, until the leader's book is here: a restart is no time without
+        certificates. Books of workers are without versions; they differ by what one had not been told yet.
+        """
+        for book in books:
+            if self._book.version < 0 and book.certificates:
+                self.take(book)
+                self._book = replace(book, version=-1)
+
     def everything(self) -> list[Message]:
         """For a worker that knows nothing."""
         return list(self._messages([self._own, *self._usable.values()], []))
@@ -93,18 +102,6 @@ class Keeper:
 
     # -- what is wrong ----------------------------------------------------------------------------------------------
 
-    def describe(self, now: float) -> list[dict[str, Any]]:
-        """The certificates in JSON's types, without anything secret."""
-        return [
-            {
-                "name": one.name,
-                "names": one.names,
-                "expires": datetime.fromtimestamp(one.not_after, UTC).isoformat() if one.not_after else None,
-                "problem": self._problems.get(one.name) or ("it has expired" if 0 < one.not_after <= now else None),
-            }
-            for one in self._book.certificates
-        ]
-
     def warnings(self, service: ServicePlan) -> list[str]:
         """Why clients of a service will not get the TLS that its labels ask for."""
         policies = {router.tls for router in service.all_routers if router.tls is not None}
@@ -113,17 +110,12 @@ class Keeper:
         return [said for policy in policies for said in self._judge(policy)] + self._nameless(service)
 
     def _judge(self, policy: TlsPolicy) -> Iterable[str]:
-        for label in policy.certificates:
-            if not any(is_called(one.name, label) for one in self._book.certificates):
-                yield f"TLS: there is no certificate {label!r}"
         for name, problem in self._problems.items():
             if any(is_called(name, label) for label in policy.certificates):
                 yield f"TLS: the certificate {name!r} cannot be used: {problem}"
         for name in policy.client_ca:
             if name in self._untrusted:
                 yield f"TLS: {name!r}: {self._untrusted[name]}; clients without another authority are refused"
-            elif all(one.name != name for one in self._authorities):
-                yield f"TLS: there is no authority {name!r}; clients that it is for are refused"
         if policy.ciphers:
             try:
                 check_ciphers(policy.ciphers)
