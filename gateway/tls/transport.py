@@ -120,6 +120,9 @@ class TlsTransport(asyncio.BufferedProtocol):
             # A record is not complete, or was TLS's own: a key update wants an answer.
             if self._outgoing.pending and not self._ended:
                 self._flush()
+        except ssl.SSLZeroReturnError:
+            # The client's end, after ours.
+            self._end_of_input()
         except (ssl.SSLError, OSError):
             self.abort()
 
