@@ -163,9 +163,6 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._handshakes.failures += 1
         self._raw.abort()
 
-    def stop(self) -> None:
-        """A handshake goes on when its socket is closed; the connection behind it is told by itself."""
-
     # -- the transport ----------------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:

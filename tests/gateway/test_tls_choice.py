@@ -13,7 +13,7 @@ from essaim.gateway.routing.tcp import Dialled, TcpRoute, TcpRouter, parse_tcp_r
 from essaim.gateway.sweeper import Sweeper
 from essaim.gateway.tls.cabinet import Cabinet
 from essaim.gateway.tls.choose import Index
-from essaim.gateway.tls.contexts import CannotUse
+from essaim.gateway.tls.contexts import HTTP, CannotUse
 from essaim.gateway.tls.handshakes import Handshakes
 from essaim.gateway.tls.policy import TlsLabels, TlsPolicy, read_tls
 from essaim.gateway.tls.secured import subject_line
@@ -58,6 +58,10 @@ def test_choice_is_that_of_going_through_all(book: list[Certificate], host: str,
             TlsLabels(TlsPolicy(certificates=("a", "b"), minimum="1.3")),
         ),
         (
+            {"essaim.tls.alpn": "h2,http/1.1"},
+            TlsLabels(TlsPolicy(alpn=("h2", "http/1.1"))),
+        ),
+        (
             {"essaim.tls.client.ca": "corp"},
             TlsLabels(TlsPolicy(client_mode="require", client_ca=("corp",))),
         ),
@@ -74,7 +78,7 @@ def test_labels_are_read(labels: dict[str, str], expected: TlsLabels) -> None:
         ("min", "1.1", "must be 1.2 or 1.3"),
         ("client.mode", "request", "would not be verified"),
         ("client.mode", "require", "needs essaim.tls.client.ca"),
-        ("client.modus", "require", "known are: essaim.tls.certificate"),
+        ("client.modus", "require", "known are: essaim.tls.alpn, essaim.tls.certificate"),
         ("ciphers", "A B", "OpenSSL's names"),
     ],
 )
@@ -85,7 +89,7 @@ def test_label_that_cannot_be_honoured_refuses_instead_of_weakening(label: str, 
     cabinet = Cabinet()
     cabinet.change([TestAuthority().certificate("", "a.example")], [])
     with pytest.raises(CannotUse):
-        cabinet.context("a.example", found.policy)
+        cabinet.context("a.example", found.policy, HTTP)
 
 
 def test_context_is_kept_until_its_certificate_or_its_authority_changes() -> None:
@@ -94,18 +98,18 @@ def test_context_is_kept_until_its_certificate_or_its_authority_changes() -> Non
     cabinet.change([first, second], [])
     cabinet.trust([authority.authority("corp")])
     plain, strict = TlsPolicy(), TlsPolicy(client_mode="require", client_ca=("corp",))
-    kept, closed = cabinet.context("b.example", plain), cabinet.context("b.example", strict)
+    kept, closed = cabinet.context("b.example", plain, HTTP), cabinet.context("b.example", strict, HTTP)
     assert closed.verify_mode is ssl.CERT_REQUIRED
-    before = cabinet.context("a.example", plain)
+    before = cabinet.context("a.example", plain, HTTP)
     cabinet.change([authority.certificate("secret a", "a.example")], [])
-    assert cabinet.context("a.example", plain) is not before
-    assert cabinet.context("b.example", plain) is kept
+    assert cabinet.context("a.example", plain, HTTP) is not before
+    assert cabinet.context("b.example", plain, HTTP) is kept
     cabinet.trust([TestAuthority().authority("corp")])
-    assert cabinet.context("b.example", strict) is not closed
-    assert cabinet.context("b.example", plain) is kept
+    assert cabinet.context("b.example", strict, HTTP) is not closed
+    assert cabinet.context("b.example", plain, HTTP) is kept
     cabinet.trust([])
     with pytest.raises(CannotUse, match="none of the authorities corp is there"):
-        cabinet.context("b.example", strict)
+        cabinet.context("b.example", strict, HTTP)
 
 
 def test_subject_cannot_break_out_of_its_line() -> None:
@@ -121,9 +125,6 @@ class Slow:
 
     def expire(self) -> None:
         self.ended = True
-
-    def stop(self) -> None:
-        pass
 
 
 def test_handshakes_beyond_the_limit_take_the_oldest_ones_place() -> None:
