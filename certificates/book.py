@@ -35,6 +35,15 @@ class Read:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A certificate that a secret holds, or was to hold: who asks for it, and what it came to."""
+
+    reference: str
+    services: frozenset[str]
+    read: Read
+
+
 class Shelf:
     """Secrets and configs that were read before: their content never changes, so none is parsed twice."""
 
@@ -114,23 +123,30 @@ class BookMaker:
             problems=sorted((_named(store, one) for one in problems), key=lambda one: (one.service_id, one.text)),
         )
 
-    def _of_secrets(
-        self, store: Store, wanted: Wanted, problems: list[CertificateProblem], now: float
-    ) -> list[Certificate]:
+    def entries(self, store: Store) -> list[Entry]:
+        """What secrets hold for services, good or broken, by reference."""
+        self._shelf.turn()
+        return self._entries(store, self._survey.take(store))
+
+    def _entries(self, store: Store, wanted: Wanted) -> list[Entry]:
         users = dict(wanted.certificates)
         for secret in store.secrets:
             if _says_yes((secret.spec.labels or {}).get(OFFERED, "")):
                 users.setdefault(secret.spec.name or "", set())
+        return [Entry(one, frozenset(users[one]), self._shelf.pair(store, one)) for one in sorted(users)]
+
+    def _of_secrets(
+        self, store: Store, wanted: Wanted, problems: list[CertificateProblem], now: float
+    ) -> list[Certificate]:
         made: list[Certificate] = []
-        for reference, services in users.items():
-            read = self._shelf.pair(store, reference)
-            if read.pair is None:
-                problems += _told(services, f"certificate {reference} cannot be used: {read.problem}")
+        for entry in self._entries(store, wanted):
+            name, pair = f"certificate {entry.reference}", entry.read.pair
+            if pair is None:
+                problems += _told(entry.services, f"{name} cannot be used: {entry.read.problem}")
                 continue
-            pair = read.pair
-            made.append(_certificate(f"secret {reference}", pair.chain, pair.key, pair.names, pair.not_after))
-            if aged := _age(pair.not_before, pair.not_after, now, SOON):
-                problems += _told(services, f"certificate {reference} {aged}")
+            made.append(_certificate(f"secret {entry.reference}", pair.chain, pair.key, pair.names, pair.not_after))
+            if aged := age(pair.not_before, pair.not_after, now, SOON):
+                problems += _told(entry.services, f"{name} {aged}")
         return made
 
     def _authorities(self, store: Store, wanted: Wanted, problems: list[CertificateProblem]) -> list[Authority]:
@@ -160,7 +176,7 @@ def _of_orders(store: Store, wanted: Wanted, problems: list[CertificateProblem],
         if row.chain:
             name = _name(resolver, row, made)
             made[name] = _certificate(name, row.chain, row.key, row.domains, row.not_after)
-            if aged := _age(row.not_before, row.not_after, now, 0):
+            if aged := age(row.not_before, row.not_after, now, 0):
                 problems += _told(services, f"certificate {name} {aged}")
     return list(made.values())
 
@@ -183,7 +199,7 @@ def _certificate(name: str, chain: str, key: str, names: Iterable[str], not_afte
     return Certificate(name=name, chain=chain, key=key, names=list(names), not_after=not_after)
 
 
-def _age(not_before: float, not_after: float, now: float, soon: float) -> str:
+def age(not_before: float, not_after: float, now: float, soon: float) -> str:
     """What is wrong with the time, if anything is."""
     if now >= not_after:
         return f"has expired on {_date(not_after)}"
