@@ -6,11 +6,10 @@ implementation of our own.
 """
 
 import re
-import tempfile
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import requests
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from josepy.errors import DeserializationError
 from josepy.jwa import ES256
 from josepy.jwk import JWK, JWKEC
+from requests.adapters import HTTPAdapter
 
 from essaim.cluster.acme import HTTP, TLS_ALPN, Resolver
 
@@ -56,6 +56,21 @@ class TlsAlpn(challenges.KeyAuthorizationChallenge):
         return self.key_authorization(account_key)
 
 
+class _Trusting(HTTPAdapter):
+    """Trusts these authorities (PEM), and no others."""
+
+    def __init__(self, authorities: str) -> None:
+        self._context = ssl.create_default_context(cadata=authorities)
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options, ssl_context=self._context)
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """The context decides; requests would add its own bundle here."""
+        conn.cert_reqs = "CERT_REQUIRED"
+
+
 @dataclass(frozen=True, slots=True)
 class Proof:
     """One name of an order. `token` and `authorization` (the key authorization) are of the challenge to answer; a name
@@ -79,18 +94,14 @@ class OrderState:
 
 
 class AcmeServer:
-    """`close` it in the end: the file of authorities that it trusts lives as long."""
+    """`close` it in the end."""
 
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
         self._key = JWKEC(key=load_key(resolver.account_key))
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._client: client.ClientV2 | None = None
 
     def close(self) -> None:
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
         if self._client is not None:
             self._client.net.session.close()
             self._client = None
@@ -99,11 +110,7 @@ class AcmeServer:
         if self._client is None:
             network = client.ClientNetwork(self._key, alg=ES256, user_agent=USER_AGENT, timeout=TIMEOUT)
             if self._resolver.spec.ca_certificate:
-                self._folder = tempfile.TemporaryDirectory(prefix="essaim-acme-")
-                trusted = Path(self._folder.name) / "ca.pem"
-                trusted.write_text(self._resolver.spec.ca_certificate)
-                # requests takes a path here; the library's annotation knows only of a flag.
-                network.verify_ssl = str(trusted)  # type: ignore[assignment]
+                network.session.mount("https://", _Trusting(self._resolver.spec.ca_certificate))
             if self._resolver.account_url:
                 network.account = messages.RegistrationResource(
                     uri=self._resolver.account_url, body=messages.Registration()

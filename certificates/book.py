@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
-from essaim.cluster.acme import OrderedCertificate, Resolver, certificate_id
+from essaim.cluster.acme import Failure, OrderedCertificate, Resolver, certificate_id
 from essaim.cluster.certificates import Authority, Certificate, CertificateBook, CertificateProblem
 from essaim.cluster.store import Store
 
@@ -168,11 +168,14 @@ def _of_orders(store: Store, wanted: Wanted, problems: list[CertificateProblem],
             said = f"there is no certificate resolver {resolver_name[:100]!r} (essaim certificate resolver create)"
             problems += _told(services, f"no certificate for {', '.join(domains)}: {said}")
             continue
+        if not resolver.account_url and resolver.failure is not None:
+            said = f"resolver {resolver_name} has no account: {failure_text(resolver.failure)}"
+            problems += _told(services, f"no certificate for {', '.join(domains)}: {said}")
         row = store.certificates.get(certificate_id(resolver.id, domains))
         if row is None:
             continue
         if row.failure is not None:
-            problems += _told(services, f"no certificate for {', '.join(domains)}: {failure_text(row)}")
+            problems += _told(services, f"no certificate for {', '.join(domains)}: {failure_text(row.failure)}")
         if row.chain:
             name = _name(resolver, row, made)
             made[name] = _certificate(name, row.chain, row.key, row.domains, row.not_after)
@@ -181,12 +184,10 @@ def _of_orders(store: Store, wanted: Wanted, problems: list[CertificateProblem],
     return list(made.values())
 
 
-def failure_text(row: OrderedCertificate) -> str:
-    """Why there is none, or no newer one, and when it is tried again."""
-    if row.failure is None:
-        return ""
-    again = datetime.fromtimestamp(row.failure.retry_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return f"{row.failure.reason} (attempt {row.failure.attempts}; the next one at {again})"
+def failure_text(failure: Failure) -> str:
+    """Why an attempt came to nothing, and when the next one is."""
+    again = datetime.fromtimestamp(failure.retry_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{failure.reason} (attempt {failure.attempts}; the next one at {again})"
 
 
 def _name(resolver: Resolver, row: OrderedCertificate, taken: dict[str, Certificate]) -> str:
