@@ -150,10 +150,15 @@ class Gateway:
         self._retire_predecessors()
         return table.version
 
-    def set_certificates(self, book: CertificateBook) -> None:
-        """Serve by this book from now on; an older one is ignored. Kept in memory alone."""
+    def set_certificates(self, book: CertificateBook) -> "asyncio.Future[None]":
+        """Serve by this book from now on; an older one is ignored. Kept in memory alone. What is returned may be
+        awaited: every worker serves by it then.
+        """
         if book.version >= self.certificates.version:
             self.certificates = book
+        served: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        served.set_result(None)
+        return served
 
     def _retire_predecessors(self) -> None:
         """What the old workers served is served: they may finish; what is published no more is closed."""

@@ -181,7 +181,7 @@ def _show_ordered(store: Store, wanted: Wanted, row: OrderedCertificate, now: fl
         names=row.domains,
         state=state,
         reason=reason,
-        retry_at=row.failure.retry_at if row.failure is not None else 0,
+        retry_at=row.failure.retry_at if row.failure is not None and state == "failed" else 0,
         not_before=row.not_before,
         not_after=row.not_after,
         renew_at=renewal_at(row) if row.chain else 0,
