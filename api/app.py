@@ -14,7 +14,7 @@ from essaim.cluster.routes import RouteTable
 
 from . import bodies, middleware
 from .context import API, Api
-from .events import EventHub
+from .event_hub import EventHub
 from .handlers import (
     configs,
     events,
@@ -63,7 +63,7 @@ def create_app(
         chance=chance,
         now=now,
         log=log,
-        hub=EventHub(now),
+        hub=EventHub(now, log, lambda: node.manager.store if node.manager else None),
         renderers=dict(renderers or {}),
         dial_engine=dial_engine,
     )

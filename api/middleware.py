@@ -57,10 +57,10 @@ class BrokenOff(Exception):
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         version_of(request)
-        api_of(request).follow_store()
+        api_of(request).hub.look()
         await _see_acknowledged_writes(request)
         response = await handler(request)
-        api_of(request).follow_store()
+        api_of(request).hub.look()
         return response
     except ClusterError as error:
         _refuse_begun(request, error)
