@@ -186,7 +186,7 @@ async def crowded_latency(client: ClientSession, socket: Path, followers: int) -
     assert crowd.stdout is not None
     assert await crowd.stdout.readline() == b"following\n"
     median = await write_latency(client)
-    received, _ = await crowd.communicate()
+    received, _ = await crowd.communicate(b"")
     assert int(received) > followers * WRITES * 100, f"followers got {received!r} bytes only"
     return median
 

@@ -25,11 +25,15 @@ async def events(request: web.Request) -> web.StreamResponse:
     try:
         await response.prepare(request)
         await response.write(b"")
-        async with asyncio.TaskGroup() as group:
-            local = group.create_task(_pass_local(api, request, response, filters))
+        local = asyncio.create_task(_pass_local(api, request, response, filters))
+        try:
             while data := await api.hub.take(follower):
                 await response.write(data)
+        finally:
             local.cancel()
+            (end,) = await asyncio.gather(local, return_exceptions=True)
+            if isinstance(end, Exception):
+                api.log.error("the Engine's events ended", error=repr(end))
     finally:
         api.hub.unsubscribe(follower)
     await response.write_eof()
@@ -43,6 +47,8 @@ async def _pass_local(api: Api, request: web.Request, response: web.StreamRespon
     try:
         async for line in _lines(api, request.rel_url.raw_query_string):
             await response.write(line)
+    except ConnectionError:
+        return  # The client has gone; its handler ends by itself.
     except EngineUnavailable as error:
         api.log.warning("the Engine's events ended", error=str(error))
 
