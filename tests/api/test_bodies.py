@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from essaim.api import bodies
@@ -79,14 +79,12 @@ def test_body_that_makes_no_sense_is_an_invalid_argument(data: bytes) -> None:
         bodies.decode(data, ServiceSpec)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     with contextlib.suppress(InvalidArgument):
         bodies.decode(data, ServiceSpec)
 
 
-@settings(deadline=None)
 @given(ANYTHING | SHAPED)
 def test_any_json_is_read_or_refused(value: Any) -> None:
     with contextlib.suppress(InvalidArgument):
