@@ -30,7 +30,7 @@ from .handlers import (
     tasks,
 )
 from .node import DialEngine, LocalNode
-from .routing import VERSIONED, Route
+from .routing import VERSIONED, Route, refusal
 
 ROUTES: list[Route] = [
     *system.ROUTES,
@@ -70,14 +70,25 @@ def create_app(
     for method, path, handler in ROUTES:
         for prefix in ("", VERSIONED):
             app.router.add_route(method, prefix + path, handler)
-    for method, path, handler in native.ROUTES:
-        app.router.add_route(method, path, handler)
+    _add_native(app)
     for prefix in (VERSIONED, ""):
         app.router.add_route("*", prefix + "/{family}", passthrough.pass_through)
         app.router.add_route("*", prefix + "/{family}/{rest:.*}", passthrough.pass_through)
     app.on_response_prepare.append(middleware.headers)
     app.cleanup_ctx.append(_stopped)
     return app
+
+
+def _add_native(app: web.Application) -> None:
+    """A known path refuses other methods; Docker's own paths, as an Engine's, do not exist for them."""
+    allowed: dict[str, set[str]] = {}
+    for method, path, handler in native.ROUTES:
+        methods = {"GET", "HEAD"} if method == "GET" else {method}
+        allowed.setdefault(path, set()).update(methods)
+        for name in sorted(methods):
+            app.router.add_route(name, path, handler)
+    for path, methods in allowed.items():
+        app.router.add_route("*", path, refusal(methods))
 
 
 async def _stopped(app: web.Application) -> AsyncIterator[None]:

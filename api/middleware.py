@@ -68,7 +68,10 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        return error_reply(error.status, _http_message(error))
+        refused = error_reply(error.status, _http_message(error))
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            refused.headers["Allow"] = error.headers["Allow"]
+        return refused
     except (ConnectionResetError, web.RequestPayloadError) as error:
         _refuse_begun(request, error)
         return error_reply(400, f"the request broke off: {error}")
@@ -99,6 +102,8 @@ def _http_message(error: web.HTTPException) -> str:
         return "page not found"
     if error.status == 413:
         return "the request's body is too large"
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        return f"{error.method} is not understood here, only {', '.join(sorted(error.allowed_methods))}"
     return error.reason
 
 
