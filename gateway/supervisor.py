@@ -158,8 +158,10 @@ class Gateway:
         self._retire_predecessors()
         return table.version
 
-    def set_certificates(self, book: CertificateBook) -> None:
-        """Serve by this book from now on (see `booked`); an older one is ignored. Kept in memory alone."""
+    def set_certificates(self, book: CertificateBook) -> "asyncio.Future[None]":
+        """Serve by this book from now on; an older one is ignored. Kept in memory alone. What is returned may be
+        awaited, as `booked` may: every worker serves by it then.
+        """
         messages = self._keeper.take(book)
         for message in messages or ():
             self._fleet.broadcast(message)
@@ -168,6 +170,7 @@ class Gateway:
             for name, problem in self._keeper.problems.items():
                 self._log.warning("a certificate cannot be used", certificate=name, reason=problem)
         self._booking = asyncio.get_running_loop().create_task(self._book(self._keeper.number, self._booking))
+        return asyncio.shield(self._booking)
 
     async def booked(self) -> None:
         """Return when every live worker serves by the last book, and the entry points of its questions are bound."""
