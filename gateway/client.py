@@ -143,7 +143,7 @@ class Client(Intake):
         self.status = response.status
         request = self.request
         if not complete:
-            self.deadline = NEVER
+            self.deadline = self._streaming_deadline()
             if response.length == UNTIL_CLOSE:
                 self.keep_alive = False
                 self.plain_body = True
@@ -239,24 +239,38 @@ class Client(Intake):
         elif self.state in (BODY, WAIT) and self in waiting:
             self.backend.forget(self)
             self._answer(503, "no replica of the service became ready in time")
-        elif self.state == BODY and not self.responding:
-            if self.body_seen > SLOWEST * STALLED_SECONDS:
-                self.body_seen = 0
-                self.deadline = self.sweeper.now + STALLED_SECONDS
-            else:
-                self._refuse(408, "the body of the request arrives too slowly")
+        elif self.state == BODY and not self.choked:
+            self._expire_body()
         elif self.state == WAIT and not self.responding:
-            upstream = self.upstream
-            endpoint, _ = self._release()
-            if upstream:
-                upstream.close()
-            self._count(endpoint, 504)
-            self._answer(504, "the replica did not answer in time")
-        elif self.state == TUNNEL and self.body_seen:
-            self.body_seen = 0
-            self.deadline = self.sweeper.now + self.backend.options.idle_timeout
-        elif self.transport:
+            self._give_up("the replica did not answer in time")
+        elif not (self.state == TUNNEL and not self.choked and self._moved()):
+            self._abort()
+        else:
+            self.deadline = self._streaming_deadline()
+
+    def _expire_body(self) -> None:
+        """The request's body is not complete: it must arrive at a rate, or the response that has begun must flow."""
+        if self._moved() > SLOWEST * STALLED_SECONDS:
+            self.deadline = self.sweeper.now + STALLED_SECONDS
+        elif self.responding:
+            self._abort()
+        elif self.reading:
+            self._refuse(408, "the body of the request arrives too slowly")
+        else:
+            self._give_up("the replica does not take the body of the request")
+
+    def _abort(self) -> None:
+        if self.transport:
             self.transport.abort()
+
+    def _give_up(self, reason: str) -> None:
+        """The replica is too slow."""
+        upstream = self.upstream
+        endpoint, _ = self._release()
+        if upstream:
+            upstream.close()
+        self._count(endpoint, 504)
+        self._answer(504, reason)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None

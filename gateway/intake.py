@@ -180,7 +180,7 @@ class Intake(Downstream):
                 raise Refused(413, f"the body is longer than {limit} bytes")
             self.chunks = ChunkReader() if length == CHUNKED else None
             self.body_left = length
-            self.body_seen = 0
+            self.body_seen = self.taken = self.looked = 0
             self._body(data, body)
             if self.half_closed and self.state == BODY:
                 raise Refused(400, "the connection ended before the body was complete (RFC 9112, 8)")
@@ -273,6 +273,8 @@ class Intake(Downstream):
             self.upstream.transport.write(piece)
 
     def _response_deadline(self) -> float:
+        if self.responding:
+            return self._streaming_deadline()
         seconds = self.backend.options.response_timeout
         return self.sweeper.now + seconds if seconds else NEVER
 
