@@ -22,6 +22,8 @@ from .sweeper import NEVER
 from .upstream import Upstream
 
 FRESH_SECONDS = 1.0
+PAUSE_GROWTH, PAUSE_LONGEST = 1.5, 2.0
+"""How the pause between retries grows with each, and to how many times the first at most, as with Traefik."""
 SLOWEST = 64
 """Bytes of a request's body a second, averaged over STALLED_SECONDS: below, the client is given up."""
 
@@ -91,7 +93,7 @@ class Client(Intake):
     def _connect_later(self, reason: str) -> None:
         """Nobody answers: as with no endpoint at all, the request waits for one, within the same time."""
         if perf_counter() - self.started < self.backend.options.queue_timeout:
-            asyncio.get_running_loop().call_later(RECONNECT_SECONDS, self._dispatch)
+            self._dispatch_later(RECONNECT_SECONDS)
         else:
             self._answer(502, reason)
 
@@ -125,10 +127,28 @@ class Client(Intake):
                 endpoint.retries += 1
                 if not reused:
                     endpoint.failed(reason, self.sweeper.now)
-            self._dispatch()
+            self._again()
             return
         self._count(endpoint, 502)
         self._answer(502, reason)
+
+    def _again(self) -> None:
+        """Send the request to another replica: at once, or after the pause that its router asks for."""
+        pause = self.call.retry_pause if self.call else 0.0
+        if pause:
+            self._dispatch_later(pause * min(PAUSE_GROWTH ** (self.attempts - 1), PAUSE_LONGEST))
+        else:
+            self._dispatch()
+
+    def _dispatch_later(self, seconds: float) -> None:
+        """Unless the request is answered by then: with a time-out, and the connection may be at its next one."""
+        asked = self.started
+
+        def dispatch() -> None:
+            if self.started == asked and not self.responding:
+                self._dispatch()
+
+        asyncio.get_running_loop().call_later(seconds, dispatch)
 
     def _retries(self) -> int:
         chosen = self.call.retries if self.call else None

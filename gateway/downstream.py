@@ -19,7 +19,7 @@ from .http1.chunked import ChunkReader
 from .http1.forwarded import plain_address
 from .http1.head import Request, Response
 from .listener import Listener
-from .routing.middlewares import Call
+from .routing.call import Call
 from .sweeper import NEVER
 from .upstream import Upstream
 

@@ -21,7 +21,7 @@ from .http1.head import (
     refuse_request_line,
 )
 from .http1.reply import reply
-from .routing.middlewares import Answer, Call
+from .routing.call import Answer, Call
 from .routing.passwords import Unproven
 from .routing.paths import normal
 from .routing.router import Router
@@ -215,8 +215,10 @@ class Intake(Downstream):
         self.resuming = False
         if call is None or call.chain is not chain:
             self._over(0)
-            call = Call(request, path, query, request.fields, self.address, authority, self.started, chain=chain)
-            self.call = call
+            call = self.call = Call(
+                request, path, query, request.fields, self.address, authority, self.started,
+                trusted=self.trusted, chain=chain,
+            )  # fmt: skip
         if route is not None:
             backend = self.listener.backends.get(route.port_key)
             if backend is None:

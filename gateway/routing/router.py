@@ -8,7 +8,7 @@ Pure: requests in, routes out.
 
 from dataclasses import dataclass
 
-from .middlewares import Middleware
+from .call import Middleware
 from .rules import Asked, Rule
 
 ANY = ""
