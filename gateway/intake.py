@@ -44,7 +44,7 @@ class Intake(Downstream):
         """Send the request that was taken in to a replica."""
         raise NotImplementedError
 
-    def _answer(self, status: int, reason: str, lines: bytes = b"") -> None:
+    def _answer(self, status: int, reason: str, lines: bytes = b"", body: bytes | None = None) -> None:
         """An answer of the gateway's own to a request that is in order."""
         raise NotImplementedError
 
@@ -75,7 +75,7 @@ class Intake(Downstream):
             self._refuse(refused.status, refused.reason)
             return
         except Answer as answer:
-            self._answer(answer.status, answer.reason, answer.lines)
+            self._answer(answer.status, answer.reason, answer.lines, answer.body)
             return
         except Unproven as unproven:
             self._pause(unproven, data)

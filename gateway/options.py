@@ -217,6 +217,8 @@ ELSEWHERE = frozenset({
     "schedule.timezone",
 })  # fmt: skip
 """Labels of ours on services that other rooms read."""
+OWN_READER = ("tls", "acme")
+"""Groups with a reader of their own, which warns by itself."""
 PORT_PROTOCOL = re.compile(r"port\.[0-9]+\.protocol")
 
 STICKY_LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
@@ -290,7 +292,7 @@ def _place(label: str, value: str, options: dict[str, Any], health: dict[str, An
 
 def _is_known_elsewhere(label: str) -> bool:
     name = label.removeprefix("essaim.")
-    return name in ELSEWHERE or PORT_PROTOCOL.fullmatch(name) is not None
+    return name in ELSEWHERE or name.startswith(OWN_READER) or PORT_PROTOCOL.fullmatch(name) is not None
 
 
 def _closest(label: str) -> str:

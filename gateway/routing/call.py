@@ -13,13 +13,14 @@ from essaim.gateway.http1.head import FORWARDED_FOR, Request
 
 
 class Answer(Exception):
-    """The gateway answers by itself. `lines`: further fields, each ended by CRLF."""
+    """The gateway answers by itself. `lines`: further fields, each ended by CRLF; `body` instead of the reason."""
 
-    def __init__(self, status: int, reason: str, lines: bytes = b"") -> None:
+    def __init__(self, status: int, reason: str, lines: bytes = b"", body: bytes | None = None) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
         self.lines = lines
+        self.body = body
 
 
 @dataclass(slots=True)

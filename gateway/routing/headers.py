@@ -103,7 +103,7 @@ class Cors:
             and call.request.method == b"OPTIONS"
             and get_field(call.fields, b"access-control-request-method")
         ):
-            raise Answer(200, "", b"".join(b"%b: %b\r\n" % one for one in (*found, *self._preflight)))
+            raise Answer(200, "", b"".join(b"%b: %b\r\n" % one for one in (*found, *self._preflight)), b"")
         if self._exposed:
             found.append((b"Access-Control-Expose-Headers", self._exposed))
         if found:
