@@ -292,7 +292,7 @@ def _place(label: str, value: str, options: dict[str, Any], health: dict[str, An
 
 def _is_known_elsewhere(label: str) -> bool:
     name = label.removeprefix("essaim.")
-    return name in ELSEWHERE or name.startswith(OWN_READER) or PORT_PROTOCOL.fullmatch(name) is not None
+    return name in ELSEWHERE or name.partition(".")[0] in OWN_READER or PORT_PROTOCOL.fullmatch(name) is not None
 
 
 def _closest(label: str) -> str:
