@@ -25,7 +25,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import gateway as bench
-
 from essaim.cluster.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
 from essaim.gateway.supervisor import Gateway
 
