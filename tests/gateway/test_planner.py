@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +12,7 @@ from essaim.gateway.routes import RoutePort, RouteService, RouteTable
 
 from .conftest import endpoint
 
-NAMES = ["a", "b", "c", "d"]
+NAMES = ["a", "b"]
 MIDDLEWARE = "traefik.http.middlewares."
 LABELS = [
     ("traefik.http.routers.{0}.rule", "Host(`{1}`)"),
@@ -89,6 +90,39 @@ def test_planner_with_a_past_plans_as_one_without(data: st.DataObject) -> None:
         made = RouteTable(version=version, services=table)
         assert without_turns(lasting.plan(made)) == without_turns(planner().plan(made))
         table = data.draw(changed(table))
+
+
+R, M, S = "traefik.http.routers.", MIDDLEWARE, "traefik.http.services."
+RULE = {R + "x.rule": "Host(`x`)"}
+
+
+@pytest.mark.parametrize(
+    ("user", "before", "after"),
+    [
+        (R + "x.middlewares=m", {M + "m.stripprefix.prefixes": "/a"}, {M + "m.stripprefix.prefixes": "/b"}),
+        (R + "x.middlewares=m", {}, {M + "m.stripprefix.prefixes": "/b"}),
+        (R + "x.middlewares=m@docker", {M + "m.stripprefix.prefixes": "/a"}, {}),
+        (R + "x.middlewares=M", {M + "m.chain.middlewares": "n", M + "n.replacepath.path": "/a"},
+         {M + "m.chain.middlewares": "n", M + "n.replacepath.path": "/b"}),
+        (R + "x.service=other", {S + "other.loadbalancer.server.port": "80"},
+         {S + "other.loadbalancer.server.port": "81"}),
+        (R + "x.service=other", {S + "other.loadbalancer.server.port": "80"}, {"traefik.enable": "false"}),
+    ],
+)  # fmt: skip
+def test_planner_router_follows_what_another_service_defines(
+    user: str, before: dict[str, str], after: dict[str, str]
+) -> None:
+    def one(name: str, labels: dict[str, str]) -> RouteService:
+        ports = [RoutePort(protocol="tcp", target_port=n, published_port=0, endpoints=[]) for n in (80, 81)]
+        return RouteService(id=name, name=name, labels=labels, ports=ports)
+
+    label, _, value = user.partition("=")
+    using, lasting = one("using", RULE | {label: value}), planner()
+    for version, labels in enumerate((before, after, before)):
+        made = RouteTable(version=version, services=[using, one("defining", labels)])
+        assert without_turns(lasting.plan(made)) == without_turns(planner().plan(made))
+    made = RouteTable(version=9, services=[using])
+    assert without_turns(lasting.plan(made)) == without_turns(planner().plan(made))
 
 
 def test_planner_one_changed_endpoint_works_out_one_service() -> None:
