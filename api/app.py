@@ -16,6 +16,7 @@ from . import bodies, middleware
 from .context import API, Api
 from .events import EventHub
 from .handlers import (
+    certificates,
     configs,
     events,
     logs,
@@ -70,7 +71,7 @@ def create_app(
     for method, path, handler in ROUTES:
         for prefix in ("", VERSIONED):
             app.router.add_route(method, prefix + path, handler)
-    for method, path, handler in native.ROUTES:
+    for method, path, handler in [*native.ROUTES, *certificates.ROUTES]:
         app.router.add_route(method, path, handler)
     for prefix in (VERSIONED, ""):
         app.router.add_route("*", prefix + "/{family}", passthrough.pass_through)

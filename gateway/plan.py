@@ -18,7 +18,8 @@ from .options import ServiceOptions, read_options
 from .routes import RouteEndpoint, RoutePort, RouteService, RouteTable
 from .routing.labels import Directory, ServiceLabels, read_labels, resolve
 from .routing.resolver import Keys, Resolver
-from .wire import EndpointPlan, PortPlan, RouterPlan, ServicePlan
+from .tls.policy import read_tls
+from .wire import EndpointPlan, PortPlan, RouterPlan, ServicePlan, TcpRouterPlan
 
 SERVED = ("tcp", "udp")
 TURN_SLOTS = 65_536
@@ -63,8 +64,9 @@ class Known(msgspec.Struct, frozen=True):
     claims: list[tuple[str, Bound]]
 
 
-Outcome = tuple[list[RouterPlan], list[str]]
-"""A service's routers, and why others are not served."""
+Outcome = tuple[list[RouterPlan], list[TcpRouterPlan], list[str]]
+"""A service's routers, HTTP's and TCP's, and why others are not served."""
+NOTHING: Outcome = ([], [], [])
 
 
 class Planner:
@@ -83,8 +85,10 @@ class Planner:
         self._resolver: Resolver[Outcome] = Resolver(_tcp_keys, self._resolve)
         self._bindings: dict[str, Bound] = {}
         self._warnings: dict[str, list[str]] = {}
+        self._questioned: frozenset[str] = frozenset()
 
-    def plan(self, table: RouteTable) -> Planned:
+    def plan(self, table: RouteTable, questioned: frozenset[str] = frozenset()) -> Planned:
+        """`questioned`: entry points at which an ACME server's questions are answered; they are bound anyway."""
         before, current, fresh = self._last, dict[str, Known](), list[Known]()
         for service in table.services:
             known = before.get(service.id)
@@ -94,19 +98,26 @@ class Planner:
             current[service.id] = known
         plans = {key: known.plan for key, known in current.items()}
         outcomes = self._resolver.resolve((known.service, known.labels) for known in current.values() if known.labels)
-        same = not self._resolver.worked and list(current) == list(before)
+        same = not self._resolver.worked and questioned == self._questioned and list(current) == list(before)
         same = same and all(_same_sockets(before[known.service.id], known) for known in fresh)
         for known in list(current.values()) if self._resolver.worked else fresh:
-            routers = outcomes[known.service.id][0] if known.labels else []
-            if routers != known.plan.routers:
-                plan = plans[known.service.id] = msgspec.structs.replace(known.plan, routers=routers)
+            routers, tcp, _ = outcomes[known.service.id] if known.labels else NOTHING
+            if routers != known.plan.routers or tcp != known.plan.tcp_routers:
+                plan = msgspec.structs.replace(known.plan, routers=routers, tcp_routers=tcp)
+                plans[known.service.id] = plan
                 current[known.service.id] = msgspec.structs.replace(known, plan=plan)
         if not same:
-            self._bind(current, plans, outcomes)
-        self._last = current
+            self._bind(current, plans, outcomes, questioned)
+        self._last, self._questioned = current, questioned
         return Planned(services=plans, bindings=self._bindings, warnings=self._warnings)
 
-    def _bind(self, current: dict[str, Known], plans: dict[str, ServicePlan], outcomes: dict[str, Outcome]) -> None:
+    def _bind(
+        self,
+        current: dict[str, Known],
+        plans: dict[str, ServicePlan],
+        outcomes: dict[str, Outcome],
+        questioned: frozenset[str],
+    ) -> None:
         """What is bound, and what is said of services, from the beginning."""
         warnings: defaultdict[str, list[str]] = defaultdict(list)
         bindings: dict[str, Bound] = {}
@@ -118,10 +129,10 @@ class Planner:
                 if bindings.setdefault(binding_key, bound) is not bound:
                     named = f"port {bound.binding.port}/{bound.binding.transport}"
                     warnings[key].append(f"{named} is published by another service already")
-        for key, (_, said) in outcomes.items():
+        for key, (_, _, said) in outcomes.items():
             if said:
                 warnings[key] += said
-        self._bind_entry_points(plans, bindings, warnings)
+        self._bind_entry_points(plans, bindings, warnings, questioned)
         self._bindings, self._warnings = bindings, dict(warnings)
 
     def _service(self, service: RouteService) -> Known:
@@ -139,13 +150,20 @@ class Planner:
         return Known(service=service, plan=plan, labels=labels, warnings=warnings, claims=claims)
 
     def _resolve(self, service: RouteService, labels: ServiceLabels, everything: Directory, keys: Keys) -> Outcome:
-        return resolve(service, labels, everything, keys, self._entry_points)
+        policy = read_tls(service.labels)[0].policy
+        return resolve(service, labels, everything, keys, self._entry_points, policy)
 
     def _bind_entry_points(
-        self, plans: dict[str, ServicePlan], bindings: dict[str, Bound], warnings: defaultdict[str, list[str]]
+        self,
+        plans: dict[str, ServicePlan],
+        bindings: dict[str, Bound],
+        warnings: defaultdict[str, list[str]],
+        questioned: frozenset[str],
     ) -> None:
         """Bind the entry points that routers use; a port that is published for HTTP as well serves both."""
-        used = {point for plan in plans.values() for router in plan.routers for point in router.entry_points}
+        used = {point for plan in plans.values() for router in plan.all_routers for point in router.entry_points} | (
+            questioned & self._entry_points.keys()
+        )
         modes = {port.key: port.mode for plan in plans.values() for port in plan.ports} if used else {}
         for point in sorted(used):
             binding = Binding(transport="tcp", host=_everywhere(self._mesh_addr), port=self._entry_points[point])
@@ -153,7 +171,7 @@ class Planner:
             port = shared.port_key if shared else ""
             if port and modes[port] != "http":
                 for plan in plans.values():
-                    if any(point in router.entry_points for router in plan.routers):
+                    if any(point in router.entry_points for router in plan.all_routers):
                         said = f"entry point {point}: port {binding.port} is published by a service that is not HTTP"
                         warnings[plan.id].append(said)
                 continue
@@ -167,7 +185,12 @@ class Planner:
         mode = "udp" if port.protocol == "udp" else "http" if port.app_protocol == "http" else "tcp"
         endpoints = [_endpoint(endpoint) for endpoint in port.endpoints]
         return PortPlan(
-            key=key, mode=mode, turn=self._turns[key], published_port=port.published_port, endpoints=endpoints
+            key=key,
+            mode=mode,
+            turn=self._turns[key],
+            published_port=port.published_port,
+            endpoints=endpoints,
+            tls=mode != "udp" and options.tls.on(port.published_port),
         )
 
     def _claims(self, service: RouteService) -> list[tuple[str, Bound]]:
