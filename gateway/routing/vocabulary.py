@@ -78,7 +78,7 @@ OMITTED = {
     "contenttype": "no content type is guessed here",
     "errors": "the service's own error pages are passed on",
     "grpcweb": "let the service speak gRPC-Web",
-    "passtlsclientcert": "with essaim.tls.client.ca replicas get the subject of a client's certificate, and no more of it",
+    "passtlsclientcert": "essaim.tls.client.ca tells replicas the subject of a client's certificate, no more",
 }
 """A service's router is served without these."""
 ABSENT = frozenset({"digestauth", "forwardauth", "plugin"})
