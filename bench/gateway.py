@@ -195,9 +195,11 @@ def pin(pid: int, core: int) -> None:
         subprocess.run(["taskset", "-acp", str(core), str(one)], check=True, stdout=subprocess.DEVNULL)
 
 
-async def until_open(port: int) -> None:
+async def until_open(port: int, process: "subprocess.Popen[bytes] | None" = None) -> None:
     async with asyncio.timeout(30):
         while True:
+            if process and process.poll() is not None:
+                raise SystemExit(f"{process.args} ended; is a port taken? (--base-port)")
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.close()
@@ -230,7 +232,7 @@ async def running(directory: Path, names: list[str]) -> AsyncIterator[dict[str, 
     try:
         backend = subprocess.Popen(["nginx", "-p", ".", "-c", "backend.conf"], cwd=directory)
         started.append(backend)
-        await until_open(PORTS["backend"])
+        await until_open(PORTS["backend"], backend)
         pin(backend.pid, 1)
         for name in names:
             if name == "essaim":
