@@ -241,7 +241,7 @@ class Worker:
         if backend:
             old = list(backend.endpoints.values())
             backend.endpoints = {}
-            backend.ready = []
+            backend.ready, backend.farther = [], []
             backend.retire(old)
             self._index(old, backend)
             for waiter in list(backend.waiting):

@@ -76,6 +76,80 @@ def test_slow_reading_of_a_response_is_given_up_and_frees_the_replica() -> None:
     assert plane.endpoint.open == 0
 
 
+EARLY = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nbegun"
+UPLOAD = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
+
+
+def test_slow_body_after_the_response_has_begun_is_given_up_and_frees_the_replica() -> None:
+    plane = Plane()
+    plane.ask(UPLOAD + b"x")
+    plane.answer(EARLY)
+    for _ in range(200):
+        plane.ask(b"x")
+        pass_time(plane, 1.0)
+    assert plane.near.aborted
+    assert plane.far is None
+    assert plane.endpoint.open == 0
+
+
+@pytest.mark.parametrize("flowing", ["body", "response"])
+def test_slow_body_after_the_response_has_begun_lives_while_either_way_flows(flowing: str) -> None:
+    plane = Plane()
+    plane.ask(UPLOAD + b"x")
+    plane.answer(EARLY)
+    for _ in range(300):
+        if flowing == "body":
+            plane.ask(b"x" * 100)
+        else:
+            plane.answer(b"y" * 100)
+        pass_time(plane, 1.0)
+    assert not plane.near.closed
+
+
+def test_slow_response_outlives_a_body_that_is_complete() -> None:
+    plane = Plane(response_timeout=5.0)
+    plane.ask(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nx")
+    plane.answer(EARLY)
+    plane.ask(b"x")
+    pass_time(plane, 1000.0)
+    plane.answer(b"more")
+    assert plane.near.written.endswith(b"begunmore")
+    assert not plane.near.closed
+
+
+def test_slow_replica_that_does_not_take_a_body_is_not_laid_to_its_client() -> None:
+    plane = Plane()
+    plane.ask(UPLOAD + b"x")
+    plane.upstreams[0].pause_writing()
+    pass_time(plane, STALLED_SECONDS + 1)
+    pass_time(plane, STALLED_SECONDS + 1)
+    assert plane.near.written.startswith(b"HTTP/1.1 504 ")
+    assert plane.endpoint.open == 0
+
+
+def test_slow_chunked_body_does_not_get_past_the_limit_of_its_size() -> None:
+    plane = Plane(max_body=10_000)
+    plane.ask(b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(300):
+        plane.ask(b"64\r\n" + b"x" * 100 + b"\r\n")
+        pass_time(plane, 1.0)
+    assert plane.near.written.startswith(b"HTTP/1.1 413 ")
+
+
+def test_tunnel_in_which_only_the_replica_speaks_is_not_idle() -> None:
+    plane = Plane(idle_timeout=100.0)
+    plane.ask(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+    plane.answer(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+    for _ in range(5):
+        pass_time(plane, 90.0)
+        plane.answer(b"news")
+    assert not plane.near.closed
+    pass_time(plane, 90.0)
+    pass_time(plane, 101.0)
+    pass_time(plane, 101.0)
+    assert plane.near.closed
+
+
 async def test_start_of_a_connection_cancelled_before_its_first_step_gives_its_place_back() -> None:
     plane = Plane()
 
