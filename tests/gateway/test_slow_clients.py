@@ -1,8 +1,11 @@
 """Clients that take all the time in the world, and very many that do nothing."""
 
 import asyncio
+import json
 import resource
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -210,3 +213,66 @@ async def test_ten_thousand_idle_connections_are_held_in_bounded_memory(tmp_path
             sock.close()
         await gateway.stop(grace=0.2)
     assert (after - before) / (MANY - 100) < BYTES_EACH
+
+
+OUT_OF_ROOM = """
+import asyncio, json, resource, sys
+from pathlib import Path
+from essaim.gateway.supervisor import Gateway
+from tests.gateway.conftest import Backends, endpoint, free_port, service, table
+
+async def ask(reader, writer):
+    try:
+        writer.write(b"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
+        return int((await reader.readuntil(b"\\r\\n\\r\\n")).split()[1])
+    except (ConnectionError, asyncio.IncompleteReadError):
+        return 0
+
+async def main():
+    backends = Backends()
+    gateway = Gateway(mesh_addr="127.0.0.1", state_dir=Path(sys.argv[1]), node_id="n1", workers=1)
+    await gateway.start()
+    port = free_port()
+    await gateway.apply(table(1, service("x", port, [endpoint("t", await backends.web("t"))], "http")))
+    streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(60)]
+    first = [await ask(*one) for one in streams]
+    counts = (await gateway.traffic())[0]["tasks"][0]
+    for _, writer in streams:
+        writer.close()
+    async with asyncio.timeout(20):
+        while (later := await ask(*await asyncio.open_connection("127.0.0.1", port))) != 200:
+            await asyncio.sleep(0.01)
+    await gateway.stop(grace=0.2)
+    await backends.close()
+    print(json.dumps([first, counts["connect_errors"], counts["ejections"], later]))
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (1064, 1064))
+asyncio.run(main())
+"""
+
+
+def test_worker_out_of_room_refuses_connections_and_does_not_lay_it_to_replicas(tmp_path: Path) -> None:
+    """In a process of its own: a limit that was lowered cannot be raised again."""
+    root = Path(__file__).parents[2]
+    run = subprocess.run(
+        [sys.executable, "-c", OUT_OF_ROOM, str(tmp_path)], cwd=root, capture_output=True, text=True, timeout=60
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    answers, connect_errors, ejections, later = json.loads(run.stdout.splitlines()[-1])
+    assert set(answers) == {0, 200}
+    # Forty are let in, less those to the replica.
+    assert 30 <= answers.count(200) <= 40
+    assert (connect_errors, ejections, later) == (0, 0, 200)
+
+
+async def test_worker_allows_itself_more_descriptors_than_it_is_started_with(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+    try:
+        gateway = Gateway(mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1)
+        await gateway.start()
+        pid = (await gateway.status())["workers"][0]["pid"]
+        assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (hard, hard)
+        await gateway.stop(grace=0.2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
