@@ -16,6 +16,7 @@ from . import bodies, middleware
 from .context import API, Api
 from .event_hub import EventHub
 from .handlers import (
+    certificates,
     configs,
     events,
     logs,
@@ -82,7 +83,7 @@ def create_app(
 def _add_native(app: web.Application) -> None:
     """A known path refuses other methods; Docker's own paths, as an Engine's, do not exist for them."""
     allowed: dict[str, set[str]] = {}
-    for method, path, handler in native.ROUTES:
+    for method, path, handler in [*native.ROUTES, *certificates.ROUTES]:
         methods = {"GET", "HEAD"} if method == "GET" else {method}
         allowed.setdefault(path, set()).update(methods)
         for name in sorted(methods):

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from aiohttp import HttpVersion11, web
 
+from essaim.certificates.book import BookMaker
+from essaim.certificates.survey import Survey
 from essaim.cluster.changes import Change
 from essaim.cluster.errors import AlreadyExists, ClusterError, OutOfSequence, Unavailable
 from essaim.cluster.ids import Chance
@@ -36,7 +38,8 @@ Decision = Callable[[Store], tuple[Sequence[Change], T]]
 
 @dataclass(slots=True)
 class Api:
-    """`exclusive` makes this manager decide one at a time about what refers to other objects (ports, secrets)."""
+    """`exclusive` makes this manager decide one at a time about what refers to other objects (ports, secrets). `books`
+    and `survey` know the services' certificates that were read before."""
 
     node: LocalNode
     chance: Chance
@@ -49,6 +52,8 @@ class Api:
     execs: Execs = field(default_factory=Execs)
     large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_BODIES))
     unfinished: set["asyncio.Task[Any]"] = field(default_factory=set)
+    books: BookMaker = field(default_factory=BookMaker)
+    survey: Survey = field(default_factory=Survey)
     exclusive: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

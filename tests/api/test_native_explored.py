@@ -23,6 +23,8 @@ from essaim.cluster.swarm import default_spec
 from tests.api.fakes import FakeNode, utc_now
 
 LONG = bool(os.environ.get("ESSAIM_TEST_LONG"))
+MORE_THAN_SHAPE = {"createResolver"}
+"""Operations whose bodies have rules that a schema cannot say (PEM, URLs, keys): not all that fits it is accepted."""
 load_all_checks()
 schema = schemathesis.openapi.from_dict(document())
 
@@ -71,4 +73,7 @@ def address() -> Iterator[str]:
 @schema.parametrize()
 @settings(max_examples=300 if LONG else 15, derandomize=not LONG, suppress_health_check=list(HealthCheck))
 def test_any_request_is_answered_as_described(case: schemathesis.Case, address: str) -> None:
-    case.call_and_validate(base_url=address, checks=CHECKS.get_all())
+    checks = CHECKS.get_all()
+    if case.operation.definition.raw["operationId"] in MORE_THAN_SHAPE:
+        checks = [check for check in checks if check.__name__ != "positive_data_acceptance"]
+    case.call_and_validate(base_url=address, checks=checks)
