@@ -85,6 +85,7 @@ class TcpRouterPlan(msgspec.Struct, frozen=True, array_like=True):
     port_key: str
     secure: bool = False
     tls: TlsPolicy | None = None
+    chain: list[MiddlewarePlan] = []
 
 
 class ServicePlan(msgspec.Struct, frozen=True, array_like=True):
