@@ -189,7 +189,7 @@ async def test_paused_protocol_gets_nothing_until_it_goes_on() -> None:
     assert pair.behind.received == data
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=100)
 @given(st.integers(0, 4000), st.integers(1, 255), st.booleans(), st.sampled_from(["1.2", "1.3"]))
 def test_damaged_bytes_end_the_connection_and_nothing_else(place: int, flip: int, late: bool, newest: str) -> None:
     pair = Pair(newest)
@@ -204,7 +204,8 @@ def test_damaged_bytes_end_the_connection_and_nothing_else(place: int, flip: int
     data = bytearray(pair.outgoing.read())
     data[place % len(data)] ^= flip
     pair.give(bytes(data))
-    pair.give(b"\x17\x03\x03\x00\x20" + bytes(32))
+    # A length that was damaged may ask for a record's worth more.
+    pair.give(bytes(20_000))
     if late:
         assert pair.behind.received in (b"", b"hello" * 100)
         assert pair.raw.closed
