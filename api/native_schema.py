@@ -44,6 +44,7 @@ TARGET = {
     "required": True,
     "description": "Which load balancer: haproxy, nginx or traefik.",
     "schema": {"type": "string"},
+    "example": "haproxy",
 }
 SERVICE = {
     "name": "id",
@@ -51,6 +52,7 @@ SERVICE = {
     "required": True,
     "description": "The service's ID, name, or the beginning of its ID.",
     "schema": {"type": "string"},
+    "example": "web",
 }
 PRETTY = {"name": "pretty", "in": "query", "required": False, "schema": {"type": "string"}}
 
