@@ -22,6 +22,8 @@ from .survey import Survey
 from .wanted import ORDERED, Wanted
 
 OFFERED = "essaim.certificate"
+MOST_AUTHORITIES = 16 << 20
+"""Bytes: they go in one message, whenever the book changes; certificates go in parts."""
 SOON = 14 * 24 * 3600.0
 """Seconds before its end in which a certificate of a secret is warned about: nobody renews it by itself."""
 
@@ -179,11 +181,16 @@ class BookMaker:
 
     def _authorities(self, store: Store, wanted: Wanted, problems: list[CertificateProblem]) -> list[Authority]:
         made: list[Authority] = []
+        size = 0
         for reference, services in sorted(wanted.authorities.items()):
             read = self._shelf.authority(store, reference)
-            if read.problem:
-                problems += _told(services, f"client authority {reference} cannot be used: {read.problem}")
+            problem = read.problem
+            if size + len(read.authority) > MOST_AUTHORITIES:
+                problem = f"all services' authorities together are more than {MOST_AUTHORITIES >> 20} MiB"
+            if problem:
+                problems += _told(services, f"client authority {reference} cannot be used: {problem}")
             else:
+                size += len(read.authority)
                 made.append(Authority(name=reference, chain=read.authority))
         return made
 

@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from essaim.certificates.book import BookMaker
 from essaim.cluster.acme import (
     Failure,
@@ -136,6 +138,17 @@ def test_authorities_come_by_the_name_of_the_label() -> None:
     (authority,) = world.book().authorities
     assert authority.name == "partners"
     assert authority.chain == made.root().cert_pem.bytes().decode()
+
+
+def test_authorities_beyond_what_a_message_holds_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = made.root().cert_pem.bytes()
+    monkeypatch.setattr("essaim.certificates.book.MOST_AUTHORITIES", len(data) + 10)
+    world = World()
+    for name in ("a", "b"):
+        world.config(name, data)
+    world.service("web", **{"essaim.tls.client.ca": "a,b"})
+    assert [one.name for one in world.book().authorities] == ["a"]
+    assert "client authority b cannot be used: all services' authorities together" in world.told()[0][1]
 
 
 def test_replaced_secret_of_the_same_name_is_read_anew() -> None:
