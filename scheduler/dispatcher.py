@@ -23,7 +23,7 @@ from essaim.cluster.writer import Writer
 
 from .liveness import Liveness
 from .loop import BACKLOG, Logger
-from .overlays import overlays
+from .overlays import concerns_networks, overlays
 from .reports import ReportWriter
 from .session import NO_NETWORKS, Session
 from .traffic import Traffic
@@ -257,12 +257,10 @@ class Dispatcher:
                 session.task_changed(task.id)
 
     def _observe(self, event: Event) -> None:
-        if event.table == "networks":
+        if concerns_networks(event):
             self._networks_stale.set()
-        elif event.table == "tasks":
+        if event.table == "tasks":
             task: Task = event.object
-            if task.networks_attachments:
-                self._networks_stale.set()
             for node_id in {task.node_id, event.old.node_id if event.old else None}:
                 if node_id and (session := self._sessions.get(node_id)) is not None:
                     session.task_changed(task.id)
