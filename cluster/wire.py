@@ -77,6 +77,12 @@ class Findings(msgspec.Struct, tag="findings", frozen=True):
     dropped: list[str] = []
 
 
+class NetworksApplied(msgspec.Struct, tag="netted", frozen=True):
+    """The node's containers have rules by its networks' tables of this version (or cannot have any)."""
+
+    version: int
+
+
 class LogChunk(msgspec.Struct, tag="log", frozen=True):
     """Answer to `LogRequest`. `stream`: 1 stdout, 2 stderr; `timestamp` is RFC 3339 with nanoseconds. `end` closes."""
 
@@ -173,9 +179,11 @@ class Verdicts(msgspec.Struct, tag="verdicts", frozen=True):
 
 
 class Networks(msgspec.Struct, tag="nets", frozen=True):
-    """The overlay networks that the node has tasks on; always the whole."""
+    """The overlay networks that the node has tasks on; always the whole. `version` grows with each change, for this
+    node and this leader."""
 
     networks: list[OverlayNetwork]
+    version: int = 0
 
 
 class OpenTunnel(msgspec.Struct, tag="tunnel", frozen=True):
@@ -202,7 +210,7 @@ class LogCancel(msgspec.Struct, tag="nolog", frozen=True):
     request: int
 
 
-FromAgent = Hello | Heartbeat | Reports | Describe | RoutesApplied | Findings | LogChunk
+FromAgent = Hello | Heartbeat | Reports | Describe | RoutesApplied | Findings | NetworksApplied | LogChunk
 ToAgent = (
     Redirect
     | Welcome

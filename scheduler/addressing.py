@@ -19,7 +19,7 @@ from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState
 from essaim.cluster.watch import Event
 
-from .addresses import Book, is_overlay, needs_addresses, virtual_ips, vxlan_id, wants_vip, with_vxlan_ids
+from .addresses import Book, is_overlay, needs_addresses, subnet_of, virtual_ips, vxlan_id, wants_vip, with_vxlan_ids
 from .allocator import is_allocated, is_ingress
 from .loop import Decision
 
@@ -152,5 +152,5 @@ def vip_networks(service: Service, store: Store) -> list[Network]:
         return []
     endpoint, template = service.spec.endpoint_spec, service.spec.task_template
     published = any(is_ingress(port) for port in (endpoint.ports if endpoint else None) or [])
-    ingress = [network for network in store.networks if published and network.spec.ingress]
+    ingress = [network for network in store.networks if published and network.spec.ingress and subnet_of(network)]
     return [*ingress, *networks_of(template.networks if template else None, store)]

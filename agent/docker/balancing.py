@@ -84,9 +84,12 @@ class Balancer:
         self._able: bool | None = None
         self._said = ""
         self._changed = asyncio.Event()
+        self._offered = self._balanced = 0
+        self._settled = asyncio.Condition()
         self._running: asyncio.Task[None] | None = None
 
     def offer(self, networks: list[OverlayNetwork]) -> None:
+        self._offered += 1
         self._networks = {network.id: network for network in networks}
         self._wake()
 
@@ -100,6 +103,12 @@ class Balancer:
     def gone(self, container_id: str) -> None:
         if self._members.pop(container_id, None) is not None:
             self._wake()
+
+    async def settled(self) -> None:
+        """Until every container has the rules of what was offered last, or it is known that it cannot have them."""
+        offered = self._offered
+        async with self._settled:
+            await self._settled.wait_for(lambda: self._balanced >= offered)
 
     async def close(self) -> None:
         """Rules stay where they are."""
@@ -120,7 +129,12 @@ class Balancer:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            if not await self._balance():
+            offered = self._offered
+            done = await self._balance()
+            async with self._settled:
+                self._balanced = offered
+                self._settled.notify_all()
+            if not done:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), self._retry)
                 self._changed.set()

@@ -77,8 +77,12 @@ async def test_name_stands_for_the_virtual_address_once_the_container_has_its_ru
     made.offer([NETWORK])
     made.seen(ONE)
     assert stands_for(made, ONE) == DB.up
+    settled = asyncio.create_task(made.settled())
+    await asyncio.sleep(0)
+    assert not settled.done()
     kernel.go.set()
-    await until(lambda: stands_for(made, ONE) == [DB.vip])
+    await asyncio.wait_for(settled, 5)
+    assert stands_for(made, ONE) == [DB.vip]
     assert stands_for(made, TWO) == DB.up
     await made.close()
 
@@ -113,6 +117,7 @@ async def test_refused_rules_leave_replicas_own_addresses_say_why_once_and_are_t
         made.seen(TWO)
         await until(lambda: stands_for(made, TWO) == [DB.vip])
         assert stands_for(made, ONE) == DB.up
+        await asyncio.wait_for(made.settled(), 5)
         await until(lambda: kernel.tries > 5)
     assert [entry["reason"] for entry in logged] == ["a container's rules for virtual addresses were refused: nft: no"]
     kernel.refuses.clear()
