@@ -28,8 +28,8 @@ class Support:
 
 BY_NAME = "Not needed: services on a common network reach each other by name, at any port."
 JOINED = (
-    "Containers join overlay networks between nodes; service names, aliases and tasks.NAME are resolved there to the "
-    "tasks' addresses (there is no virtual address: endpoint_mode vip is answered as dnsrr). Plain processes join none."
+    "Containers join overlay networks between nodes. A service's name and aliases are resolved there to its virtual "
+    "address (deploy.endpoint_mode: dnsrr: to its tasks' addresses), tasks.NAME to its tasks'. Plain processes join none."
 )
 
 
@@ -112,6 +112,10 @@ TOP_LEVEL: dict[str, Support] = {
 
 NESTED: dict[str, Support] = {
     **_carried("deploy.mode", note="replicated, global, replicated-job, global-job."),
+    **_carried(
+        "deploy.endpoint_mode",
+        note="vip (the default): nftables in each container balances; a node without nft answers as for dnsrr.",
+    ),
     **_carried("deploy.labels", note="Labels of the service; `labels` are those of its containers."),
     **_carried("deploy.resources.reservations.devices", "gpus[]", note=BEYOND),
     **_carried("ports[].app_protocol", note="http: the gateway routes by request. Short form: `8080:80/http`."),
