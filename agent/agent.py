@@ -16,12 +16,14 @@ import structlog
 from msgspec.structs import replace
 
 from essaim.cluster import wire
+from essaim.cluster.certificates import CertificateBook
 from essaim.cluster.node import Node, NodeDescription, NodeSpec, TLSInfo
 from essaim.cluster.overlay import OverlayNetwork
 from essaim.cluster.routes import RouteTable
 from essaim.cluster.wire import Channel, ToAgent
 
 from .assigned import Assigned
+from .book_keeper import BookKeeper
 from .log_streams import LogStreams
 from .network_keeper import NetworkKeeper
 from .outbox import Outbox
@@ -47,8 +49,9 @@ class Agent:
     `on_redirect` that of the leader (empty: unknown), `on_node` the node's own object, `on_refused` the reason why
     the cluster does not know this node any more (its tasks have been stopped by then), `on_tunnel` the address of a
     manager that wants a connection to this node's Engine, and its key, `on_networks` the overlay networks that the
-    node is to be on; `networks_settled` returns when they hold here. `health` are the gateway's verdicts. `tls_info`
-    tells what the node trusts, for its description, `on_trust` hears what it is to trust.
+    node is to be on, `on_certificates` the certificate book. `networks_settled` returns when the networks hold here.
+    `health` are the gateway's verdicts. `tls_info` tells what the node trusts, for its description, `on_trust` hears
+    what it is to trust.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Agent:
         open_requests: Callable[[], dict[str, int]] = dict,
         unfit: Callable[[], list[str]] | None = None,
         health: Health | None = None,
+        on_certificates: Callable[[CertificateBook], None] | None = None,
         on_managers: Callable[[list[str]], None] = _ignore,
         on_redirect: Callable[[str], None] = _ignore,
         on_node: Callable[[Node], None] = _ignore,
@@ -97,6 +101,7 @@ class Agent:
             state_dir / "routes.msgpack", on_routes, open_requests, unfit=unfit, sleep=sleep, log=self._log
         )
         self._verdicts = VerdictKeeper(health, sleep)
+        self._books = BookKeeper(on_certificates)
         hooks = Hooks(self._hello, self._handle, self._jobs)
         self._session = Session(dial, hooks, chance=chance, monotonic=monotonic, sleep=sleep, log=self._log)
         self._logs = LogStreams(runtime, self._session.send)
@@ -110,6 +115,7 @@ class Agent:
             wire.Routes: lambda message: self._routes.offer(message.table),
             wire.RoutesChanged: lambda message: self._routes.change(message.delta),
             wire.Verdicts: self._verdicts.take,
+            wire.Certificates: self._books.take,
             wire.Networks: self._networks.take,
             wire.OpenTunnel: lambda message: on_tunnel(message.address, message.key) if on_tunnel else None,
             wire.LogRequest: self._logs.open,
@@ -194,6 +200,7 @@ class Agent:
             self._routes.run(self._session.send),
             self._verdicts.run(self._session.send),
             self._networks.run(self._session.send),
+            self._books.run(self._session.send),
             self._describe_changes(),
             self._describe_at_once(),
             self._end_logs(),
@@ -245,6 +252,7 @@ class Agent:
     # Messages
 
     def _welcomed(self, message: wire.Welcome) -> None:
+        self._books.begin()
         self._on_managers(message.managers)
         self._node_changed(message.node)
 

@@ -190,7 +190,9 @@ class TaskManager:
                 async for view in views:
                     before, self._view = self._view, view
                     outcome = judge(view) or decide(view)
-                    if self._state is TaskState.RUNNING and view.phase is Phase.RUNNING and view != before:
+                    is_undecided = self._state is TaskState.RUNNING or outcome is None
+                    if is_undecided and view.phase is Phase.RUNNING and view != before:
+                        # While starting: its container runs, and its health is not known yet.
                         self._report(MESSAGES[self._state], "")
                     if outcome is not None:
                         break

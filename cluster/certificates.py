@@ -44,11 +44,24 @@ class AlpnChallenge(Shape):
     key: str
 
 
+class CertificateProblem(Shape):
+    """What keeps a certificate from being served as asked, for a user. `service_id` "" concerns no single service;
+    `service` is the service's name."""
+
+    service_id: str
+    text: str
+    service: str = ""
+
+
 class CertificateBook(Shape):
-    """`version` grows with each change; a gateway ignores a book older than the one it has."""
+    """`version` grows with each change; a gateway ignores a book older than the one it has.
+
+    Names are unique among the certificates, and among the authorities.
+    """
 
     version: int = 0
     certificates: list[Certificate] = []
     authorities: list[Authority] = []
     http_challenges: list[HttpChallenge] = []
     alpn_challenges: list[AlpnChallenge] = []
+    problems: list[CertificateProblem] = []

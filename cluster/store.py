@@ -16,6 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from . import changes
+from .acme import OrderedCertificate, Resolver
 from .changes import ChangeSet, Delete, Expect, NodeReport, Put, Report, Verdict
 from .node import Node
 from .objects import Config, Network, Secret
@@ -140,8 +141,11 @@ class Store:
         self.secrets: Table[Secret] = Table("secrets", Secret, unique_name=True, indexes=named)
         self.configs: Table[Config] = Table("configs", Config, unique_name=True, indexes=named)
         self.networks: Table[Network] = Table("networks", Network, unique_name=True, indexes=named)
+        self.resolvers: Table[Resolver] = Table("resolvers", Resolver, unique_name=True, indexes=named)
+        self.certificates: Table[OrderedCertificate] = Table("certificates", OrderedCertificate)
         tables: list[Table[Any]] = [
             self.clusters, self.nodes, self.services, self.tasks, self.secrets, self.configs, self.networks,
+            self.resolvers, self.certificates,
         ]  # fmt: skip
         self.tables: dict[str, Table[Any]] = {table.name: table for table in tables}
         self.version = 0

@@ -7,7 +7,7 @@ manager answers each with `HeartbeatAck`.
 
 - A full `Assignments` names everything the node shall have: the agent stops what it runs beside it. The agent never
   acts on the lack of a message: without a manager, tasks and gateway carry on untouched.
-- Secrets and configs come only with the tasks that use them.
+- Secrets and configs come only with the tasks that use them; certificates of services go to every gateway.
 
 Pure: data only.
 """
@@ -16,6 +16,7 @@ from typing import Protocol
 
 import msgspec
 
+from .certificate_parts import BookPart
 from .node import Node, NodeDescription, TLSInfo
 from .objects import Config, Secret
 from .overlay import OverlayNetwork
@@ -79,6 +80,12 @@ class Findings(msgspec.Struct, tag="findings", frozen=True):
 
 class NetworksApplied(msgspec.Struct, tag="netted", frozen=True):
     """The node's containers have rules by its networks' tables of this version (or cannot have any)."""
+
+    version: int
+
+
+class CertificatesApplied(msgspec.Struct, tag="certified", frozen=True):
+    """This node's gateway ends TLS by the certificate book of that version, and answers its challenges."""
 
     version: int
 
@@ -178,6 +185,14 @@ class Verdicts(msgspec.Struct, tag="verdicts", frozen=True):
     unknown: list[str] = []
 
 
+class Certificates(msgspec.Struct, tag="certs", frozen=True):
+    """A change of the certificate book that was last sent in this session; the first one comes whole. Private keys are
+    in it: a node keeps them in memory alone.
+    """
+
+    part: BookPart
+
+
 class Networks(msgspec.Struct, tag="nets", frozen=True):
     """The overlay networks that the node has tasks on; always the whole. `version` grows with each change, for this
     node and this leader."""
@@ -210,7 +225,9 @@ class LogCancel(msgspec.Struct, tag="nolog", frozen=True):
     request: int
 
 
-FromAgent = Hello | Heartbeat | Reports | Describe | RoutesApplied | Findings | NetworksApplied | LogChunk
+FromAgent = (
+    Hello | Heartbeat | Reports | Describe | RoutesApplied | Findings | CertificatesApplied | NetworksApplied | LogChunk
+)
 ToAgent = (
     Redirect
     | Welcome
@@ -223,6 +240,7 @@ ToAgent = (
     | Routes
     | RoutesChanged
     | Verdicts
+    | Certificates
     | Networks
     | OpenTunnel
     | LogRequest

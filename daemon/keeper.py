@@ -19,6 +19,7 @@ from essaim.cluster.watch import Lagged
 from essaim.cluster.writer import Writer
 from essaim.raft.interface import LogError, Membership, MemberView
 
+from .background import Background
 from .membership import discharge
 
 PAUSE = 1.0
@@ -62,24 +63,17 @@ def discharged(nodes: Iterable[Node], members: Sequence[MemberView]) -> list[str
     ]
 
 
-class MemberKeeper:
+class MemberKeeper(Background):
     """Use `start()` and `stop()` with the leadership."""
 
+    name = "member keeper"
+
     def __init__(self, store: Store, writer: Writer, log: Membership, logger: Any) -> None:
+        super().__init__()
         self._store = store
         self._writer = writer
         self._log = log
         self._logger = logger
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="member keeper")
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
 
     async def _run(self) -> None:
         with self._store.watch("nodes") as watch:

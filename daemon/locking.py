@@ -12,6 +12,7 @@ from essaim.cluster.store import Store
 from essaim.cluster.swarm import Cluster
 from essaim.cluster.watch import Lagged
 
+from .background import Background
 from .keyring import Keyring
 
 
@@ -20,25 +21,17 @@ def wanted_lock(cluster: Cluster) -> str:
     return (cluster.unlock_key or "") if cluster.spec.locks_managers else ""
 
 
-class LockKeeper:
+class LockKeeper(Background):
     """Use `start()` and `stop()`."""
 
+    name = "lock keeper"
+
     def __init__(self, store: Store, keyring: Keyring, log: Any) -> None:
+        super().__init__()
         self._store = store
         self._keyring = keyring
         self._log = log
         self._changing = asyncio.Lock()
-        self._running: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._running = asyncio.create_task(self._run(), name="lock keeper")
-
-    async def stop(self) -> None:
-        running, self._running = self._running, None
-        if running is not None:
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
 
     async def follow(self) -> None:
         """Bring the file to what the cluster's object says now. Raises OSError."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
+from essaim.certificates.keeper import CertificateKeeper
 from essaim.cluster.errors import ClusterError, FailedPrecondition, Unavailable
 from essaim.cluster.ids import new_id
 from essaim.cluster.store import Store
@@ -93,6 +94,7 @@ class ManagerRole:
         self._leader: Leader | None = None
         self._keeper = MemberKeeper(self.store, self.writer, self.log, log)
         self._rotation = RotationKeeper(self.store, self.writer, self._chance, log)
+        self._certificates = CertificateKeeper(self.store, self.dispatcher, now=now, monotonic=monotonic, log=log)
         self.locks = LockKeeper(self.store, keyring, log)
         self._leadership_changed = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
@@ -193,6 +195,7 @@ class ManagerRole:
         await leader.start()
         self._keeper.start()
         self._rotation.start()
+        self._certificates.start()
         self._leader = leader
         self._logger.info("this manager leads", term=self.leadership.term)
 
@@ -200,6 +203,7 @@ class ManagerRole:
         if self._leader is None:
             return
         leader, self._leader = self._leader, None
+        await self._certificates.stop()
         await self._rotation.stop()
         await self._keeper.stop()
         await leader.stop()

@@ -11,6 +11,8 @@ from typing import Any
 
 from essaim.cluster.errors import ClusterError
 
+from .background import Background
+
 EARLIEST, LATEST = 0.5, 0.6
 """Shares of the certificate's life between which it is renewed."""
 LOOK = 600.0
@@ -29,8 +31,10 @@ def retry_after(start: float, end: float, attempt: int) -> float:
     return min(RETRY_MOST, max(RETRY_LEAST, (end - start) * RETRY_SHARE), RETRY_LEAST * 2.0 ** min(attempt, 20))
 
 
-class Renewer:
+class Renewer(Background):
     """Use `start()` and `stop()`. `validity` and `now` are in seconds since 1970, `renew` raises ClusterError."""
+
+    name = "certificate renewal"
 
     def __init__(
         self,
@@ -41,23 +45,13 @@ class Renewer:
         chance: Callable[[], float],
         log: Any,
     ) -> None:
+        super().__init__()
         self._validity = validity
         self._renew = renew
         self._now = now
         self._chance = chance
         self._log = log
         self._asked = asyncio.Event()
-        self._running: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._running = asyncio.create_task(self._run(), name="certificate renewal")
-
-    async def stop(self) -> None:
-        running, self._running = self._running, None
-        if running is not None:
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
 
     def ask(self) -> None:
         """Renew at once."""

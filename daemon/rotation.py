@@ -12,29 +12,23 @@ from essaim.cluster.watch import Lagged
 from essaim.cluster.writer import Writer
 from essaim.secrets.rotation import finished, is_settled
 
+from .background import Background
+
 RETRY = 1.0
 """Seconds after a write that failed."""
 
 
-class RotationKeeper:
+class RotationKeeper(Background):
     """Use `start()` and `stop()`."""
 
+    name = "root rotation"
+
     def __init__(self, store: Store, writer: Writer, chance: Chance, log: Any) -> None:
+        super().__init__()
         self._store = store
         self._writer = writer
         self._chance = chance
         self._log = log
-        self._running: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._running = asyncio.create_task(self._run(), name="root rotation")
-
-    async def stop(self) -> None:
-        running, self._running = self._running, None
-        if running is not None:
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
 
     async def _run(self) -> None:
         while True:

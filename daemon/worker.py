@@ -95,6 +95,7 @@ class WorkerRole:
             open_requests=gateway.open_requests,
             unfit=gateway.unfit,
             health=gateway.health,
+            on_certificates=gateway.set_certificates,
             on_managers=self._managers,
             on_redirect=self.book.prefer,
             on_node=on_node,

@@ -19,7 +19,11 @@ from typing import Any
 import msgspec
 import structlog
 
+from essaim.cluster.certificates import CertificateBook
+
 from .binding import CannotBind, bind
+from .certificate_report import exposition as certificate_exposition
+from .certificate_report import with_certificates
 from .counting import NOTHING
 from .fleet import Fleet
 from .handover import Predecessor, take_over
@@ -70,6 +74,7 @@ class Gateway:
         self._log = log or structlog.get_logger()
         self._planner = Planner(mesh_addr, {"web": 80} if entry_points is None else entry_points)
         self._table = RouteTable()
+        self.certificates = CertificateBook()
         self._planned = Planned(services={}, bindings={}, warnings={})
         self._sockets: dict[str, list[socket.socket]] = {}
         self._failed: dict[str, str] = {}
@@ -145,6 +150,11 @@ class Gateway:
         self._retire_predecessors()
         return table.version
 
+    def set_certificates(self, book: CertificateBook) -> None:
+        """Serve by this book from now on; an older one is ignored. Kept in memory alone."""
+        if book.version >= self.certificates.version:
+            self.certificates = book
+
     def _retire_predecessors(self) -> None:
         """What the old workers served is served: they may finish; what is published no more is closed."""
         for predecessor in self._predecessors:
@@ -189,11 +199,8 @@ class Gateway:
         """Listeners, services and endpoints with verdict and reason, in JSON's types (see `status.py`)."""
         counts = await self._fleet.counts()
         workers = [{"pid": worker.pid, "version": worker.applied} for worker in self._fleet.workers]
-        return {
-            "node_id": self._node_id,
-            "workers": workers,
-            **describe(self._table, self._planned, self._failed, self.health.found, counts),
-        }
+        served = describe(self._table, self._planned, self._failed, self.health.found, counts)
+        return {"node_id": self._node_id, "workers": workers, **with_certificates(served, self.certificates)}
 
     async def traffic(self) -> list[dict[str, Any]]:
         """Every port's counters in JSON's types, since the workers' start: what `lb top` shows the differences of."""
@@ -220,7 +227,8 @@ class Gateway:
                 found = {one.task_id: self.health.found(one.key) for one in port.endpoints if is_known(one.key)}
                 counted = counts.get(port.key) or PortCounts(port.key, 0, 0, [], NOTHING)
                 measured.append(Measured(service.name, str(port.published_port), counted, found))
-        return exposition(measured, Checks(self.health.checks, *self.health.shares))
+        text = exposition(measured, Checks(self.health.checks, *self.health.shares))
+        return text + certificate_exposition(self.certificates)
 
     # -- sockets ----------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from datetime import datetime
 import msgspec
 
 from essaim.cluster import wire
+from essaim.cluster.certificates import CertificateBook
 from essaim.cluster.changes import NodeReport, Report
 from essaim.cluster.errors import Unavailable
 from essaim.cluster.node import Node, NodeDescription, NodeStatus
@@ -21,6 +22,7 @@ from essaim.cluster.watch import Event, Lagged
 from essaim.cluster.wire import Channel, FromAgent, Hello, LogCancel, LogChunk, LogRequest, Redirect, Refused, Trust
 from essaim.cluster.writer import Writer
 
+from .book_spread import BookSpread
 from .liveness import Liveness
 from .loop import BACKLOG, Logger
 from .network_tables import NetworkTables
@@ -70,6 +72,7 @@ class Dispatcher:
         self._sessions: dict[str, Session] = {}
         self._traffic = Traffic(store)
         self._verdicts = SharedVerdicts()
+        self._books = BookSpread()
         self._liveness = Liveness(DEFAULT_HEARTBEAT)
         self._routes_stale = asyncio.Event()
         self._networks_stale = asyncio.Event()
@@ -85,6 +88,7 @@ class Dispatcher:
         self._traffic = Traffic(self._store)
         self._verdicts = SharedVerdicts()
         self._networks = NetworkTables()
+        self._books = BookSpread()
         self._liveness = Liveness(self._heartbeat())
         self._managers = list(self._manager_addresses())
         self._routes_stale.set()
@@ -169,6 +173,7 @@ class Dispatcher:
         self._report_node(node, hello.description)
         session.set_routes(self._traffic.history.since)
         session.set_networks(self._networks.message(node.id) or NO_NETWORKS)
+        session.set_certificates(self._books.since)
         session.begin_verdicts(lambda: wire.encode(self._verdicts.full()))
         if (trust := self._trust()) is not None:
             session.send_soon(trust)
@@ -189,6 +194,7 @@ class Dispatcher:
                 del self._sessions[node.id]
                 self._traffic.disconnect(node.id)
                 self._networks.disconnect(node.id)
+                self._books.disconnect(node.id)
                 self._spread(self._verdicts.disconnect(node.id))
             self._on_session_end(node.id)
 
@@ -219,6 +225,8 @@ class Dispatcher:
         elif isinstance(message, wire.NetworksApplied):
             self._networks.applied(session.node_id, message.version)
             self._release()
+        elif isinstance(message, wire.CertificatesApplied):
+            self._books.applied(session.node_id, message.version)
         elif isinstance(message, wire.LogChunk):
             await session.deliver(message)
         elif isinstance(message, wire.Describe):
@@ -282,6 +290,7 @@ class Dispatcher:
                 if node_id and (session := self._sessions.get(node_id)) is not None:
                     session.task_changed(task.id)
         elif event.table == "nodes":
+            self._books.look_again()
             session = self._sessions.get(event.object.id)
             if event.kind == "delete":
                 self._liveness.forget(event.object.id)
@@ -350,6 +359,26 @@ class Dispatcher:
             self._release()
             await asyncio.sleep((self._monotonic() - began) * ROUTES_REST)
 
+    # -- certificates -------------------------------------------------------------------------------------------
+
+    def publish_certificates(self, book: CertificateBook) -> None:
+        """Every gateway is to serve by this book."""
+        self._books.publish(book)
+        for session in self._sessions.values():
+            session.set_certificates(self._books.since)
+
+    async def certificates_served(self, version: int) -> None:
+        """Wait until the gateway of every node that is up, or connected, serves by the book of that version."""
+        await self._books.everywhere(version, self._live_nodes)
+
+    def gateways_behind(self, version: int) -> list[str]:
+        """Host names (or ids) of the live nodes that `certificates_served` would still wait for."""
+        names = {node.id: node.hostname or node.id for node in self._store.nodes}
+        return [names.get(node_id, node_id) for node_id in self._books.behind(version, self._live_nodes())]
+
+    def _live_nodes(self) -> set[str]:
+        return {node.id for node in self._store.nodes if node.is_ready} | set(self._sessions)
+
     # -- time ---------------------------------------------------------------------------------------------------
 
     async def _tick(self) -> None:
@@ -372,6 +401,7 @@ class Dispatcher:
             if (session := self._sessions.pop(node_id, None)) is not None:
                 self._traffic.disconnect(node_id)
                 self._networks.disconnect(node_id)
+                self._books.disconnect(node_id)
                 self._spread(self._verdicts.disconnect(node_id))
                 session.end()
         managers = list(self._manager_addresses())

@@ -10,11 +10,13 @@ from collections import deque
 from collections.abc import Callable
 
 from essaim.cluster import wire
+from essaim.cluster.certificates import CertificateBook
 from essaim.cluster.node import Node
 from essaim.cluster.store import Store
 from essaim.cluster.wire import Channel, LogChunk, Managers, NodeChanged, Refused, ToAgent, Welcome
 
 from .assignments import IsHeld, Told
+from .book_spread import BookSince
 
 LOG_CHUNKS = 1024
 """Chunks of output that may wait for a reader before the session's own reading waits for it."""
@@ -43,6 +45,8 @@ class Session:
         self._direct: deque[ToAgent] = deque()
         self._routes: RoutesSince | None = None
         self._routes_told: int | None = None
+        self._certificates: BookSince | None = None
+        self._book_told: CertificateBook | None = None
         self._networks: bytes | None = None
         self._verdicts: deque[bytes] = deque()
         self._whole_verdicts: Callable[[], bytes] | None = None
@@ -67,6 +71,11 @@ class Session:
     def set_routes(self, since: RoutesSince) -> None:
         """There may be news: ask when the time to send has come."""
         self._routes = since
+        self._wake.set()
+
+    def set_certificates(self, since: BookSince) -> None:
+        """There may be news: ask when the time to send has come."""
+        self._certificates = since
         self._wake.set()
 
     def begin_verdicts(self, full: Callable[[], bytes]) -> None:
@@ -131,14 +140,23 @@ class Session:
                 if news is not None:
                     self._routes_told, encoded = news
                     await self._channel.send(encoded)
+            await self._send_certificates()
             await self._send_verdicts()
             if not self._has_more():
                 await self._wake.wait()
             self._wake.clear()
 
     def _has_more(self) -> bool:
-        waiting = self._direct or self._dirty or self._networks or self._routes or self._verdicts or self._all_verdicts
-        return bool(waiting or self._refused or self._ended)
+        waiting = self._direct or self._dirty or self._networks or self._routes or self._certificates
+        return bool(waiting or self._verdicts or self._all_verdicts or self._refused or self._ended)
+
+    async def _send_certificates(self) -> None:
+        if self._certificates is not None:
+            news, self._certificates = self._certificates(self._book_told), None
+            if news is not None:
+                self._book_told, messages = news
+                for encoded in messages:
+                    await self._channel.send(encoded)
 
     async def _send_verdicts(self) -> None:
         if self._all_verdicts is not None:

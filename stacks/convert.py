@@ -14,12 +14,12 @@ from essaim.cluster.container import DriverSpec
 from essaim.cluster.objects import ConfigSpec, NetworkSpec, SecretSpec
 from essaim.cluster.service import ServiceSpec
 
+from .answers import answers
 from .containerspec import object_name
 from .load import Document
 from .order import start_order
 from .rules import check_rules
 from .servicespec import is_user_defined, service_spec
-from .support import check_support
 from .tree import Node, Path, Problems, plain
 from .values import NAMESPACE_LABEL, labels, texts, value
 
@@ -29,11 +29,13 @@ MAX_CONFIG = 1000 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """`service` (full name) must have reached `condition` before the dependent one is created."""
+    """`service` (full name) must have reached `condition` before the dependent one is created. `restart`: when a
+    deploy replaces its tasks, those of the dependent one are replaced too."""
 
     service: str
     condition: str = "service_started"
     required: bool = True
+    restart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,8 @@ class Stack:
 def convert(document: Document, namespace: str) -> Stack:
     """The objects of the stack. Reads the data of secrets and configs. Raises StackError."""
     problems = Problems()
-    warnings = [*document.warnings, *check_support(document.services, problems)]
-    warnings += check_rules(document, problems)
+    warnings = [*document.warnings, *answers(document, namespace, problems)]
+    check_rules(document, problems)
     problems.stop_if_any()
     file: dict[str, Any] = {
         kind: {name: plain(node) for name, node in getattr(document, kind).items()}
@@ -82,7 +84,9 @@ def convert(document: Document, namespace: str) -> Stack:
         external_configs=_external("configs", services, file, namespace),
         dependencies={
             f"{namespace}_{name}": [
-                Dependency(f"{namespace}_{needed}", need["condition"], need.get("required", True))
+                Dependency(
+                    f"{namespace}_{needed}", need["condition"], need.get("required", True), bool(need.get("restart"))
+                )
                 for needed, need in service["depends_on"].items()
             ]
             for name, service in services.items()

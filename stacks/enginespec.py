@@ -47,6 +47,7 @@ def engine_options(service: dict[str, Any]) -> EngineOptions | None:
         blkio_device_read_iops=_throttles(blkio.get("device_read_iops")),
         blkio_device_write_iops=_throttles(blkio.get("device_write_iops")),
         network_mode=service.get("network_mode"),
+        expose=service.get("expose") or None,
         domainname=service.get("domainname"),
         mac_address=service.get("mac_address"),
         annotations=texts(service.get("annotations")),

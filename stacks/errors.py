@@ -59,5 +59,8 @@ type_name = {
 
 def closest(word: str, allowed: Iterable[str]) -> str | None:
     """The allowed word that `word` most likely misspells."""
-    matches = difflib.get_close_matches(word.lower(), list(allowed), n=1, cutoff=0.7)
+    allowed = list(allowed)
+    matches = difflib.get_close_matches(word.lower(), allowed, n=1, cutoff=0.7)
+    # Two letters of a short word swapped are far apart for difflib.
+    matches += [other for other in allowed if sorted(other) == sorted(word.lower())]
     return matches[0] if matches else None

@@ -9,6 +9,7 @@ Pure: variables come in as a mapping.
 import re
 from collections.abc import Mapping
 
+from .errors import Place
 from .tree import Node, Path, Problems
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -22,11 +23,12 @@ class InterpolationError(Exception):
 
 
 class Interpolator:
-    """Substitutes from `variables`; `unset` collects the names that had no value and no default."""
+    """Substitutes from `variables`; `unset` collects the names that had no value and no default, each with its first
+    place where that is known."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self.variables = variables
-        self.unset: dict[str, None] = {}
+        self.unset: dict[str, Place | None] = {}
 
     def substitute(self, text: str) -> str:
         """The text with its variables replaced. Raises InterpolationError."""
@@ -109,7 +111,7 @@ class Interpolator:
     def _value(self, name: str) -> str:
         value = self.variables.get(name)
         if value is None:
-            self.unset[name] = None
+            self.unset.setdefault(name)
             return ""
         return value
 
@@ -159,6 +161,8 @@ def _interpolate_text(node: Node, interpolator: Interpolator, problems: Problems
     except InterpolationError as error:
         problems.add(node.place, path, f"cannot substitute variables: {error}")
         return node
+    for name, place in interpolator.unset.items():
+        interpolator.unset[name] = place or node.place
     if len(text) > MAX_LENGTH:
         problems.add(node.place, path, "the value is longer than 1 MiB after substitution")
         return node

@@ -8,7 +8,8 @@ from .errors import Place, Problem, StackError
 from .files import DiskFiles, Files
 from .project import Project, Reading, Source, dot_env, read_env_file
 from .references import check_references
-from .tree import Node, Path
+from .support import TOP_LEVEL
+from .tree import Node, Path, path_text
 
 __all__ = ["Document", "Source", "load", "read_environment"]
 
@@ -25,6 +26,7 @@ class Document:
     configs: dict[str, Node]
     extensions: dict[str, Node] = field(default_factory=dict)
     name: str | None = None
+    name_place: Place | None = None
     warnings: list[str] = field(default_factory=list)
     environment: Mapping[str, str] = field(default_factory=dict)
     files: Files = field(default_factory=DiskFiles)
@@ -69,7 +71,9 @@ def load(
         document = _document(tree, environment, set(profiles), reading)
         check_references(document, reading.problems)
         if (models := tree.get("models")) is not None:
-            reading.problems.add(models.place, (None, "models"), "is not supported: no model runner exists here")
+            reading.problems.add(
+                models.key_place or models.place, (None, "models"), f"is not supported: {TOP_LEVEL['models'].note}"
+            )
         reading.problems.stop_if_any()
     except RecursionError:
         name = sources[0].name if sources else "-"
@@ -90,16 +94,19 @@ def _document(tree: Node, environment: Mapping[str, str], profiles: set[str], re
     enabled = {name: node for name, node in services.items() if _enabled(node, profiles)}
     for name, node in enabled.items():
         enabled[name] = _with_environment(node, (((None, "services")), name), environment, reading)
-    disabled = services.keys() - enabled.keys()
     title = tree.get("name")
     return Document(
-        services={name: _without_disabled(node, disabled) for name, node in enabled.items()},
+        services={
+            name: _without_absent(node, ((None, "services"), name), services, enabled, reading)
+            for name, node in enabled.items()
+        },
         networks=section("networks"),
         volumes=section("volumes"),
         secrets=section("secrets"),
         configs=section("configs"),
         extensions={key: node for key, node in tree.value.items() if key.startswith("x-")},
         name=str(title.value) if title is not None else None,
+        name_place=title.key_place if title is not None else None,
         warnings=list(reading.warnings),
         environment=environment,
         files=reading.files,
@@ -122,16 +129,34 @@ def _enabled(service: Node, profiles: set[str]) -> bool:
     return any(item.value in profiles for item in wanted.value)
 
 
-def _without_disabled(service: Node, disabled: set[str]) -> Node:
-    """Dependencies on services of other profiles that need not be there."""
+def _without_absent(
+    service: Node, path: Path, services: Mapping[str, Node], enabled: Collection[str], reading: Reading
+) -> Node:
+    """The service without dependencies that need not be there and are not."""
     needs = service.get("depends_on")
-    if needs is None or not disabled & needs.value.keys():
+    if needs is None or needs.value.keys() <= set(enabled):
         return service
-    kept = {
-        name: need
-        for name, need in needs.value.items()
-        if name not in disabled or need.get("required") is None or need.value["required"].value
-    }
+    kept = dict(needs.value)
+    for name, need in needs.value.items():
+        required = need.get("required")
+        place = need.key_place or need.place
+        if name in enabled:
+            continue
+        if required is not None and required.value is False:
+            del kept[name]
+            if name not in services:
+                where = f"{place}: {path_text((path, 'depends_on'))}"
+                reading.warnings[
+                    f"{where}: there is no service {name}; it need not be there, and is not waited for."
+                ] = None
+        elif name in services:
+            del kept[name]
+            profiles = ", ".join(str(item.value) for item in services[name].value["profiles"].value)
+            message = (
+                f'the service "{name}" is only in the profiles {profiles}, and none of them is enabled: name one '
+                "(--profile, COMPOSE_PROFILES), or say required: false"
+            )
+            reading.problems.add(place, (path, "depends_on"), message)
     return service.like(service.value | {"depends_on": needs.like(kept)})
 
 

@@ -1,5 +1,4 @@
-"""What a deploy or a removal of a stack does, as a list of operations that both print (`--dry-run`) and are carried
-out in their order.
+"""The plan of a deploy: the operations that bring a cluster to what a stack's files say.
 
 The one who carries them out asks the manager; nothing here does. A service's operation may name secrets and configs
 that an earlier operation creates: pass its spec through `convert.resolve_service` with the ids known by then.
@@ -8,22 +7,17 @@ Pure: no I/O.
 """
 
 import base64
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from collections.abc import Collection
 
 import msgspec
 
-from essaim.cluster.objects import Config, ConfigSpec, NetworkSpec, Secret, SecretSpec
-from essaim.cluster.service import Service, ServiceSpec, TaskSpec
+from essaim.cluster.service import ServiceSpec, TaskSpec
 
 from .convert import Stack, resolve_service
 from .difference import Change, changes
-from .values import DEPENDS_LABEL, IMAGE_LABEL, NAMESPACE_LABEL
-
-Verb: TypeAlias = Literal["create", "update", "verify", "unchanged", "remove", "wait"]
-Kind: TypeAlias = Literal["network", "secret", "config", "service"]
-Spec: TypeAlias = NetworkSpec | SecretSpec | ConfigSpec | ServiceSpec
+from .operations import Existing, Operation, Plan, Verb, in_stack
+from .removal import remove_services
+from .values import IMAGE_LABEL
 
 
 class PlanError(Exception):
@@ -32,59 +26,6 @@ class PlanError(Exception):
     def __init__(self, messages: list[str]) -> None:
         self.messages = messages
         super().__init__("\n".join(messages))
-
-
-@dataclass(frozen=True, slots=True)
-class Existing:
-    """What the cluster holds. `networks` are those of swarm scope, name to id; the others may be all of their kind."""
-
-    services: Collection[Service] = ()
-    networks: Mapping[str, str] = field(default_factory=dict)
-    secrets: Collection[Secret] = ()
-    configs: Collection[Config] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One step. `spec` is what to send; `id` and `version` name what is updated or removed.
-
-    `verify`: send the spec as an update: a secret's content cannot be read back, and the manager refuses to change it.
-    `wait`: until the service `name` has reached `condition` (service_started, service_healthy,
-    service_completed_successfully); a failure counts only if it is `required`.
-    """
-
-    verb: Verb
-    kind: Kind
-    name: str
-    spec: Spec | None = None
-    id: str = ""
-    version: int = 0
-    changes: tuple[Change, ...] = ()
-    condition: str = ""
-    required: bool = True
-
-    def __str__(self) -> str:
-        if self.verb == "wait":
-            return f"wait       {self.kind} {self.name} until {self.condition.removeprefix('service_')}"
-        lines = [f"{self.verb:<10} {self.kind} {self.name}"]
-        lines += [f"             {change}" for change in self.changes]
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    operations: list[Operation]
-
-    @property
-    def is_empty(self) -> bool:
-        """Does nothing change?"""
-        return all(operation.verb in ("unchanged", "verify", "wait") for operation in self.operations)
-
-    def __str__(self) -> str:
-        verbs = [operation.verb for operation in self.operations]
-        counts = [f"{verbs.count(verb)} to {verb}" for verb in ("create", "update", "remove") if verbs.count(verb)]
-        summary = ", ".join(counts) or "nothing to change"
-        return "\n".join([*(str(operation) for operation in self.operations), f"Plan: {summary}."])
 
 
 def plan(stack: Stack, existing: Existing, prune: bool = False, keep_images: bool = True) -> Plan:
@@ -108,52 +49,6 @@ def plan(stack: Stack, existing: Existing, prune: bool = False, keep_images: boo
     operations += _secrets(stack, existing)
     operations += _configs(stack, existing)
     return Plan(operations + _services(stack, existing, keep_images))
-
-
-def removal(namespace: str, existing: Existing) -> Plan:
-    """The operations of `stack rm`: dependents before what they depend on, then what no service uses any more.
-
-    `existing` may hold more than the stack; of networks it holds those of the stack only.
-    """
-    mine = [service for service in existing.services if _in_stack(service.spec.labels, namespace)]
-    operations = [_remove_service(service) for service in _dependents_first(mine)]
-    operations += [
-        Operation("remove", "secret", secret.spec.name or "", id=secret.id)
-        for secret in existing.secrets
-        if _in_stack(secret.spec.labels, namespace)
-    ]
-    operations += [
-        Operation("remove", "config", config.spec.name or "", id=config.id)
-        for config in existing.configs
-        if _in_stack(config.spec.labels, namespace)
-    ]
-    operations += [Operation("remove", "network", name, id=id_) for name, id_ in existing.networks.items()]
-    return Plan(operations)
-
-
-def _in_stack(labels: Mapping[str, str] | None, namespace: str) -> bool:
-    return (labels or {}).get(NAMESPACE_LABEL) == namespace
-
-
-def _remove_service(service: Service) -> Operation:
-    return Operation("remove", "service", service.spec.name or "", id=service.id, version=service.version.index)
-
-
-def _dependents_first(services: list[Service]) -> list[Service]:
-    """By the label that conversion wrote; within that the newest last."""
-    by_name = {service.spec.name or "": service for service in services}
-    found: dict[str, None] = {}
-
-    def visit(name: str, chain: frozenset[str]) -> None:
-        if name in found or name in chain or name not in by_name:
-            return
-        for needed in ((by_name[name].spec.labels or {}).get(DEPENDS_LABEL) or "").split(","):
-            visit(needed, chain | {name})
-        found[name] = None
-
-    for name in by_name:
-        visit(name, frozenset())
-    return [by_name[name] for name in reversed(found)]
 
 
 def _missing(stack: Stack, existing: Existing) -> list[str]:
@@ -190,9 +85,9 @@ def _pruned(stack: Stack, existing: Existing) -> list[Operation]:
     gone = [
         service
         for service in existing.services
-        if _in_stack(service.spec.labels, stack.name) and service.spec.name not in wanted
+        if in_stack(service.spec.labels, stack.name) and service.spec.name not in wanted
     ]
-    return [_remove_service(service) for service in _dependents_first(gone)]
+    return remove_services(gone)
 
 
 def _secrets(stack: Stack, existing: Existing) -> list[Operation]:
@@ -235,8 +130,10 @@ def _services(stack: Stack, existing: Existing, keep_images: bool) -> list[Opera
     configs = {config.spec.name or "": config.id for config in existing.configs}
     names = {id_: name for name, id_ in existing.networks.items()}
     found: list[Operation] = []
+    restarted: set[str] = set()
     for wanted in stack.services:
         name = wanted.name or ""
+        needs = stack.dependencies.get(name, ())
         spec = resolve_service(wanted, secrets, configs)
         service = stored.get(name)
         if service is None:
@@ -244,15 +141,35 @@ def _services(stack: Stack, existing: Existing, keep_images: bool) -> list[Opera
         else:
             spec = carried_over(service.spec, spec, keep_images)
             changed = tuple(changes(service.spec, spec, names))
+            if not _restarts(changed) and any(need.restart and need.service in restarted for need in needs):
+                spec = forced(spec)
+                changed = tuple(changes(service.spec, spec, names))
+            if _restarts(changed):
+                restarted.add(name)
             verb: Verb = "update" if changed else "unchanged"
             operation = Operation(verb, "service", name, spec, service.id, service.version.index, changed)
         if operation.verb != "unchanged":
             found += [
-                Operation("wait", "service", need.service, condition=need.condition, required=need.required)
-                for need in stack.dependencies.get(name, ())
+                Operation(
+                    "wait", "service", need.service, condition=need.condition, required=need.required, dependent=name
+                )
+                for need in needs
             ]
         found.append(operation)
     return found
+
+
+def _restarts(changed: Collection[Change]) -> bool:
+    """Do the changes replace the service's tasks?"""
+    return any(change.path.startswith("TaskTemplate.") for change in changed)
+
+
+def forced(spec: ServiceSpec) -> ServiceSpec:
+    """The spec whose tasks are replaced though nothing in them changes (`depends_on` with `restart: true`)."""
+    task = spec.task_template or TaskSpec()
+    return msgspec.structs.replace(
+        spec, task_template=msgspec.structs.replace(task, force_update=(task.force_update or 0) + 1)
+    )
 
 
 def carried_over(stored: ServiceSpec, wanted: ServiceSpec, keep_images: bool) -> ServiceSpec:

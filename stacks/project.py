@@ -82,8 +82,9 @@ class Project:
                 continue
             interpolator = Interpolator(self.environment)
             tree = interpolate(document, interpolator, problems) if self.reading.interpolate else document
-            for variable in interpolator.unset:
-                self.reading.warnings[f'The variable "{variable}" is not set; a blank string takes its place.'] = None
+            for variable, place in interpolator.unset.items():
+                warning = f'the variable "{variable}" is not set; a blank string takes its place.'
+                self.reading.warnings[f"{place}: {warning}"] = None
             before = len(problems.found)
             check(tree, compose_rule(), problems)
             if len(problems.found) == before:

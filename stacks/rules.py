@@ -1,4 +1,4 @@
-"""Rules that span keys of a service: what excludes what, and what a cluster cannot share.
+"""Rules that span keys or go by values: what excludes what, and what a cluster cannot share.
 
 Pure: no I/O.
 """
@@ -13,15 +13,12 @@ if TYPE_CHECKING:
     from .load import Document
 
 CONSTRAINT = re.compile(r"\s*[^\s=!]+\s*(==|!=)\s*[^\s=!].*")
+MOUNT_OPTIONS = ("bind", "volume", "tmpfs", "image")
 SHARED_MODES = ("service:", "container:")
-IGNORED_NETWORK_KEYS = (
-    "ipv4_address", "ipv6_address", "link_local_ips", "mac_address", "priority", "gw_priority", "interface_name",
-)  # fmt: skip
 
 
-def check_rules(document: "Document", problems: Problems) -> list[str]:
-    """Report what cannot work; returns warnings."""
-    warnings: dict[str, None] = {}
+def check_rules(document: "Document", problems: Problems) -> None:
+    """Report what cannot work."""
     for name, service in document.services.items():
         path: Path = ((None, "services"), name)
         _check_image(service, path, problems)
@@ -29,17 +26,21 @@ def check_rules(document: "Document", problems: Problems) -> list[str]:
         _check_replicas(service, path, problems)
         _check_targets(service, path, problems)
         _check_constraints(service, path, problems)
-        for warning in _warnings(name, service):
-            warnings[warning] = None
+        _check_mount_types(service, path, problems)
     _check_published(document.services, problems)
-    for name, network in document.networks.items():
-        if (
-            network.get("external") is None
-            and (driver := network.get("driver")) is not None
-            and driver.value == "bridge"
-        ):
-            warnings[f"networks.{name}: a bridge ends at its node; the network is created as an overlay"] = None
-    return list(warnings)
+
+
+def _check_mount_types(service: Node, path: Path, problems: Problems) -> None:
+    """Options belong to one type of mount: elsewhere they would be dropped."""
+    for index, entry in enumerate(_entries(service, "volumes")):
+        kind = entry.value["type"]
+        for other in MOUNT_OPTIONS:
+            if other != kind.value and (options := entry.get(other)) is not None and options.value:
+                message = f"{other} options are incompatible with type {kind.value}"
+                problems.add(options.key_place or options.place, (((path, "volumes"), index), other), message)
+        if kind.value == "cluster":
+            message = "there are no cluster volumes; use type: volume with a driver that every node has"
+            problems.add(kind.place, (((path, "volumes"), index), "type"), message)
 
 
 def _check_targets(service: Node, path: Path, problems: Problems) -> None:
@@ -128,22 +129,3 @@ def _check_replicas(service: Node, path: Path, problems: Problems) -> None:
     if (count is not None and count.value > 1) or (mode is not None and mode.value.startswith("replicated-job")):
         message = "a container's name exists only once: it is refused for more than one replica"
         problems.add(_at(service, "container_name"), (path, "container_name"), message)
-
-
-def _warnings(name: str, service: Node) -> list[str]:
-    found = []
-    for network, own in service.value["networks"].value.items() if service.get("networks") else ():
-        keys = sorted(set(IGNORED_NETWORK_KEYS) & (own.value or {}).keys())
-        if keys:
-            found.append(f"services.{name}.networks.{network}: Ignoring unsupported options: {', '.join(keys)}")
-    for mount in plain(service.value["volumes"]) if service.get("volumes") else ():
-        if (mount.get("bind") or {}).get("selinux"):
-            found.append(f"services.{name}.volumes: the SELinux label of {mount['target']} is not set by essaim")
-    if any((need.get("restart") or {}) for need in _depends(service)):
-        found.append(f"services.{name}.depends_on: restart: true has no effect: tasks restart on their own")
-    return found
-
-
-def _depends(service: Node) -> list[dict[str, Any]]:
-    needs = service.get("depends_on")
-    return [plain(need) for need in needs.value.values()] if needs is not None else []

@@ -114,10 +114,16 @@ class _Compiler:
         )
 
 
+def compose_schema() -> dict[str, Any]:
+    """The schema as it is published."""
+    found: dict[str, Any] = json.loads(resources.files(__package__).joinpath("schemas/compose-spec.json").read_text())
+    return found
+
+
 @cache
 def compose_rule() -> Rule:
     """The rule of a whole Compose file."""
-    schema = json.loads(resources.files(__package__).joinpath("schemas/compose-spec.json").read_text())
+    schema = compose_schema()
     for definition, properties in ADDITIONS.items():
         schema["definitions"][definition]["properties"] |= properties
     for name in ("service", "network", "volume", "secret", "config", "deployment", "healthcheck"):

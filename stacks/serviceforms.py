@@ -159,6 +159,20 @@ def devices(node: Node, path: Path, problems: Problems) -> Node:
     return node.like(found)
 
 
+EXPOSED = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?\Z")
+
+
+def exposed(node: Node, path: Path, problems: Problems) -> Node:
+    """Ports as `80`, `80/udp`, `8000-8010`."""
+    found = texts(node, path, problems)
+    for index, item in enumerate(found.value):
+        match = EXPOSED.match(str(item.value))
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not 1 <= first <= last <= 65535:
+            problems.add(item.place, (path, index), f'must be PORT[-END][/tcp|udp|sctp], found "{item.value}"')
+    return found
+
+
 def ulimits(node: Node, path: Path, problems: Problems) -> Node:
     def limit(child: Node, below: Path, problems: Problems) -> Node:
         if isinstance(child.value, dict):
@@ -221,7 +235,7 @@ SERVICE: dict[str, Transform] = {
     "devices": devices,
     "dns": texts, "dns_opt": texts, "dns_search": texts,
     "environment": mapping,
-    "expose": texts, "external_links": texts,
+    "expose": exposed, "external_links": texts,
     "extends": lambda node, path, problems: node if isinstance(node.value, dict) else node.like({"service": node}),
     "extra_hosts": hosts,
     "gpus": gpus,

@@ -1,18 +1,20 @@
 """What becomes of every key of a Compose file: the one table behind warnings, refusals and docs/compose.md.
 
+Keys are paths in which NAME stands for a name that the user chose and [] for the entries of a list. A key without an
+answer of its own has that of the nearest one above it. `stacks/answers.py` gives the answers to a file.
+
 Pure: data and its text.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-
-from .tree import Node, Path, Problems
+from typing import Any
 
 
 class Answer(Enum):
-    """`DIFFERS` is carried out, with the difference that the note states; `IGNORED` has no effect and is said at
-    every deploy; `REFUSED` is an error, because the service could not work as it is written."""
+    """`DIFFERS` is carried out, with the difference that the note states, and `IGNORED` has no effect: both are said
+    at every deploy. `REFUSED` is an error, because the service could not work as it is written."""
 
     CARRIED = "carried out"
     DIFFERS = "carried out, with a difference"
@@ -20,16 +22,27 @@ class Answer(Enum):
     REFUSED = "refused"
 
 
+Test = Callable[[Any], bool]
+
+
+def is_meant(value: Any) -> bool:
+    """Does a value ask for anything?"""
+    return value not in (None, False, "", [], {})
+
+
 @dataclass(frozen=True, slots=True)
 class Support:
+    """`applies` says for which plain values the answer is not simply that they are carried out."""
+
     answer: Answer
     note: str = ""
+    applies: Test = is_meant
 
 
-BY_NAME = "Not needed: services on a common network reach each other by name, at any port."
+BY_NAME = "Not needed: services on a common network reach each other by name. An alias goes to networks.NAME.aliases."
 JOINED = (
     "Containers join overlay networks between nodes. A service's name and aliases are resolved there to its virtual "
-    "address (deploy.endpoint_mode: dnsrr: to its tasks' addresses), tasks.NAME to its tasks'. Plain processes join none."
+    "address (endpoint_mode: dnsrr: to its tasks' addresses), tasks.NAME to its tasks'. Plain processes join none."
 )
 
 
@@ -37,18 +50,27 @@ def _carried(*keys: str, note: str = "") -> dict[str, Support]:
     return dict.fromkeys(keys, Support(Answer.CARRIED, note))
 
 
-def _differs(key: str, note: str) -> dict[str, Support]:
-    return {key: Support(Answer.DIFFERS, note)}
+def _differs(key: str, note: str, applies: Test = is_meant) -> dict[str, Support]:
+    return {key: Support(Answer.DIFFERS, note, applies)}
 
 
-def _ignored(key: str, note: str) -> dict[str, Support]:
-    return {key: Support(Answer.IGNORED, note)}
+def _ignored(key: str, note: str, applies: Test = is_meant) -> dict[str, Support]:
+    return {key: Support(Answer.IGNORED, note, applies)}
 
 
-def _refused(key: str, note: str) -> dict[str, Support]:
-    return {key: Support(Answer.REFUSED, note)}
+def _refused(key: str, note: str, applies: Test = is_meant) -> dict[str, Support]:
+    return {key: Support(Answer.REFUSED, note, applies)}
 
 
+def _one_of(*values: str) -> Test:
+    return lambda value: value in values
+
+
+def _is_time_based(policy: Any) -> bool:
+    return policy in ("daily", "weekly", "build", "refresh") or str(policy).startswith("every_")
+
+
+ON_WINDOWS = "Only Windows knows it: passed on, and named by a node that does not know it."
 BEYOND = "Swarm has no such option; essaim hands it to the Engine of the node."
 
 SERVICE: dict[str, Support] = {
@@ -64,32 +86,38 @@ SERVICE: dict[str, Support] = {
     **_carried("cgroupns_mode", note="The stack file's name of `cgroup`."),
     **_carried("mem_limit", "mem_reservation", "pids_limit", note="Unless deploy.resources says otherwise."),
     **_carried("memswap_limit", note="Becomes the swap beside the memory limit, which it needs."),
-    **_differs("container_name", "Only for a service of one replica: a name exists once on a node."),
-    **_differs(
+    **_carried("container_name", note="Only for a service of one replica: a name exists once on a node."),
+    **_carried(
         "depends_on",
-        "Services are created in this order, and a condition is waited for, when a stack is deployed (removed in "
-        "reverse). A task that restarts later does not wait again; `restart: true` has no effect.",
+        note="Services are created in this order (removed in reverse), and a condition is waited for at deploy; "
+        "service_started only with `--detach=false`. As in Compose, a task that restarts later does not wait.",
     ),
-    **_differs(
+    **_carried(
         "env_file",
-        "Read by Compose's rules (quotes, comments, variables). docker stack deploy takes lines as they stand: so does "
-        "`format: raw`. A warning names the variables for which that matters.",
+        note="Read by Compose's rules (quotes, comments, variables). docker stack deploy takes lines as they stand: so "
+        "does `format: raw`. A warning names the variables for which that matters.",
     ),
-    **_differs("ipc", "host, private, shareable, none. Sharing with another service's container is refused."),
-    **_differs("isolation", "Only Windows knows it; passed on."),
-    **_differs("credential_spec", "Only Windows knows it; passed on."),
-    **_differs("network_mode", "host, none, bridge; joins no other network. Sharing another service's is refused."),
-    **_differs("networks", JOINED),
-    **_differs("pid", "host or private. Sharing with another service's container is refused."),
-    **_differs("platform", "Becomes a placement constraint on the node's system and architecture."),
-    **_differs("restart", "Becomes deploy.restart_policy where that is not given: always is any, no is none."),
-    **_differs("tmpfs", "Becomes mounts of type tmpfs."),
+    **_carried("expose", note=BEYOND + " It publishes nothing."),
+    **_carried("ipc", note="host, private, shareable, none. Sharing with another service's container is refused."),
+    **_carried("network_mode", note="host, none, bridge; joins no other. Sharing another service's is refused."),
+    **_carried("networks", note=JOINED),
+    **_carried("pid", note="host or private. Sharing with another service's container is refused."),
+    **_carried("platform", note="Becomes a placement constraint on the node's system and architecture."),
+    **_carried("restart", note="Becomes deploy.restart_policy where that is not given: always is any, no is none."),
+    **_carried("tmpfs", note="Becomes mounts of type tmpfs."),
+    **_differs("isolation", ON_WINDOWS, lambda value: value not in (None, "", "default")),
+    **_differs("credential_spec", ON_WINDOWS),
+    **_differs(
+        "pull_policy",
+        "always, missing (if_not_present), never. What goes by time is pulled at every start, which costs one question "
+        "where nothing has changed; build is missing.",
+        _is_time_based,
+    ),
     **_ignored("attach", "Logs are followed with `essaim service logs`."),
     **_ignored("build", "Images are not built here: build and push first; every node pulls `image`."),
     **_ignored("cpu_count", "Only Windows knows it; use cpus or deploy.resources."),
     **_ignored("cpu_percent", "Only Windows knows it; use cpus or deploy.resources."),
     **_ignored("develop", "A cluster has no development mode."),
-    **_ignored("expose", BY_NAME),
     **_ignored("external_links", BY_NAME),
     **_ignored("links", BY_NAME),
     **_ignored("pull_refresh_after", "Use pull_policy: always, or deploy again."),
@@ -103,61 +131,102 @@ SERVICE: dict[str, Support] = {
 
 TOP_LEVEL: dict[str, Support] = {
     **_carried("services", "volumes", "secrets", "configs", "include"),
-    **_differs("networks", JOINED),
+    **_carried("networks", note=JOINED),
     **_carried("version", note="Accepted and not looked at."),
-    **_differs("name", "The stack's name comes from the command line; this one stands in where the command allows it."),
+    **_differs(
+        "name",
+        "The stack's name comes from the command line, as with docker stack deploy.",
+        lambda value: False,  # answers.py compares it with the name that was given
+    ),
     **_refused("models", "No model runner exists here."),
 }
 
-
+NO_ADDRESS = "The cluster gives addresses out: every task of a service gets one of its own."
 NESTED: dict[str, Support] = {
-    **_carried("deploy.mode", note="replicated, global, replicated-job, global-job."),
+    **_carried("services.NAME.deploy.mode", note="replicated, global, replicated-job, global-job."),
+    **_carried("services.NAME.deploy.labels", note="Labels of the service; `labels` are those of its containers."),
+    **_carried("services.NAME.deploy.resources.reservations.devices", "services.NAME.gpus[]", note=BEYOND),
     **_carried(
-        "deploy.endpoint_mode",
+        "services.NAME.deploy.update_config.parallelism", note="1 where it is not given, as in Swarm; 0 is all at once."
+    ),
+    **_carried(
+        "services.NAME.deploy.endpoint_mode",
         note="vip (the default): nftables in each container balances; a node without nft answers as for dnsrr.",
     ),
-    **_carried("deploy.labels", note="Labels of the service; `labels` are those of its containers."),
-    **_carried("deploy.resources.reservations.devices", "gpus[]", note=BEYOND),
-    **_carried("ports[].app_protocol", note="http: the gateway routes by request. Short form: `8080:80/http`."),
-    **_carried("ports[].host_ip", note="Published on this address of each node only; Swarm ignores it."),
-    **_differs("ports[].published", "A range is published whole, one port for each target (or all for one target)."),
-    **_differs("volumes[].bind.create_host_path", "Only where it is asked for: Swarm never creates a bind's source."),
-    **_differs(
-        "volumes[].bind.selinux", "No effect, with a warning; a mount through the Engine's API has no such label."
+    **_carried(
+        "services.NAME.depends_on.NAME.restart",
+        note="When a deploy replaces the tasks of NAME, those of this service too.",
     ),
-    **_carried("volumes[].type", note="bind, volume, tmpfs, image, npipe, cluster."),
-    **_differs(
-        "networks.NAME.driver", "Kept as it is, but bridge becomes overlay, with a warning: a bridge ends at its node."
+    **_carried(
+        "services.NAME.depends_on.NAME.required",
+        note="false: a failure is a warning, and NAME need not be in the file.",
     ),
-    **_carried("networks.NAME.external", "secrets.NAME.external", "configs.NAME.external"),
+    **_carried(
+        "services.NAME.healthcheck.start_interval",
+        note="Needs an Engine with API 1.44; an older one leaves it out, and the task says so.",
+    ),
+    **_carried(
+        "services.NAME.ports[].app_protocol",
+        note="http: the gateway routes by request. Short form: `8080:80/http`.",
+    ),
+    **_carried("services.NAME.ports[].host_ip", note="Published on this address of each node only; Swarm ignores it."),
+    **_carried(
+        "services.NAME.ports[].published",
+        note="A range is published whole, one port for each target (or all for one target), as by docker stack deploy.",
+    ),
+    **_carried(
+        "services.NAME.volumes[].bind.create_host_path",
+        note="Only where it is asked for: Swarm never creates a bind's source.",
+    ),
+    **_ignored(
+        "services.NAME.volumes[].bind.selinux", "A mount through the Engine's API has no such label: label the folder."
+    ),
+    **_differs(
+        "services.NAME.volumes[].type",
+        "bind, volume, tmpfs, image. npipe is passed on; only Windows knows it. cluster is refused: use a volume with "
+        "a driver that every node has.",
+        _one_of("npipe"),
+    ),
+    **_ignored("services.NAME.networks.NAME.ipv4_address", NO_ADDRESS),
+    **_ignored("services.NAME.networks.NAME.ipv6_address", NO_ADDRESS),
+    **_ignored("services.NAME.networks.NAME.link_local_ips", NO_ADDRESS),
+    **_ignored("services.NAME.networks.NAME.mac_address", NO_ADDRESS),
+    **_ignored("services.NAME.networks.NAME.priority", "Networks are joined in the order of their names."),
+    **_ignored(
+        "services.NAME.networks.NAME.gw_priority", "The way out is the node's own network, whatever else is joined."
+    ),
+    **_ignored("services.NAME.networks.NAME.interface_name", "The Engine names the interfaces."),
+    **_differs(
+        "networks.NAME.driver",
+        "Kept as it is, but bridge becomes overlay: a bridge ends at its node.",
+        _one_of("bridge"),
+    ),
+    **_ignored("networks.NAME.enable_ipv4", "A network always has IPv4.", lambda value: value is False),
+    **_carried("networks.NAME.external", "volumes.NAME.external", "secrets.NAME.external", "configs.NAME.external"),
     **_carried("secrets.NAME.file", "secrets.NAME.environment", "secrets.NAME.driver"),
     **_carried("configs.NAME.file", "configs.NAME.environment", "configs.NAME.content"),
-    **_differs("depends_on.NAME.restart", "No effect, with a warning."),
-    **_differs(
-        "networks.NAME.ipv4_address", "No effect, with a warning (nor have ipv6_address, mac_address, priority)."
-    ),
-    **_differs("deploy.update_config.parallelism", "1 where it is not given, as in Swarm; 0 is all at once."),
+    **_ignored("volumes.NAME.x-cluster-spec", "There are no cluster volumes: use a driver that every node has."),
 }
 
 
-def check_support(services: dict[str, Node], problems: Problems) -> list[str]:
-    """Report refused keys; the warnings for those without effect, in the words of `docker stack deploy`."""
-    ignored: set[str] = set()
-    for name, service in services.items():
-        for key, child in service.value.items():
-            found = SERVICE.get(key)
-            if found is None or child.value is None:
-                continue
-            if found.answer is Answer.REFUSED:
-                path: Path = (((None, "services"), name), key)
-                problems.add(child.key_place or child.place, path, f"is not supported: {found.note}")
-            elif found.answer is Answer.IGNORED:
-                ignored.add(key)
-    if not ignored:
-        return []
-    return [f"Ignoring unsupported options: {', '.join(sorted(ignored))}"] + [
-        f"{key}: {SERVICE[key].note}" for key in sorted(ignored)
-    ]
+def full_table() -> dict[str, Support]:
+    """All answers by their full paths."""
+    return TOP_LEVEL | {f"services.NAME.{key}": found for key, found in SERVICE.items()} | NESTED
+
+
+def parent_of(path: str) -> str:
+    """`services.NAME.ports[]` is that of `services.NAME.ports[].target`, and `services.NAME.ports` that one's."""
+    return path.removesuffix("[]") if path.endswith("[]") else path.rpartition(".")[0]
+
+
+def answer_to(path: str) -> Support | None:
+    """The answer to a key's path; None where the table has no word on it, nor on what is above."""
+    found = full_table()
+    while path:
+        if path in found:
+            return found[path]
+        path = parent_of(path)
+    return None
 
 
 def table(keys: Iterable[str], support: dict[str, Support]) -> str:
@@ -176,7 +245,9 @@ def document() -> str:
 Generated from `stacks/support.py` by `tools/compose_docs.py`; a test compares them.
 
 essaim reads the Compose Specification and stack files 3.x. Keys that begin with `x-` are allowed everywhere and have no
-effect. A key that is in neither is an error that names the nearest one that exists.
+effect. A key that is in neither is an error that names the nearest one that exists. What is not listed below a key has
+that key's answer. `tests/stacks/test_every_key.py` takes every key of both schemas, in every form, and compares what
+becomes of it with this table. At a deploy what has no effect or another one is said once, with its place.
 
 ## Top level
 

@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 rm -rf build/types
 mkdir -p build/types/essaim
-for room in agent api cli cluster configs daemon gateway network raft scheduler secrets stacks; do
+for room in agent api certificates cli cluster configs daemon gateway network raft scheduler secrets stacks; do
     [ -d "$room" ] && ln -s "../../../$room" "build/types/essaim/$room"
 done
 exec mypy --cache-dir build/mypy -p essaim

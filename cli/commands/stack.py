@@ -3,7 +3,7 @@
 from essaim.cli import completion
 from essaim.cli.command import NONE, ONE, SOME, Command, Group
 from essaim.cli.common import FILTER, FORMAT, NO_RESOLVE, NO_TRUNC, QUIET, QUIET_IDS, REGISTRY_AUTH
-from essaim.cli.flags import NAMES, STRING, SWITCH, Flag
+from essaim.cli.flags import NAMES, POSITIVE, STRING, SWITCH, Flag
 
 from . import stack_changes, stack_views
 
@@ -28,6 +28,13 @@ GROUP = Group(
                 QUIET,
                 REGISTRY_AUTH,
                 Flag("detach", SWITCH, "Do not wait until the services have converged", "d", True, "true"),
+                Flag(
+                    "wait-timeout",
+                    POSITIVE,
+                    "How long a service is waited for that another depends on (0: without end)",
+                    default=600 * 10**9,
+                    shown_default="10m0s",
+                ),
                 Flag("prune", SWITCH, "Remove services that the files no longer declare"),
                 Flag(
                     "resolve-image",

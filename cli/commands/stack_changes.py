@@ -11,7 +11,7 @@ from essaim.api.client import ApiError, Client, encode_filters, path_of
 from essaim.cli.app import App, CliError, explain
 from essaim.cli.flags import Flags
 from essaim.cli.progress.follow import follow
-from essaim.cli.progress.wait import wait_for
+from essaim.cli.progress.wait import GONE_WITHIN, wait_for, wait_until_gone
 from essaim.cli.registry import auth_headers, resolve_image
 from essaim.cli.stacknames import IMAGE, stack_filter
 from essaim.cluster.objects import Config, Secret
@@ -19,14 +19,15 @@ from essaim.cluster.service import Service, ServiceSpec
 from essaim.stacks.convert import Stack, convert, resolve_service
 from essaim.stacks.errors import StackError
 from essaim.stacks.load import Document, Source, load, read_environment
-from essaim.stacks.plan import Existing, Operation, PlanError, carried_over, plan, removal
+from essaim.stacks.operations import Existing, Operation
+from essaim.stacks.plan import PlanError, carried_over, plan
+from essaim.stacks.removal import removal
 from essaim.stacks.render import render
 
 from .stack_views import check
 
 PLURALS = {"network": "networks", "secret": "secrets", "config": "configs", "service": "services"}
-REMOVAL_POLL = 0.2
-"""Seconds between two looks at the tasks of a removed stack."""
+SECOND = 10**9
 
 
 async def read_files(app: App, flags: Flags) -> tuple[list[Source], Path]:
@@ -49,13 +50,13 @@ def folder_of(name: str) -> Path:
     return Path(name).absolute().parent
 
 
-async def document_of(app: App, flags: Flags) -> Document:
+async def document_of(app: App, flags: Flags, *, interpolate: bool = True) -> Document:
     sources, folder = await read_files(app, flags)
     profiles = flags.items("profile") or None
 
     def read() -> Document:
         environment = read_environment(folder, app.environment)
-        return load(sources, environment, folder, profiles=profiles)
+        return load(sources, environment, folder, profiles=profiles, interpolate=interpolate)
 
     try:
         return await asyncio.to_thread(read)
@@ -64,9 +65,7 @@ async def document_of(app: App, flags: Flags) -> Document:
 
 
 async def config(app: App, args: list[str], flags: Flags) -> None:
-    if flags.on("skip-interpolation"):
-        raise CliError("--skip-interpolation is not supported yet: variables are filled in while files are read")
-    document = await document_of(app, flags)
+    document = await document_of(app, flags, interpolate=not flags.on("skip-interpolation"))
     app.warn(*document.warnings)
     text = render(document)
     app.out.write(text if text.endswith("\n") else text + "\n")
@@ -116,12 +115,14 @@ class Deployer:
         self._app = app
         self._client = client
         self._flags = flags
+        self._stack = ""
         self._secrets: dict[str, str] = {}
         self._configs: dict[str, str] = {}
         self._deployed: dict[str, str] = {}
 
     async def existing(self, stack: Stack) -> Existing:
         """What the cluster holds that the plan must know."""
+        self._stack = stack.name
         services, networks, secrets, configs = await asyncio.gather(
             self._client.get("/services", {"filters": encode_filters(stack_filter(stack.name))}),
             self._client.get("/networks"),
@@ -175,13 +176,33 @@ class Deployer:
                     self._app.print(f"Removing {operation.kind} {operation.name}")
                     await self._client.delete(path_of(PLURALS[operation.kind], operation.id))
                 case "wait":
-                    if not self._flags.on("detach") or operation.condition != "service_started":
-                        await wait_for(self._app, operation.name, operation.condition, required=operation.required)
+                    await self._wait(operation)
                 case "unchanged":
                     if operation.kind == "service":
                         self._deployed[operation.name] = operation.id
         if not self._flags.on("detach") and self._deployed:
-            await follow(self._app, self._deployed, quiet=self._flags.on("quiet"), is_new=True)
+            await follow(self._app, self._deployed, quiet=self._flags.on("quiet"))
+
+    async def _wait(self, operation: Operation) -> None:
+        if operation.condition == "gone":
+            await await_end(self._app, stack_filter(self._stack), operation)
+            return
+        if self._flags.on("detach") and operation.condition == "service_started":
+            return
+        failure = await wait_for(
+            self._app,
+            operation.name,
+            operation.condition,
+            patience=self._flags.number("wait-timeout") / SECOND,
+            quiet=self._flags.on("quiet"),
+        )
+        if failure and operation.required:
+            raise CliError(
+                f"service {operation.dependent} was not deployed, for it depends on {operation.name} "
+                f"({operation.condition.removeprefix('service_')}), which {failure}"
+            )
+        if failure:
+            self._app.warn(f"service {operation.name}, which {operation.dependent} can do without, {failure}")
 
     async def _create(self, operation: Operation) -> None:
         self._app.print(f"Creating {operation.kind} {operation.name}")
@@ -225,10 +246,16 @@ async def rm(app: App, args: list[str], flags: Flags) -> None:
     for name in args:
         check(name)
         failures += await remove_stack(app, name)
-        if not flags.on("detach"):
-            await wait_until_gone(app, name)
+        if not flags.on("detach") and not await wait_until_gone(app, stack_filter(name)):
+            failures.append(f"Tasks of stack {name} still run after {GONE_WITHIN:g} s")
     if failures:
         raise CliError("\n".join([*failures, f"Failed to remove some resources from stack: {', '.join(args)}"]))
+
+
+async def await_end(app: App, tasks: dict[str, list[str]], operation: Operation) -> None:
+    """Until the tasks of a removed service have ended; what it depends on goes then, or after a while anyway."""
+    if not await wait_until_gone(app, tasks, [operation.id]):
+        app.warn(f"Tasks of service {operation.name} still run after {GONE_WITHIN:g} s; going on without waiting")
 
 
 async def remove_stack(app: App, name: str) -> list[str]:
@@ -250,19 +277,12 @@ async def remove_stack(app: App, name: str) -> list[str]:
         return []
     failures = []
     for operation in todo.operations:
+        if operation.verb == "wait":
+            await await_end(app, stack_filter(name), operation)
+            continue
         app.print(f"Removing {operation.kind} {operation.name}")
         try:
             await client.delete(path_of(PLURALS[operation.kind], operation.id))
         except ApiError as error:
             failures.append(f"Failed to remove {operation.kind} {operation.id}: {explain(error)}")
     return failures
-
-
-async def wait_until_gone(app: App, name: str) -> None:
-    client = await app.client()
-    while True:
-        tasks = await client.get("/tasks", {"filters": encode_filters(stack_filter(name))})
-        ended = ("complete", "shutdown", "failed", "rejected", "remove", "orphaned")
-        if all((task.get("Status") or {}).get("State") in ended for task in tasks):
-            return
-        await app.sleep(REMOVAL_POLL)

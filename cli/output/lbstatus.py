@@ -44,6 +44,8 @@ def status_rows(status: Mapping[str, Any], only: str = "") -> list[Row]:
                 "Port": port,
             }
             rows.append({**row, "Address": place})
+    if not only:
+        rows += [{**blank({}, {}, "warning", str(warning)), "Port": ""} for warning in status.get("warnings") or []]
     return rows
 
 

@@ -1,17 +1,21 @@
 """Whether a service has converged: what its up-to-date tasks say, and for how long they have said so.
 
-A service has converged when all of its tasks run (a job: have completed) and, unless it is a job, have done so for
-the update's monitor time. `Tracker.step` is given each observation in turn.
+A service has converged when all of its tasks run (a job, or where nothing restarts them: have completed) and, unless
+it is a job, have done so for the update's monitor time. It never will when a task has failed and nothing is started in
+its place. `Tracker.step` is given each observation in turn.
 
 Pure: observations and times to reports.
 """
 
 import math
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
 from essaim.cli.values.durations import SECOND
+
+from .endings import FAILED, Endings, completed_places, state_of
 
 DEFAULT_MONITOR = 5.0
 ORDER = (
@@ -59,9 +63,11 @@ class Tracker:
         self._converged_at: float | None = None
         self._is_rollback = False
         self._closing: tuple[str, str] | None = None
+        self._endings = Endings()
 
     def step(self, service: Object, tasks: Iterable[Object], active_nodes: frozenset[str], now: float) -> Report:
-        count = count_tasks(service, list(tasks), active_nodes)
+        tasks = list(tasks)
+        count = count_tasks(service, tasks, active_nodes, completed=completed_places(service, tasks))
         lines: list[tuple[str, str]] = []
         if failure := self._update_state(service.get("UpdateStatus") or {}, lines):
             return Report(count, tuple(lines), failure=failure)
@@ -69,6 +75,11 @@ class Tracker:
             if self._converged_at is not None:
                 lines.append(("verify", "Detected task failure"))
             self._converged_at = None
+            if self._endings.step(tasks, now):
+                problem = problem_of(task for task in tasks if state_of(task) in FAILED)
+                return Report(
+                    count, tuple(lines), failure=f"{self._name}: a task failed and is not started again: {problem}"
+                )
             return Report(count, tuple(lines))
         if count.is_job:
             return Report(count, (*lines, ("", "job complete")), is_finished=True)
@@ -112,8 +123,10 @@ def monitor_time(service: Object) -> float:
     return (config.get("Monitor") or 0) / SECOND or DEFAULT_MONITOR
 
 
-def count_tasks(service: Object, tasks: list[Object], active_nodes: frozenset[str]) -> Count:
-    """What the tasks of the current specification amount to."""
+def count_tasks(
+    service: Object, tasks: list[Object], active_nodes: frozenset[str], *, completed: AbstractSet[Any] = frozenset()
+) -> Count:
+    """What the tasks of the current specification amount to; `completed` places count as if they ran."""
     mode = (service.get("Spec") or {}).get("Mode") or {}
     usable = [task for task in tasks if not task.get("NodeID") or task["NodeID"] in active_nodes]
     if (job := mode.get("ReplicatedJob")) is not None:
@@ -128,9 +141,10 @@ def count_tasks(service: Object, tasks: list[Object], active_nodes: frozenset[st
         newest[key] = better(newest.get(key), task)
     total = len(newest) or -1 if is_global else (mode.get("Replicated") or {}).get("Replicas")
     running = [task for task in newest.values() if state_of(task) == "running"]
-    others = [task for task in newest.values() if state_of(task) != "running"]
-    errors = [*others, *(task for task in usable if task not in wanted)] if len(running) < (total or 0) else []
-    return Count(len(running), 1 if total is None else int(total), by_state(others), problem_of(errors))
+    others = [task for key, task in newest.items() if state_of(task) != "running" and key not in completed]
+    done = len(running) + len(completed)
+    errors = [*others, *(task for task in usable if task not in wanted)] if done < (total or 0) else []
+    return Count(done, 1 if total is None else int(total), by_state(others), problem_of(errors))
 
 
 def better(one: Object | None, other: Object) -> Object:
@@ -158,10 +172,6 @@ def count_job(service: Object, tasks: list[Object], total: int | None) -> Count:
 
 def index_of(version: Object | None) -> int:
     return int((version or {}).get("Index") or 0)
-
-
-def state_of(task: Object) -> str:
-    return str((task.get("Status") or {}).get("State") or "new")
 
 
 def by_state(tasks: Iterable[Object]) -> dict[str, int]:

@@ -1,50 +1,72 @@
-"""Waiting for what `depends_on` asks for before a dependent service is made."""
+"""Waiting for what the order of a stack asks for: a dependency's condition at deploy, dependents' end at removal."""
+
+import asyncio
+from collections.abc import Collection
 
 from essaim.api.client import ApiError, Client, encode_filters, path_of
 from essaim.cli.app import App, CliError
 
-from .tracker import Count, count_tasks, problem_of
+from .dependency import Dependency, Verdict
+from .display import display_for
+from .endings import state_of
+from .tracker import RANK, Object, Report
 
 POLL = 0.2
 """Seconds between two looks."""
-MANY_FAILURES = 3
-"""Tasks that must have failed before a completion is given up (restarts may still save the first ones)."""
+GONE_WITHIN = 60.0
+"""Seconds after which a removal no longer waits for a service's tasks."""
 
 
-async def wait_for(app: App, name: str, condition: str, *, required: bool) -> None:
-    """Until the service has started, is healthy (all replicas run: an unhealthy one does not), or has completed.
-
-    Raises CliError when it cannot complete and is `required`.
-    """
+async def wait_for(app: App, name: str, condition: str, *, patience: float = 0.0, quiet: bool = False) -> str:
+    """Until the service has reached the condition; else why it will not. `patience` in seconds, 0 without end."""
     app.print(f"Waiting for service {name} ({condition.removeprefix('service_')})")
     client = await app.client()
+    dependency = Dependency(condition, patience)
+    with display_for(app.out, quiet=quiet, named=True) as display:
+        while True:
+            verdict = await look(client, name, dependency, app.clock())
+            display.show(name, Report(verdict.count, is_finished=verdict.is_met))
+            if verdict.is_met or verdict.failure:
+                return verdict.failure
+            await app.sleep(POLL)
+
+
+async def look(client: Client, name: str, dependency: Dependency, now: float) -> Verdict:
+    """One look at the newest tasks of a service."""
+    try:
+        service = await client.get(path_of("services", name), {"insertDefaults": "false"})
+        filters = {"_up-to-date": ["true"], "service": [service["ID"]]}
+        tasks, active = await asyncio.gather(
+            client.get("/tasks", {"filters": encode_filters(filters)}), active_nodes(client)
+        )
+    except ApiError as error:
+        raise CliError(f"cannot wait for service {name}: {error}") from None
+    return dependency.step(service, tasks, active, now)
+
+
+async def active_nodes(client: Client) -> frozenset[str]:
+    nodes = await client.get("/nodes")
+    return frozenset(node["ID"] for node in nodes if (node.get("Status") or {}).get("State") != "down")
+
+
+async def wait_until_gone(
+    app: App, filters: dict[str, list[str]], services: Collection[str] = (), *, within: float = GONE_WITHIN
+) -> bool:
+    """Until no task that the filters find (of those services' ids; of all, without) runs any more on a node that is
+    there; False when some still do after `within` seconds."""
+    client = await app.client()
+    began = app.clock()
     while True:
-        count, failed, problem = await look(client, name)
-        if condition == "service_completed_successfully":
-            if count.done >= max(count.total, 1) and count.is_job:
-                return
-            if failed >= MANY_FAILURES:
-                if required:
-                    raise CliError(f"service {name} did not complete: {problem or 'its tasks failed'}")
-                return
-        elif count.is_complete:
-            return
+        tasks, active = await asyncio.gather(
+            client.get("/tasks", {"filters": encode_filters(filters)}), active_nodes(client)
+        )
+        if not any(is_there(task, active) for task in tasks if not services or task.get("ServiceID") in services):
+            return True
+        if app.clock() - began >= within:
+            return False
         await app.sleep(POLL)
 
 
-async def look(client: Client, name: str) -> tuple[Count, int, str]:
-    """(tasks that are where they should be, failed tasks, newest error)."""
-    try:
-        service = await client.get(path_of("services", name), {"insertDefaults": "false"})
-    except ApiError as error:
-        raise CliError(f"cannot wait for service {name}: {error}") from None
-    tasks = await client.get("/tasks", {"filters": encode_filters({"service": [service["ID"]]})})
-    nodes = await client.get("/nodes")
-    active = frozenset(node["ID"] for node in nodes if (node.get("Status") or {}).get("State") != "down")
-    failed = [task for task in tasks if (task.get("Status") or {}).get("State") in ("failed", "rejected")]
-    completed = sum(1 for task in tasks if (task.get("Status") or {}).get("State") == "complete")
-    count = count_tasks(service, tasks, active)
-    if not count.is_job and completed:
-        # A replicated service whose command ends (restart: no) has completed too.
-        count = Count(completed, count.total, is_job=True)
-    return count, len(failed), problem_of(failed)
+def is_there(task: Object, active: frozenset[str]) -> bool:
+    """It may still be running."""
+    return RANK.get(state_of(task), 0) <= RANK["running"] and (not task.get("NodeID") or task["NodeID"] in active)

@@ -133,6 +133,10 @@ async def test_manager_with_a_health_check_is_running_only_when_healthy(bench: B
     bench.manage(make_task())
     await bench.reaches("starting")
     await until(lambda: "start t1" in bench.runtime.calls)
+    # Whoever waits for the container, not for its health, is told.
+    await until(lambda: bench.reports[-1].status.container_status is not None)
+    report = bench.reports[-1].status
+    assert (report.state, report.container_status and report.container_status.pid) == ("starting", 7)
     assert "running" not in bench.states
     bench.runtime.views.put("t1", View(Phase.RUNNING, Health.HEALTHY, pid=7))
     assert (await bench.reaches("running")).status.healthy is True

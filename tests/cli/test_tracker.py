@@ -90,6 +90,21 @@ def test_tracker_scaled_to_zero_converges() -> None:
     assert tracker.step(service(0), [], ACTIVE, 5).is_finished
 
 
+ONCE = {"TaskTemplate": {"RestartPolicy": {"Condition": "none"}}}
+
+
+def test_tracker_when_nothing_restarts_a_task_its_good_end_counts_and_its_failure_ends_the_wait() -> None:
+    ended = task(1, "complete", desired="shutdown")
+    tracker = Tracker("web")
+    tracker.step(service(1, Spec=ONCE), [ended], ACTIVE, 0)
+    assert tracker.step(service(1, Spec=ONCE), [ended], ACTIVE, 5).is_finished
+    assert not Tracker("web").step(service(1), [ended], ACTIVE, 0).count.done
+    tracker = Tracker("web")
+    bad = [task(2, "running"), task(1, "failed", desired="shutdown", err="boom")]
+    assert tracker.step(service(2, Spec=ONCE), bad, ACTIVE, 0).failure == ""
+    assert tracker.step(service(2, Spec=ONCE), bad, ACTIVE, 3).failure.endswith("is not started again: boom")
+
+
 def test_count_global_service_waits_for_its_first_tasks() -> None:
     everywhere = {"Spec": {"Mode": {"Global": {}}}}
     assert str(count_tasks(everywhere, [], ACTIVE)) == "waiting for new tasks"

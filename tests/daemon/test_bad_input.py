@@ -86,4 +86,4 @@ async def test_stack_file_with_ignored_keys_warns_and_deploys(one: Daemon, tmp_p
     file.write_text("services:\n  web:\n    build: .\n    image: essaim/whoami\n")
     done = one.essaim("stack", "deploy", "--detach=true", "-c", str(file), "s")
     assert done.returncode == 0
-    assert "Ignoring unsupported options: build" in done.stderr
+    assert "warn.yml:3:5: services.web.build: has no effect: Images are not built here" in done.stderr

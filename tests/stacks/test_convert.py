@@ -211,16 +211,46 @@ services:
     assert stack_of(text).dependencies == {}
 
 
-def test_ignored_keys_are_warned_about_in_dockers_words(stack_of: StackOf) -> None:
-    text = "services: {a: {image: x, build: ., links: [b]}, b: {image: x, expose: [80]}}"
-    first, *reasons = stack_of(text).warnings
-    assert first == "Ignoring unsupported options: build, expose, links"
-    assert [reason.partition(":")[0] for reason in reasons] == ["build", "expose", "links"]
+def test_keys_without_effect_are_said_once_with_the_first_place(stack_of: StackOf) -> None:
+    text = """
+services:
+  a: {image: x, build: ., links: [b], attach: false, develop: {}}
+  b:
+    image: x
+    build: .
+"""
+    built, linked = stack_of(text).warnings
+    assert built.startswith("stack.yml:3:17: services.a.build: has no effect: Images are not built here: build and")
+    assert built.endswith(" (also services.b.build)")
+    assert linked.startswith("stack.yml:3:27: services.a.links: has no effect: Not needed: services on a common")
+
+
+def test_many_places_of_one_key_are_counted(stack_of: StackOf) -> None:
+    text = "services:" + "".join(f"\n  s{n}: {{image: x, build: .}}" for n in range(9))
+    (warning,) = stack_of(text).warnings
+    assert warning.endswith("(also services.s1.build, services.s2.build, services.s3.build and 5 more)")
+
+
+def test_differences_are_said_where_the_value_makes_one(stack_of: StackOf) -> None:
+    text = """
+name: other
+services:
+  a: {image: x, pull_policy: daily, isolation: hyperv}
+  b: {image: x, pull_policy: never, isolation: default, privileged: false, use_api_socket: false, volumes_from: []}
+"""
+    said = [warning.split(": ")[:3] for warning in stack_of(text).warnings]
+    assert said == [
+        ["stack.yml:4:17", "services.a.pull_policy", "is carried out with a difference"],
+        ["stack.yml:4:37", "services.a.isolation", "is carried out with a difference"],
+        ["stack.yml:2:1", "name", "is carried out with a difference"],
+    ]
+    assert stack_of("name: ns\nservices: {a: {image: x}}").warnings == []
 
 
 def test_fixed_addresses_are_warned_about(stack_of: StackOf) -> None:
     text = "services: {a: {image: x, networks: {n: {ipv4_address: 10.0.0.9}}}}\nnetworks: {n: {}}"
-    assert stack_of(text).warnings == ["services.a.networks.n: Ignoring unsupported options: ipv4_address"]
+    (warning,) = stack_of(text).warnings
+    assert warning.startswith("stack.yml:1:41: services.a.networks.n.ipv4_address: has no effect: The cluster gives")
 
 
 def test_bridge_of_a_single_host_becomes_an_overlay_with_a_warning(stack_of: StackOf) -> None:
@@ -230,7 +260,8 @@ networks: {n: {driver: bridge, driver_opts: {com.docker.network.bridge.name: br0
 """
     found = stack_of(text)
     assert [(network.driver, network.options) for network in found.networks] == [("overlay", {"encrypted": ""})]
-    assert found.warnings == ["networks.n: a bridge ends at its node; the network is created as an overlay"]
+    (warning,) = found.warnings
+    assert warning.startswith("stack.yml:3:16: networks.n.driver: is carried out with a difference: Kept as it is, but")
 
 
 def test_network_options_are_carried(stack_of: StackOf) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from essaim.stacks.errors import Problem
+from essaim.stacks.schema import service_keys
 
 Problems = Callable[..., list[Problem]]
 
@@ -60,6 +61,11 @@ Problems = Callable[..., list[Problem]]
         ("image: x\n    extends: {service: a}", 'the service "a" extends itself'),
         ("image: x\n    ports: ['80:1', '80:2']", "port 80/tcp is already published by the service a"),
         ("image: x\n    volumes: ['/a:/t', '/b:/t']", "services.a.volumes[1]: duplicate mount point /t"),
+        ("image: x\n    volumes: [{type: bind, source: /a, target: /t, tmpfs: {size: 5}}]",
+         "stack.yml:4:52: services.a.volumes[0].tmpfs: tmpfs options are incompatible with type bind"),
+        ("image: x\n    volumes: [{type: cluster, source: a, target: /t}]",
+         "services.a.volumes[0].type: there are no cluster volumes"),
+        ("image: x\n    expose: [80, x]", 'services.a.expose[1]: must be PORT[-END][/tcp|udp|sctp], found "x"'),
         ("image: x\n    deploy: {placement: {constraints: [manager]}}",
          "constraints[0]: must be KEY==VALUE or KEY!=VALUE"),
         ("image: x\n    extra_hosts: {h: a=b}", "must be HOST:ADDRESS or HOST=ADDRESS"),
@@ -90,6 +96,14 @@ def test_mistake_in_a_service_is_named_with_its_place(body: str, expected: str, 
         ("services: {a: {image: x}}\nmodels: {m: {model: x}}", "models: is not supported"),
         ("services: {a: {image: x}}\nnetworks: {n: {driver: 5}}", "networks.n.driver: must be a string, found 5"),
         ("services: {a: {image: x, depends_on: [b]}, b: {image: x, depends_on: [a]}}", "goes in a circle: a -> b -> a"),
+        (
+            "services: {b: {image: x, depends_on: [c]}, c: {build: ., depends_on: [b]}}",
+            "services.c.depends_on: goes in a circle: b -> c -> b",
+        ),
+        (
+            "services: {a: {image: x, depends_on: [b]}, b: {image: x, profiles: [dev]}}",
+            'the service "b" is only in the profiles dev, and none of them is enabled',
+        ),
         ("services: {a: {image: x, ports: ['80:1']}, b: {image: x, ports: ['80:2']}}", "published by the service a"),
         (
             "services: {a: {image: x, secrets: [s, s2]}}\nsecrets: {s: {external: true}}",
@@ -104,6 +118,23 @@ def test_mistake_in_a_service_is_named_with_its_place(body: str, expected: str, 
 )
 def test_mistake_in_a_file_is_named_with_its_place(text: str, expected: str, problems_of: Problems) -> None:
     assert expected in "\n".join(str(problem) for problem in problems_of(text))
+
+
+def misspelled(key: str) -> list[str]:
+    """A letter missing, doubled, or swapped with the next; upper case; - for _."""
+    middle = len(key) // 2
+    swapped = key[: middle - 1] + key[middle] + key[middle - 1] + key[middle + 1 :]
+    return [key[:middle] + key[middle + 1 :], key[:middle] + key[middle] + key[middle:], swapped,
+            key.upper(), key.replace("_", "-")]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", service_keys())
+def test_misspelled_key_of_a_service_is_answered_with_the_key(key: str, problems_of: Problems) -> None:
+    for word in misspelled(key):
+        if word not in service_keys():
+            (problem,) = problems_of(f"services:\n  a:\n    image: x\n    {word}: 1\n")
+            assert (problem.path, problem.place[1:]) == (f"services.a.{word}", (4, 5))
+            assert problem.suggestion == key, word
 
 
 def test_all_mistakes_of_a_stage_are_named_at_once(problems_of: Problems) -> None:

@@ -7,7 +7,8 @@ import pytest
 from essaim.cluster.service import ServiceSpec
 from essaim.stacks.convert import Stack, convert
 from essaim.stacks.load import Source, load
-from essaim.stacks.plan import Existing, plan
+from essaim.stacks.operations import Existing
+from essaim.stacks.plan import plan
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from essaim.stacks.convert import convert
 from essaim.stacks.errors import Problem, StackError
 from essaim.stacks.load import Source, load
-from essaim.stacks.plan import Existing, plan
+from essaim.stacks.operations import Existing
+from essaim.stacks.plan import plan
 from essaim.stacks.render import render
 
 SCHEMA = json.loads((resources.files("essaim.stacks") / "schemas" / "compose-spec.json").read_text())

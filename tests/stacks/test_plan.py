@@ -5,12 +5,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from essaim.cluster.objects import Config, Secret
 from essaim.cluster.service import Service, ServiceSpec
 from essaim.cluster.shape import Version
 from essaim.stacks.convert import Stack, resolve_service
-from essaim.stacks.plan import Existing, Plan, PlanError, plan, removal
+from essaim.stacks.operations import Existing, Plan
+from essaim.stacks.plan import PlanError, plan
+from essaim.stacks.removal import removal
 
 StackOf = Callable[..., Stack]
 
@@ -138,7 +142,9 @@ def test_unchanged_service_is_not_waited_for(stack_of: StackOf) -> None:
 def test_prune_removes_what_the_file_no_longer_has_first(stack_of: StackOf) -> None:
     before, after = stack_of(WEB, env={"V": "v"}), stack_of("services: {new: {image: x}}")
     existing = deployed(before)
-    assert steps(plan(after, existing, prune=True))[:2] == ["remove service ns_web", "remove service ns_db"]
+    assert steps(plan(after, existing, prune=True))[:3] == [
+        "remove service ns_web", "wait service ns_web", "remove service ns_db",
+    ]  # fmt: skip
     assert not [step for step in plan(after, existing).operations if step.verb == "remove"]
 
 
@@ -182,12 +188,86 @@ def test_changed_labels_of_a_config_are_an_update(stack_of: StackOf) -> None:
 
 def test_removal_goes_in_reverse_order_of_dependencies(stack_of: StackOf) -> None:
     found = removal("ns", deployed(stack_of(WEB, env={"V": "v"})))
-    names = [step.name for step in found.operations if step.kind == "service"]
-    assert names == ["ns_web", "ns_db"]
-    assert [step.kind for step in found.operations] == [
+    assert str(found).splitlines()[:4] == [
+        "remove     service ns_web", "wait       service ns_web until gone", "remove     service ns_db",
+        "remove     secret ns_s",
+    ]  # fmt: skip
+    assert [step.kind for step in found.operations if step.verb == "remove"] == [
         "service", "service", "secret", "config", "network", "network",
     ]  # fmt: skip
-    assert {step.verb for step in found.operations} == {"remove"}
+
+
+def labelled(name: str, *needs: str) -> Service:
+    labels = {"com.docker.stack.namespace": "ns", "com.essaim.stack.depends_on": ",".join(needs)}
+    return Service(id=f"id-{name}", spec=ServiceSpec(name=name, labels=labels))
+
+
+NAMES = st.sampled_from("abcdef")
+
+
+@given(st.dictionaries(NAMES, st.sets(NAMES)))
+def test_removal_waits_for_every_dependent_before_what_it_needs(needs: dict[str, set[str]]) -> None:
+    """Whatever labels say, also circles: each service goes once; without circles nobody goes before its dependents."""
+    found = removal("ns", Existing([labelled(name, *sorted(others)) for name, others in needs.items()]))
+    removed = [step.name for step in found.operations if step.verb == "remove"]
+    assert sorted(removed) == sorted(needs)
+    reach = {name: {other for other in others if other in needs} for name, others in needs.items()}
+    for _ in needs:
+        reach = {name: others.union(*(reach[other] for other in others)) for name, others in reach.items()}
+    if any(name in others for name, others in reach.items()):
+        return
+    gone: set[str] = set()
+    for step in found.operations:
+        if step.verb == "wait":
+            gone.add(step.name)
+        else:
+            assert all(other in gone for other, others in needs.items() if step.name in others)
+
+
+RESTART = """
+services:
+  db: {image: db, environment: {A: 1}}
+  api: {image: api, depends_on: {db: {condition: service_started, restart: true}}}
+  web: {image: web, depends_on: {api: {condition: service_started, restart: true}}}
+  log: {image: log, depends_on: {db: {condition: service_started}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "updated"),
+    [
+        ("A: 1", "A: 2", ["ns_db", "ns_api", "ns_web"]),
+        ("db: {image: db,", "db: {image: db, deploy: {replicas: 2},", ["ns_db"]),
+        ("api: {image: api,", "api: {image: api, user: u,", ["ns_api", "ns_web"]),
+    ],
+)
+def test_restart_true_replaces_dependents_when_tasks_are_replaced(
+    old: str, new: str, updated: list[str], stack_of: StackOf
+) -> None:
+    found = plan(stack_of(RESTART.replace(old, new)), deployed(stack_of(RESTART)))
+    updates = [step for step in found.operations if step.verb == "update"]
+    assert [step.name for step in updates] == updated
+    forced = [str(change) for step in updates for change in step.changes if change.path.endswith("ForceUpdate")]
+    assert forced == ["TaskTemplate.ForceUpdate: 3 -> 4"] * (len(updated) - 1)
+    waits = [(step.name, step.dependent) for step in found.operations if step.verb == "wait"]
+    assert ("ns_db", "ns_log") not in waits
+
+
+def test_dependencies_that_need_not_be_there_are_dropped_with_a_word(stack_of: StackOf) -> None:
+    text = """
+services:
+  a:
+    image: x
+    depends_on:
+      gone: {condition: service_healthy, required: false}
+      b: {condition: service_healthy, required: false}
+  b: {image: x, profiles: [other]}
+"""
+    found = stack_of(text)
+    assert steps(plan(found, Existing())) == ["create network ns_default", "create service ns_a"]
+    assert found.warnings == [
+        "stack.yml:6:7: services.a.depends_on: there is no service gone; it need not be there, and is not waited for."
+    ]
 
 
 def test_dry_run_text_lists_every_step(stack_of: StackOf) -> None:

@@ -1,16 +1,20 @@
 """The table of keys, the text made of it, and the file that is printed."""
 
 import os
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from essaim.cluster.service import ServiceSpec
 from essaim.stacks.convert import convert
 from essaim.stacks.load import Document, Source, load, read_environment
-from essaim.stacks.plan import Existing, plan
+from essaim.stacks.operations import Existing
+from essaim.stacks.plan import plan
 from essaim.stacks.render import render
 from essaim.stacks.schema import service_keys
 from essaim.stacks.support import SERVICE, Answer, document
@@ -43,6 +47,25 @@ def test_config_reads_back_as_the_same_stack(path: Path) -> None:
     again = load([Source("printed", render(first))], {}, Path("/elsewhere"))
     assert render(again) == render(first)
     assert by_name(again) == by_name(first)
+
+
+def shuffled(value: Any, order: random.Random) -> Any:
+    """The same mappings in another order."""
+    if isinstance(value, dict):
+        pairs = [(key, shuffled(child, order)) for key, child in value.items()]
+        order.shuffle(pairs)
+        return dict(pairs)
+    return [shuffled(child, order) for child in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("path", sorted(CORPUS.glob("*.yml")), ids=lambda path: path.stem)
+def test_config_is_the_same_text_however_the_file_is_ordered(path: Path) -> None:
+    variables = {"B": "b", "HOME": "/root"}
+    first = render(load([Source(path.name, path.read_text())], variables, CORPUS))
+    data = yaml.safe_load(first)
+    for seed in range(5):
+        other = yaml.safe_dump(shuffled(data, random.Random(seed)), sort_keys=False)
+        assert render(load([Source("f.yml", other)], {}, CORPUS)) == first
 
 
 def test_config_quotes_what_would_read_back_as_something_else(document_of: Callable[..., Document]) -> None:

@@ -1,0 +1,210 @@
+"""The certificate book, out of the store: what every gateway gets, and what is wrong with what it does not get.
+
+A certificate is in it when a service asks for it, or when its secret is offered to all (`essaim.certificate=true`). One
+that has expired stays: a client that insists may still come in, and the reason is told. Challenges of every order in
+progress are in it.
+
+Pure: the store and the time in, a book out; equal stores give equal books but for what time does.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from msgspec.structs import replace
+
+from essaim.cluster.acme import OrderedCertificate, Resolver, certificate_id
+from essaim.cluster.certificates import Authority, Certificate, CertificateBook, CertificateProblem
+from essaim.cluster.store import Store
+
+from .pem import BadCertificate, Pair, read_authority, read_pair
+from .survey import Survey
+from .wanted import Wanted
+
+OFFERED = "essaim.certificate"
+SOON = 14 * 24 * 3600.0
+"""Seconds before its end in which a certificate of a secret is warned about: nobody renews it by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a reference came to: `pair` or `authority`, or why not."""
+
+    pair: Pair | None = None
+    authority: str = ""
+    problem: str = ""
+
+
+class Shelf:
+    """Secrets and configs that were read before: their content never changes, so none is parsed twice."""
+
+    def __init__(self) -> None:
+        self._before: dict[tuple[str, ...], Read] = {}
+        self._now: dict[tuple[str, ...], Read] = {}
+
+    def turn(self) -> None:
+        """A new book is begun: what the last one did not use is forgotten."""
+        self._before, self._now = self._now, {}
+
+    def pair(self, store: Store, reference: str) -> Read:
+        return self._read("pair", store, reference.split(":", 1) if ":" in reference else [reference])
+
+    def authority(self, store: Store, reference: str) -> Read:
+        return self._read("authority", store, [reference])
+
+    def _read(self, kind: str, store: Store, names: list[str]) -> Read:
+        parts: list[bytes] = []
+        ids: list[str] = [kind]
+        for place, name in enumerate(names):
+            found = _content(store, name.strip(), is_key=kind == "pair" and place == len(names) - 1)
+            if isinstance(found, str):
+                return Read(problem=found)
+            ids.append(found[0])
+            parts.append(found[1])
+        key = tuple(ids)
+        if key not in self._now:
+            self._now[key] = self._before.get(key) or _parsed(kind, parts)
+        return self._now[key]
+
+
+def _parsed(kind: str, parts: list[bytes]) -> Read:
+    try:
+        return Read(pair=read_pair(*parts)) if kind == "pair" else Read(authority=read_authority(parts[0]))
+    except BadCertificate as error:
+        return Read(problem=str(error))
+
+
+def _content(store: Store, name: str, *, is_key: bool) -> tuple[str, bytes] | str:
+    """Id and content of a secret, or (where no key is) of a config; or what is wrong."""
+    if (secret := store.secrets.named(name)) is not None:
+        if not secret.spec.data:
+            return f"secret {name} has no content of its own (a driver provides it)"
+        return secret.id, secret.spec.data
+    if (config := store.configs.named(name)) is not None:
+        if is_key:
+            return f"{name} is a config, which anybody may read; a private key belongs in a secret"
+        return config.id, config.spec.data or b""
+    kinds = "secret" if is_key else "secret or config"
+    return f"there is no {kinds} {name[:100]!r}"
+
+
+class BookMaker:
+    """Makes one book after the other; `now` in seconds since 1970."""
+
+    def __init__(self) -> None:
+        self._survey = Survey()
+        self._shelf = Shelf()
+
+    def make(self, store: Store, now: float) -> CertificateBook:
+        wanted = self._survey.take(store)
+        self._shelf.turn()
+        problems = list(wanted.problems)
+        certificates = self._of_secrets(store, wanted, problems, now) + _of_orders(store, wanted, problems, now)
+        orders = [one.order for one in store.certificates if one.order is not None]
+        return CertificateBook(
+            version=store.version,
+            certificates=sorted(certificates, key=lambda one: one.name),
+            authorities=self._authorities(store, wanted, problems),
+            http_challenges=sorted(
+                (one for order in orders for one in order.http_challenges), key=lambda one: one.token
+            ),
+            alpn_challenges=sorted(
+                (one for order in orders for one in order.alpn_challenges), key=lambda one: one.domain
+            ),
+            problems=sorted((_named(store, one) for one in problems), key=lambda one: (one.service_id, one.text)),
+        )
+
+    def _of_secrets(
+        self, store: Store, wanted: Wanted, problems: list[CertificateProblem], now: float
+    ) -> list[Certificate]:
+        users = dict(wanted.certificates)
+        for secret in store.secrets:
+            if _says_yes((secret.spec.labels or {}).get(OFFERED, "")):
+                users.setdefault(secret.spec.name or "", set())
+        made: list[Certificate] = []
+        for reference, services in users.items():
+            read = self._shelf.pair(store, reference)
+            if read.pair is None:
+                problems += _told(services, f"certificate {reference} cannot be used: {read.problem}")
+                continue
+            pair = read.pair
+            made.append(_certificate(f"secret {reference}", pair.chain, pair.key, pair.names, pair.not_after))
+            if aged := _age(pair.not_before, pair.not_after, now, SOON):
+                problems += _told(services, f"certificate {reference} {aged}")
+        return made
+
+    def _authorities(self, store: Store, wanted: Wanted, problems: list[CertificateProblem]) -> list[Authority]:
+        made: list[Authority] = []
+        for reference, services in sorted(wanted.authorities.items()):
+            read = self._shelf.authority(store, reference)
+            if read.problem:
+                problems += _told(services, f"client authority {reference} cannot be used: {read.problem}")
+            else:
+                made.append(Authority(name=reference, chain=read.authority))
+        return made
+
+
+def _of_orders(store: Store, wanted: Wanted, problems: list[CertificateProblem], now: float) -> list[Certificate]:
+    made: dict[str, Certificate] = {}
+    for (resolver_name, domains), services in sorted(wanted.orders.items()):
+        resolver = store.resolvers.named(resolver_name)
+        if resolver is None:
+            said = f"there is no certificate resolver {resolver_name[:100]!r} (essaim certificate resolver create)"
+            problems += _told(services, f"no certificate for {', '.join(domains)}: {said}")
+            continue
+        row = store.certificates.get(certificate_id(resolver.id, domains))
+        if row is None:
+            continue
+        if row.failure is not None:
+            problems += _told(services, f"no certificate for {', '.join(domains)}: {failure_text(row)}")
+        if row.chain:
+            name = _name(resolver, row, made)
+            made[name] = _certificate(name, row.chain, row.key, row.domains, row.not_after)
+            if aged := _age(row.not_before, row.not_after, now, 0):
+                problems += _told(services, f"certificate {name} {aged}")
+    return list(made.values())
+
+
+def failure_text(row: OrderedCertificate) -> str:
+    """Why there is none, or no newer one, and when it is tried again."""
+    if row.failure is None:
+        return ""
+    again = datetime.fromtimestamp(row.failure.retry_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{row.failure.reason} (attempt {row.failure.attempts}; the next one at {again})"
+
+
+def _name(resolver: Resolver, row: OrderedCertificate, taken: dict[str, Certificate]) -> str:
+    more = f" +{len(row.domains) - 1}" if len(row.domains) > 1 else ""
+    name = f"acme {resolver.spec.name} {row.domains[0]}{more}"
+    return name if name not in taken else f"{name} {row.id}"
+
+
+def _certificate(name: str, chain: str, key: str, names: Iterable[str], not_after: float) -> Certificate:
+    return Certificate(name=name, chain=chain, key=key, names=list(names), not_after=not_after)
+
+
+def _age(not_before: float, not_after: float, now: float, soon: float) -> str:
+    """What is wrong with the time, if anything is."""
+    if now >= not_after:
+        return f"has expired on {_date(not_after)}"
+    if now < not_before:
+        return f"is not valid before {_date(not_before)}"
+    return f"expires on {_date(not_after)}" if now > not_after - soon else ""
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
+
+
+def _told(services: Iterable[str], text: str) -> list[CertificateProblem]:
+    """The problem for each service that has it, or for none in particular."""
+    return [CertificateProblem(service_id=one, text=text) for one in sorted(services) or [""]]
+
+
+def _named(store: Store, problem: CertificateProblem) -> CertificateProblem:
+    service = store.services.get(problem.service_id)
+    return replace(problem, service=service.spec.name or "") if service is not None else problem
+
+
+def _says_yes(value: str) -> bool:
+    return value.strip().lower() in ("true", "1")

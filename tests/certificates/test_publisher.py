@@ -1,0 +1,92 @@
+"""The publisher follows the store, says what is wrong once, and survives a bug."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+
+import pytest
+
+from essaim.certificates.keeper import CertificateKeeper
+from essaim.cluster.certificates import CertificateBook
+from tests.certificates import made
+from tests.certificates.made import NOW
+from tests.certificates.test_book import World
+from tests.scheduler.agents import Quiet, until
+
+
+class Gateways:
+    def __init__(self) -> None:
+        self.books: list[CertificateBook] = []
+
+    def publish_certificates(self, book: CertificateBook) -> None:
+        self.books.append(book)
+
+    async def certificates_served(self, version: int) -> None:
+        return
+
+    def gateways_behind(self, version: int) -> list[str]:
+        return []
+
+
+class Publishing(World):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gateways = Gateways()
+        self.quiet = Quiet()
+        self.now: Callable[[], datetime] = lambda: NOW
+        self.keeper = CertificateKeeper(
+            self.store, self.gateways, now=lambda: self.now(), monotonic=lambda: 0.0, log=self.quiet
+        )
+
+    @property
+    def warnings(self) -> list[str]:
+        return [
+            f"{values['service']}: {values['reason']}" for level, _, values in self.quiet.lines if level == "warning"
+        ]
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[Publishing]:
+    world = Publishing()
+    world.keeper.start()
+    yield world
+    await world.keeper.stop()
+
+
+async def test_changes_of_the_store_become_books(world: Publishing) -> None:
+    await until(lambda: len(world.gateways.books) == 1)
+    world.secret("shop", made.pair("shop.example.org"))
+    world.service("web", **{"essaim.tls.certificate": "shop"})
+    await until(lambda: [c.name for c in world.gateways.books[-1].certificates] == ["secret shop"])
+    assert world.gateways.books[-1].version == world.store.version
+
+
+async def test_change_that_concerns_no_certificate_makes_no_book(world: Publishing) -> None:
+    await until(lambda: len(world.gateways.books) == 1)
+    world.service("web")
+    world.secret("password", b"words")
+    world.secret("shop", made.pair("shop.example.org"), essaim_certificate="true")
+    await until(lambda: len(world.gateways.books) == 2)
+    world.service("web", **{"some.label": "x"})
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(world.gateways.books) == 2
+
+
+async def test_each_problem_is_logged_once_with_its_service(world: Publishing) -> None:
+    world.service("web", **{"essaim.tls.certificate": "nosuch"})
+    await until(lambda: world.warnings)
+    world.service("other", **{"essaim.tls.certificate": "nosuch"})
+    await until(lambda: len(world.warnings) == 2)
+    said = "certificate nosuch cannot be used: there is no secret 'nosuch'"
+    assert world.warnings == [f"web: {said}", f"other: {said}"]
+
+
+async def test_bug_is_logged_and_publishing_goes_on(world: Publishing, monkeypatch: pytest.MonkeyPatch) -> None:
+    await until(lambda: len(world.gateways.books) == 1)
+    monkeypatch.setattr("essaim.certificates.keeper.RETRY", 0.0)
+    good, world.now = world.now, lambda: 1 / 0  # type: ignore[assignment,return-value]
+    world.service("web", **{"essaim.tls.certificate": "nosuch"})
+    await until(lambda: world.quiet.errors)
+    world.now = good
+    await until(lambda: world.gateways.books[-1].problems)

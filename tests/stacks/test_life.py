@@ -1,0 +1,160 @@
+"""A stack's life on a real daemon (process runtime): order by conditions, changes, failures, removal in reverse.
+
+Every replica writes into one journal when it starts, is ready and has ended, so that order is seen, not claimed.
+"""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.daemon.processes import Daemon, daemons, init
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.blocking_allowed]
+
+SCRIPT = """#!/bin/sh
+# NAME KIND: `serve` is ready after a moment and takes one to end, `once` ends well, `crash` badly.
+echo "$1 up" >> journal
+sleep 0.3
+case "$2" in
+  once) echo "$1 done" >> journal; exit 0;;
+  crash) exit 3;;
+esac
+trap 'sleep 0.3; echo "$1 down" >> journal; exit 0' TERM
+echo "$1 ready" >> journal
+touch "ready-$1-$3"
+while :; do sleep 0.05; done
+"""
+STACK = """
+services:
+  web:
+    image: host
+    command: ./task.sh web serve
+    working_dir: {folder}
+    healthcheck: {{test: test -e ready-web-, interval: 100ms, retries: 100}}
+    deploy: &soon {{update_config: {{monitor: 200ms}}}}
+    depends_on:
+      migrate: {{condition: service_completed_successfully}}
+      db: {{condition: service_started, restart: true}}
+  migrate:
+    image: host
+    command: ./task.sh migrate once
+    working_dir: {folder}
+    restart: "no"
+    deploy: *soon
+    depends_on: {{db: {{condition: service_healthy}}}}
+  db:
+    image: host
+    command: ./task.sh db serve 1
+    working_dir: {folder}
+    healthcheck: {{test: test -e ready-db-1, interval: 100ms, retries: 100}}
+    deploy: *soon
+"""
+
+
+class Bench:
+    def __init__(self, daemon: Daemon, folder: Path) -> None:
+        self.daemon = daemon
+        self.folder = folder
+        (folder / "task.sh").write_text(SCRIPT)
+        (folder / "task.sh").chmod(0o755)
+
+    async def deploy(self, text: str, *flags: str) -> subprocess.CompletedProcess[str]:
+        (self.folder / "stack.yml").write_text(text.format(folder=self.folder))
+        return await self.essaim("stack", "deploy", *flags, "-c", str(self.folder / "stack.yml"), "s")
+
+    async def essaim(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(self.daemon.essaim, *words)
+
+    async def tasks(self) -> list[str]:
+        done = await self.essaim("stack", "ps", "s", "--no-trunc", "--format", "{{.ID}} {{.DesiredState}}")
+        return sorted(done.stdout.splitlines())
+
+    def journal(self) -> list[str]:
+        return (self.folder / "journal").read_text().splitlines()
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with daemons(tmp_path) as (daemon,):
+        await init(daemon)
+        yield Bench(daemon, tmp_path)
+
+
+async def test_stack_starts_by_its_conditions_changes_only_what_changed_and_ends_in_reverse(bench: Bench) -> None:
+    first = await bench.deploy(STACK, "--detach=false")
+    assert first.returncode == 0, first.stderr
+    assert bench.journal() == [
+        "db up", "db ready", "migrate up", "migrate done", "web up", "web ready",
+    ]  # fmt: skip
+    assert "Waiting for service s_db (healthy)" in first.stdout
+    assert "s_db: overall progress: 1 out of 1 tasks" in first.stdout
+    assert "s_web: verify: Service" in first.stdout
+
+    # The same file again restarts nothing.
+    before = await bench.tasks()
+    again = await bench.deploy(STACK, "--detach=false")
+    assert (again.returncode, await bench.tasks()) == (0, before)
+    assert "Updating" not in again.stdout
+
+    # A changed dependency replaces who asked for it (restart: true), when the new one is there; not the others.
+    changed = STACK.replace("db serve 1", "db serve 2").replace("ready-db-1", "ready-db-2")
+    plan = await bench.deploy(changed, "--dry-run")
+    assert "TaskTemplate.ContainerSpec.Args" in plan.stdout
+    assert "TaskTemplate.ForceUpdate: (none) -> 1" in plan.stdout
+    assert await bench.tasks() == before
+    (bench.folder / "journal").unlink()
+    third = await bench.deploy(changed, "--detach=false")
+    assert third.returncode == 0, third.stderr
+    assert bench.journal()[:2] == ["db down", "db up"]
+    assert not [line for line in bench.journal() if line.startswith("migrate")]
+    assert [line.split()[2] for line in third.stdout.splitlines() if line.startswith("Updating")] == ["s_db", "s_web"]
+
+    (bench.folder / "journal").write_text("")
+    removed = await bench.essaim("stack", "rm", "--detach=false", "s")
+    assert removed.returncode == 0, removed.stderr
+    assert [line for line in bench.journal() if line.endswith("down")][-2:] == ["web down", "db down"]
+    assert [line.split()[-1] for line in removed.stdout.splitlines() if "service" in line] == [
+        "s_web", "s_migrate", "s_db",
+    ]  # fmt: skip
+
+
+FAILING = """
+services:
+  job: {{image: host, command: ./task.sh job crash, working_dir: {folder}, restart: "no"}}
+  app:
+    image: host
+    deploy: {{update_config: {{monitor: 200ms}}}}
+    command: ./task.sh app serve
+    working_dir: {folder}
+    depends_on: {{job: {{condition: service_completed_successfully, required: REQUIRED}}}}
+"""
+
+
+async def test_dependency_that_fails_ends_the_deploy_with_its_reason_unless_it_is_not_required(bench: Bench) -> None:
+    done = await bench.deploy(FAILING.replace("REQUIRED", "true"))
+    assert done.returncode == 1
+    assert (
+        "service s_app was not deployed, for it depends on s_job (completed_successfully), which failed and is not "
+        "started again: task: non-zero exit (3)" in done.stderr
+    )
+    assert bench.journal() == ["job up"]
+    done = await bench.deploy(FAILING.replace("REQUIRED", "false"), "--detach=false")
+    assert "service s_job, which s_app can do without, failed and is not started again" in done.stderr
+    assert "app ready" in bench.journal()
+    assert done.returncode == 1
+    assert "s_job" in done.stderr.splitlines()[-1]
+
+
+async def test_dependency_that_never_comes_up_is_waited_for_as_long_as_is_allowed(bench: Bench) -> None:
+    text = """
+services:
+  db: {{image: host, command: sleep 1000, deploy: {{placement: {{constraints: [node.labels.none == 1]}}}}}}
+  app: {{image: host, command: sleep 1000, depends_on: {{db: {{condition: service_healthy}}}}}}
+"""
+    done = await bench.deploy(text, "--wait-timeout", "1s")
+    assert done.returncode == 1
+    assert "which did not get there within 1 s: no suitable node" in done.stderr
+    assert "s_db: problem: no suitable node" in done.stdout
