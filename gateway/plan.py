@@ -15,6 +15,7 @@ import msgspec
 from .options import ServiceOptions, read_options
 from .routes import RouteEndpoint, RoutePort, RouteService, RouteTable
 from .routing.labels import ServiceLabels, directory, read_labels, resolve
+from .routing.tls_conflicts import tls_conflicts
 from .wire import EndpointPlan, PortPlan, ServicePlan
 
 TURN_SLOTS = 65_536
@@ -118,6 +119,8 @@ class Planner:
             warnings[service.id] += said
             if routers != plan.routers or tcp != plan.tcp_routers:
                 plans[service.id] = msgspec.structs.replace(plan, routers=routers, tcp_routers=tcp)
+        for key, said in tls_conflicts(plans).items():
+            warnings[key] += said
 
     def _bind_entry_points(
         self,
