@@ -3,6 +3,7 @@
 References to secrets and configs carry names; `resolve` puts in the ids once the cluster's objects are known.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
@@ -114,10 +115,11 @@ def _read_seccomp(service: dict[str, Any], document: Document, name: str, proble
         if key != "seccomp" or not path.startswith("/"):
             continue
         try:
-            service["security_opt"][index] = f"seccomp={document.files.read(FilePath(path)).decode()}"
-        except (OSError, UnicodeDecodeError) as error:
+            profile = json.loads(document.files.read(FilePath(path)))
+            service["security_opt"][index] = f"seccomp={json.dumps(profile, separators=(',', ':'))}"
+        except (OSError, ValueError) as error:
             place = document.services[name].value["security_opt"].place
-            problems.add(place, (((None, "services"), name), "security_opt"), f"cannot read {path}: {error}")
+            problems.add(place, (((None, "services"), name), "security_opt"), f"cannot read {path} as JSON: {error}")
 
 
 def _own(objects: dict[str, Any]) -> list[str]:

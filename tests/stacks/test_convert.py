@@ -61,8 +61,10 @@ def test_key_beyond_swarm_reaches_the_engine(body: str, expected: Any, stack_of:
 
 
 def test_seccomp_profile_is_sent_by_its_text(stack_of: StackOf) -> None:
-    found = engine(stack_of, "security_opt: ['seccomp:./p.json', 'seccomp=unconfined']", files={"p.json": "{}"})
-    assert found == {"SecurityOpt": ["seccomp={}", "seccomp=unconfined"]}
+    found = engine(
+        stack_of, "security_opt: ['seccomp:./p.json', 'seccomp=unconfined']", files={"p.json": '{ "a": 1 }\n'}
+    )
+    assert found == {"SecurityOpt": ['seccomp={"a":1}', "seccomp=unconfined"]}
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ Problems = Callable[..., list[Problem]]
         ("image: x\n    volumes: [{type: cluster, source: a, target: /t}]",
          "services.a.volumes[0].type: there are no cluster volumes"),
         ("image: x\n    expose: [80, x]", 'services.a.expose[1]: must be PORT[-END][/tcp|udp|sctp], found "x"'),
+        ("image: x\n    security_opt: ['seccomp=no.json']", "services.a.security_opt: cannot read /project/no.json"),
         ("image: x\n    deploy: {placement: {constraints: [manager]}}",
          "constraints[0]: must be KEY==VALUE or KEY!=VALUE"),
         ("image: x\n    extra_hosts: {h: a=b}", "must be HOST:ADDRESS or HOST=ADDRESS"),

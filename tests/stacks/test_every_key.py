@@ -106,6 +106,7 @@ VALUES: dict[str, list[Any]] = {
     "services.NAME.container_name": ["only"],
     "services.NAME.cpu_rt_period": ["100ms", 5], "services.NAME.cpu_rt_runtime": ["100ms", 5],
     "services.NAME.cpus": ["0.5", 0.5],
+    "services.NAME.cpu_period": ["50ms", "50000", 50000], "services.NAME.cpu_quota": ["25ms", "25000", -1],
     "services.NAME.credential_spec": [{"file": "f"}], "services.NAME.credential_spec.config": ["c"],
     "services.NAME.depends_on": [["b"], {"b": {"condition": "service_healthy"}}],
     "services.NAME.depends_on.NAME.required": [False],
