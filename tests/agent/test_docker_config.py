@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from essaim.agent.docker.age import fit
-from essaim.agent.docker.container_config import create_body, generic_resource_env
+from essaim.agent.docker.container_config import create_body
 from essaim.agent.docker.container_view import view_of
 from essaim.agent.docker.description import node_description
 from essaim.agent.docker.host_config import extra_hosts, security_options
 from essaim.agent.docker.log_frames import LogFrames
 from essaim.agent.docker.port_bindings import exposed_ports
+from essaim.agent.resources import generic_resource_env
 from essaim.agent.runtime import Health, LogLine, Phase, Rejected, Work
 from essaim.cluster.container import (
     AppArmor,
