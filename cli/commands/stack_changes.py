@@ -12,8 +12,9 @@ from essaim.cli.app import App, CliError, explain
 from essaim.cli.flags import Flags
 from essaim.cli.progress.follow import follow
 from essaim.cli.progress.wait import GONE_WITHIN, wait_for, wait_until_gone
-from essaim.cli.registry import auth_headers, resolve_image
+from essaim.cli.registry import auth_headers, resolve_images
 from essaim.cli.stacknames import IMAGE, stack_filter
+from essaim.cli.values.images import registry
 from essaim.cluster.objects import Config, Secret
 from essaim.cluster.service import Service, ServiceSpec
 from essaim.stacks.convert import Stack, convert, resolve_service
@@ -119,6 +120,7 @@ class Deployer:
         self._secrets: dict[str, str] = {}
         self._configs: dict[str, str] = {}
         self._deployed: dict[str, str] = {}
+        self._auth: dict[str, dict[str, str]] = {}
 
     async def existing(self, stack: Stack) -> Existing:
         """What the cluster holds that the plan must know."""
@@ -146,24 +148,32 @@ class Deployer:
         registry is away.
         """
         stored = {service.spec.name: service.spec for service in existing.services}
-        pinned = []
-        for spec in stack.services:
+
+        def has_old_image(spec: ServiceSpec) -> bool:
             old = stored.get(spec.name)
-            same_image = old is not None and (old.labels or {}).get(IMAGE) == (spec.labels or {}).get(IMAGE)
-            if only_changed and same_image:
-                pinned.append(spec)
-                continue
-            quiet = self._flags.on("quiet") or old is None
-            found = await resolve_image(self._app, spec, await self._headers(spec), quiet=quiet)
-            if old is not None and found == spec and same_image:
-                found = carried_over(old, spec, keep_images=True)
-            pinned.append(found)
-        return replace(stack, services=pinned)
+            return old is not None and (old.labels or {}).get(IMAGE) == (spec.labels or {}).get(IMAGE)
+
+        asked = [spec for spec in stack.services if not (only_changed and has_old_image(spec))]
+        headers = {spec.name: await self._headers(spec) for spec in asked}
+        answers = await resolve_images(
+            self._app,
+            asked,
+            lambda spec: headers[spec.name],
+            quiet=lambda spec: self._flags.on("quiet") or spec.name not in stored,
+        )
+        found = {spec.name: spec for spec in answers}
+        for spec in asked:
+            if found[spec.name] == spec and has_old_image(spec):
+                found[spec.name] = carried_over(stored[spec.name], spec, keep_images=True)
+        return replace(stack, services=[found.get(spec.name, spec) for spec in stack.services])
 
     async def _headers(self, spec: ServiceSpec) -> dict[str, str]:
         container = spec.task_template.container_spec if spec.task_template else None
         image = (container.image if container else None) or ""
-        return await auth_headers(self._app, image, wanted=self._flags.on("with-registry-auth"))
+        host = registry(image)
+        if host not in self._auth:
+            self._auth[host] = await auth_headers(self._app, image, wanted=self._flags.on("with-registry-auth"))
+        return self._auth[host]
 
     async def carry_out(self, operations: list[Operation]) -> None:
         for operation in operations:
