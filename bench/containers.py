@@ -1,10 +1,10 @@
-"""What starting containers through the agent costs: our own CPU a container, from assignment to `running`, on a lab host's
-real Engine (root).
+"""What starting containers through the agent costs: our own CPU a container, from assignment to `running`, on the real
+Engine of a lab host (root).
 
     PYTHONPATH=. python bench/containers.py [--containers 40] [--rounds 3] [--json]
 
-Beside it, in turns: the same containers by bare create and start calls, 4 at a time as the agent does, for the wall time
-that the Engine alone takes. Our CPU is that of this process, all threads; the Engine's is not ours, the test's manager is.
+Beside it, in turns: the same containers by bare create and start calls, 4 at a time as the agent does, for the wall
+time that the Engine alone takes. Our CPU is that of this process, all threads: not the Engine's, but the test's manager.
 The exit code is 1 at 10 ms a container or more.
 """
 

@@ -1,5 +1,5 @@
-"""What reading a large stack file costs: CPU time of reading with all checks, conversion, and the plan of a deploy where
-everything is new and of one where nothing has changed.
+"""What reading a large stack file costs: CPU time of reading with all checks, conversion, and the plan of a deploy
+where everything is new and of one where nothing has changed.
 
     python bench/stacks.py [--services 500] [--rounds 5] [--json]
 
