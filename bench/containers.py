@@ -4,7 +4,7 @@ Engine of a lab host (root).
     PYTHONPATH=. python bench/containers.py [--containers 40] [--rounds 3] [--json]
 
 Beside it, in turns: the same containers by bare create and start calls, 4 at a time as the agent does, for the wall
-time that the Engine alone takes. Our CPU is that of this process, all threads: not the Engine's, but the test's manager.
+time that the Engine alone takes. Our CPU is that of this process, all threads: the test's manager is in it.
 The exit code is 1 at 10 ms a container or more.
 """
 
