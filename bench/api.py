@@ -2,9 +2,10 @@
 
     PYTHONPATH=. python bench/api.py [--services 1000] [--replicas 10] [--followers 500] [--swarm]
 
-One process serves (the application on a unix socket, a store in memory), this one asks. Times are medians of repeated
-requests in milliseconds; `stall` is the longest time during which the server's event loop did not run. With `--swarm`
-(root) a real Engine in swarm mode is asked the same at the same size; its tasks stay pending.
+One process serves (the application on a unix socket, on the daemon's event loop, a store in memory), a second one holds
+the followers, this one asks. Times are medians of repeated requests in milliseconds; `stall` is the longest time during
+which the server's event loop did not run. Writes are timed alone and with followers in turn, so that both see the same
+machine. With `--swarm` (root) a real Engine in swarm mode is asked the same at the same size; its tasks stay pending.
 """
 
 import argparse
@@ -16,10 +17,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import structlog
+import uvloop
 from aiohttp import ClientSession, UnixConnector, web
 
 from essaim.api.app import create_app
@@ -139,7 +141,10 @@ async def timed(
     return statistics.median(took) * 1000, stall * 1000, size
 
 
-async def write_latency(client: ClientSession, count: int = 200) -> float:
+WRITES = 200
+
+
+async def write_latency(client: ClientSession, count: int = WRITES) -> float:
     """Median milliseconds of creating a config."""
     took = []
     for number in range(count):
@@ -152,13 +157,38 @@ async def write_latency(client: ClientSession, count: int = 200) -> float:
     return statistics.median(took) * 1000
 
 
-async def follow(socket: Path, stop: asyncio.Event) -> None:
-    """Reads every event there is."""
-    connector = UnixConnector(str(socket))
-    async with ClientSession(connector=connector) as client, client.get("http://essaim/events") as reply:
-        reading = asyncio.create_task(reply.content.read())
-        await stop.wait()
-        reading.cancel()
+class Follow(asyncio.Protocol):
+    """Asks for every event there is, and counts what comes."""
+
+    received = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.Transport", transport).write(b"GET /events HTTP/1.1\r\nHost: essaim\r\n\r\n")
+
+    def data_received(self, data: bytes) -> None:
+        Follow.received += len(data)
+
+
+async def follow(socket: Path, followers: int) -> None:
+    """Follows until its standard input ends; then tells how many bytes came."""
+    loop = asyncio.get_running_loop()
+    for _ in range(followers):
+        await loop.create_unix_connection(Follow, str(socket))
+    await asyncio.sleep(0.5)
+    print("following", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    print(Follow.received, flush=True)
+
+
+async def crowded_latency(client: ClientSession, socket: Path, followers: int) -> float:
+    words = [sys.executable, __file__, "--follow", str(socket), "--followers", str(followers)]
+    crowd = await asyncio.create_subprocess_exec(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert crowd.stdout is not None
+    assert await crowd.stdout.readline() == b"following\n"
+    median = await write_latency(client)
+    received, _ = await crowd.communicate(b"")
+    assert int(received) > followers * WRITES * 100, f"followers got {received!r} bytes only"
+    return median
 
 
 async def fill_swarm(client: ClientSession, services: int, replicas: int) -> None:
@@ -207,13 +237,8 @@ async def measure(socket: Path, followers: int) -> None:
             subprocess.run, ["docker", "-H", host, "service", "ls"], check=True, stdout=subprocess.DEVNULL
         )
         print(f"{'docker service ls':42} {(time.perf_counter() - before) * 1000:10.1f}")
-        alone = await write_latency(client)
-        stop = asyncio.Event()
-        following = [asyncio.create_task(follow(socket, stop)) for _ in range(followers)]
-        await asyncio.sleep(2)
-        crowded = await write_latency(client)
-        stop.set()
-        await asyncio.gather(*following)
+        pairs = [(await write_latency(client), await crowded_latency(client, socket, followers)) for _ in range(3)]
+        alone, crowded = (statistics.median(times) for times in zip(*pairs, strict=True))
         print(f"{'POST /configs/create':42} {alone:10.2f}")
         print(f"{f'POST /configs/create, {followers} followers':42} {crowded:10.2f}")
 
@@ -225,9 +250,13 @@ def main() -> None:
     parser.add_argument("--followers", type=int, default=500)
     parser.add_argument("--swarm", action="store_true", help="a real swarm in place of essaim (needs root)")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--follow", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        asyncio.run(serve(options.serve, options.services, options.replicas))
+        uvloop.run(serve(options.serve, options.services, options.replicas))
+        return
+    if options.follow:
+        uvloop.run(follow(options.follow, options.followers))
         return
     if options.swarm:
         asyncio.run(measure_swarm(options.services, options.replicas, options.followers))

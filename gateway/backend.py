@@ -136,6 +136,7 @@ class Backend:
     ) -> None:
         self.key = plan.key
         self.mode = plan.mode
+        self.tls = plan.tls
         self.published_port = plan.published_port
         self.service_id = self.service_name = ""
         self.options = ServiceOptions()
@@ -161,7 +162,7 @@ class Backend:
         if service.options.balance != self.options.balance:
             self.policy = self._policy(service.options.balance)
         self.service_id, self.service_name, self.options = service.id, service.name, service.options
-        self.mode = plan.mode
+        self.mode, self.tls = plan.mode, plan.tls
         before, self.endpoints = self.endpoints, {}
         for wanted in plan.endpoints:
             endpoint = before.pop(wanted.key, None)

@@ -217,7 +217,7 @@ class Client(Intake):
             if not self.reading:
                 self.resume_reading()
 
-    def _answer(self, status: int, reason: str, lines: bytes = b"") -> None:
+    def _answer(self, status: int, reason: str, lines: bytes = b"", body: bytes | None = None) -> None:
         """An answer of the gateway's own to a request that is in order."""
         if self.transport is None or self.state not in (BODY, WAIT):
             return
@@ -227,7 +227,7 @@ class Client(Intake):
             self._log(None, status)
         if self.state == BODY or (self.request and self.request.minor == 0):
             self.keep_alive = False
-        self.transport.write(reply(status, reason, self.keep_alive, is_head=self.is_head, extra=lines))
+        self.transport.write(reply(status, reason, self.keep_alive, is_head=self.is_head, extra=lines, text=body))
         self.out = b""
         self._next()
 

@@ -21,6 +21,7 @@ from .http1.head import Request, Response
 from .listener import Listener
 from .routing.middlewares import Call
 from .sweeper import NEVER
+from .tls.secured import Secured
 from .upstream import Upstream
 
 LINGER_SECONDS = 2.0
@@ -41,13 +42,14 @@ class Downstream(asyncio.Protocol):
         "address", "affine", "attempts", "authority", "backend", "block", "body_left", "body_seen", "buffer", "call",
         "choked", "chunks", "connecting", "deadline", "endpoint", "half_closed", "is_head", "keep_alive", "lines",
         "listener", "local_port", "minor", "out", "peer", "plain_body", "reading", "replayable", "request",
-        "request_done", "responding", "resuming", "started", "state", "status", "sweeper", "tail", "transport",
+        "request_done", "responding", "resuming", "started", "state", "status", "sweeper", "tail", "tls", "transport",
         "trusted", "upstream", "upstream_keeps_alive", "wants_upgrade",
     )  # fmt: skip
 
-    def __init__(self, listener: Listener, peer: tuple[str, int] | None = None) -> None:
-        # `peer`: who is behind the proxy that has connected, if that is known.
+    def __init__(self, listener: Listener, peer: tuple[str, int] | None = None, tls: Secured | None = None) -> None:
+        # `peer`: who is behind the proxy that has connected, if that is known. `tls`: what the connection is behind.
         self.peer = peer
+        self.tls = tls
         self.listener = listener
         # Whose replicas answer the request in progress.
         self.backend = listener.backend

@@ -82,6 +82,13 @@ class Fleet:
                 self._log.error("a gateway worker does not answer and is replaced", pid=worker.pid)
                 worker.kill()
 
+    async def booked(self, number: int) -> None:
+        """Return when all that live serve by the certificates sent up to this number; who does not answer is left to
+        `applied`."""
+        for worker in self.workers:
+            with contextlib.suppress(TimeoutError):
+                await worker.reached(lambda one: one.booked >= number, APPLY_SECONDS)
+
     async def counts(self) -> dict[str, PortCounts]:
         """Every port's counters by its key, summed over the workers, the dead ones included."""
         self._collects += 1

@@ -16,6 +16,7 @@ import msgspec
 from .balance.choose import NAMES
 from .durations import seconds
 from .http1.forwarded import parse_networks
+from .tls.policy import TlsLabels, read_tls
 
 
 class HealthOptions(msgspec.Struct, frozen=True, array_like=True):
@@ -70,6 +71,7 @@ class ServiceOptions(msgspec.Struct, frozen=True, array_like=True):
     eject_share: int = 50
     eject_5xx: int = 0
     slow_start: float = 0.0
+    tls: TlsLabels = TlsLabels()
 
 
 def _text(value: str) -> str:
@@ -249,7 +251,8 @@ def read_options(labels: dict[str, str]) -> tuple[ServiceOptions, list[str]]:
         warnings.append(
             "label essaim.proxyprotocol.accept has no effect without essaim.trusted (the proxies' addresses)"
         )
-    return ServiceOptions(health=HealthOptions(**health), **options), warnings
+    options["tls"], said = read_tls(labels)
+    return ServiceOptions(health=HealthOptions(**health), **options), warnings + said
 
 
 Place = tuple[dict[str, Any], tuple[str, Callable[[str], Any]]]

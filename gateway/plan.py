@@ -71,7 +71,8 @@ class Planner:
         self._next_turn = 0
         self._last: dict[str, Known] = {}
 
-    def plan(self, table: RouteTable) -> Planned:
+    def plan(self, table: RouteTable, questioned: frozenset[str] = frozenset()) -> Planned:
+        """`questioned`: entry points at which an ACME server's questions are answered; they are bound anyway."""
         current: dict[str, Known] = {}
         for service in table.services:
             known = self._last.get(service.id)
@@ -82,7 +83,7 @@ class Planner:
         bindings: dict[str, Bound] = {}
         for known in current.values():
             warnings[known.service.id] += self._bind(known.service, bindings)
-        self._bind_entry_points(plans, bindings, warnings)
+        self._bind_entry_points(plans, bindings, warnings, questioned)
         self._last = {
             key: known if plans[key] is known.plan else msgspec.structs.replace(known, plan=plans[key])
             for key, known in current.items()
@@ -111,16 +112,24 @@ class Planner:
         }
         everything = directory(labelled, keys)
         for service, labels in labelled:
-            routers, said = resolve(service, labels, everything, keys, self._entry_points)
+            plan = plans[service.id]
+            policy = plan.options.tls.policy
+            routers, tcp, said = resolve(service, labels, everything, keys, self._entry_points, policy)
             warnings[service.id] += said
-            if routers != plans[service.id].routers:
-                plans[service.id] = msgspec.structs.replace(plans[service.id], routers=routers)
+            if routers != plan.routers or tcp != plan.tcp_routers:
+                plans[service.id] = msgspec.structs.replace(plan, routers=routers, tcp_routers=tcp)
 
     def _bind_entry_points(
-        self, plans: dict[str, ServicePlan], bindings: dict[str, Bound], warnings: dict[str, list[str]]
+        self,
+        plans: dict[str, ServicePlan],
+        bindings: dict[str, Bound],
+        warnings: dict[str, list[str]],
+        questioned: frozenset[str],
     ) -> None:
         """Bind the entry points that routers use; a port that is published for HTTP as well serves both."""
-        used = {point for plan in plans.values() for router in plan.routers for point in router.entry_points}
+        used = {point for plan in plans.values() for router in plan.all_routers for point in router.entry_points} | (
+            questioned & self._entry_points.keys()
+        )
         modes = {port.key: port.mode for plan in plans.values() for port in plan.ports} if used else {}
         for point in sorted(used):
             binding = Binding(transport="tcp", host=_everywhere(self._mesh_addr), port=self._entry_points[point])
@@ -128,7 +137,7 @@ class Planner:
             port = shared.port_key if shared else ""
             if port and modes[port] != "http":
                 for plan in plans.values():
-                    if any(point in router.entry_points for router in plan.routers):
+                    if any(point in router.entry_points for router in plan.all_routers):
                         said = f"entry point {point}: port {binding.port} is published by a service that is not HTTP"
                         warnings[plan.id].append(said)
                 continue
@@ -142,7 +151,12 @@ class Planner:
         mode = "udp" if port.protocol == "udp" else "http" if port.app_protocol == "http" else "tcp"
         endpoints = [_endpoint(endpoint) for endpoint in port.endpoints]
         return PortPlan(
-            key=key, mode=mode, turn=self._turns[key], published_port=port.published_port, endpoints=endpoints
+            key=key,
+            mode=mode,
+            turn=self._turns[key],
+            published_port=port.published_port,
+            endpoints=endpoints,
+            tls=mode != "udp" and options.tls.on(port.published_port),
         )
 
     def _bind(self, service: RouteService, bindings: dict[str, Bound]) -> list[str]:

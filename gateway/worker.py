@@ -27,13 +27,21 @@ from .listener import Listener, RequestIds
 from .plan import TURN_SLOTS
 from .routebook import RouteBook
 from .sweeper import Sweeper
+from .tls.cabinet import Cabinet
+from .tls.doorway import Doorway, is_needed
+from .tls.handshakes import Handshakes
 from .udp import UdpPort
 from .wire import (
     Applied,
+    Authorities,
+    Booked,
+    Certificates,
+    Challenges,
     Collect,
     Counts,
     DropService,
     Handed,
+    HandedBook,
     Listen,
     Message,
     Open,
@@ -69,6 +77,8 @@ class Worker:
         self._listeners: dict[str, Listener] = {}
         self._log = AccessLog()
         self._routes = RouteBook()
+        self._cabinet = Cabinet()
+        self._handshakes = Handshakes(self._sweeper)
         # What stands behind an entry point where no port is published.
         self._nowhere = Backend(
             PortPlan("", "http", 0, 0, []), self._turns, ("", None), self._trouble, self._drain_changed
@@ -122,6 +132,8 @@ class Worker:
                 self._listen(message, fd)
             case Unlisten():
                 self._unlisten(message.key)
+            case Certificates() | Authorities() | Challenges():
+                self._book(message)
             case Version():
                 self._drain_resting()
                 self._send_open()
@@ -138,6 +150,18 @@ class Worker:
                 self._share_turns(take_fd())
             case Stop():
                 self._stop(message.grace)
+
+    def _book(self, message: Certificates | Authorities | Challenges) -> None:
+        match message:
+            case Certificates():
+                self._cabinet.change(message.put, message.drop)
+            case Authorities():
+                self._cabinet.trust(message.authorities)
+            case Challenges():
+                self._cabinet.challenge(message.http, message.alpn)
+                for listener in self._listeners.values():
+                    listener.answers = self._cabinet.answers
+                self._channel.send(Booked(message.number))
 
     def _share_turns(self, fd: int) -> None:
         shared = mmap.mmap(fd, 4 * TURN_SLOTS * (1 + self._welcome.rows))
@@ -165,6 +189,7 @@ class Worker:
         self._limited = self._limited or service.options.max_service > 0
         self._services[service.id] = [plan.key for plan in service.ports]
         self._routes.replace(service.id, service.routers)
+        self._routes.replace_tcp(service.id, service.tcp_routers)
         for key in before:
             if key not in self._services[service.id]:
                 self._retire(key)
@@ -207,6 +232,7 @@ class Worker:
 
     def _drop(self, service_id: str) -> None:
         self._routes.replace(service_id, [])
+        self._routes.replace_tcp(service_id, [])
         for key in self._services.pop(service_id, []):
             self._retire(key)
 
@@ -270,15 +296,26 @@ class Worker:
         """Where the connections of a socket go."""
         listener.backend = backend
         listener.alone = not message.port_key
-        listener.router = self._routes.router(message.entry_point) if message.entry_point else None
+        listener.answers = self._cabinet.answers
+        point = message.entry_point
+        listener.router = self._routes.router(point) if point else None
+        listener.secure = self._routes.router(point, secure=True) if point else None
+        listener.tcp = self._routes.tcp(point) if point else None
 
     def _new_connection(self, listener: Listener) -> asyncio.Protocol:
         self._sweeper.wake()
-        http = listener.router is not None or listener.backend.mode == "http"
-        make = self._new_client if http else self._new_front
+        if is_needed(listener, self._cabinet):
+            make = self._new_doorway
+        elif listener.router is not None or listener.backend.mode == "http":
+            make = self._new_client
+        else:
+            make = self._new_front
         if listener.backend.options.accept_proxy:
             return Greeting(listener, lambda peer: make(listener, peer))
         return make(listener, None)
+
+    def _new_doorway(self, listener: Listener, peer: Peer | None) -> asyncio.Protocol:
+        return Doorway(listener, peer, self._cabinet, self._handshakes)
 
     def _new_client(self, listener: Listener, peer: Peer | None) -> asyncio.Protocol:
         return Client(listener, peer)
@@ -356,6 +393,10 @@ class Worker:
         for key, listener in self._listeners.items():
             if listener.socket is not None:
                 self._channel.send(Handed(key), listener.socket.fileno())
+        book = self._cabinet.book()
+        self._channel.send(HandedBook([], book.authorities))
+        for certificate in book.certificates:
+            self._channel.send(HandedBook([certificate], []))
         self._channel.send(Ready(os.getpid()))
         self._send_open()
 

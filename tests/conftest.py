@@ -4,6 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import settings
+
+# A busy machine is no failure; a hang ends by pytest-timeout.
+settings.register_profile("essaim", deadline=None)
+settings.load_profile("essaim")
 
 
 @pytest.fixture(autouse=True)

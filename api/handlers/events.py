@@ -6,12 +6,10 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from essaim.api import engine, query
-from essaim.api.context import Api, api_of
-from essaim.api.events import FILTERS, Follower, Message, matches
+from essaim.api.context import Api, api_of, in_chunks
+from essaim.api.events import FILTERS
 from essaim.api.routing import Route
 from essaim.api.upstream import EngineUnavailable, Exchange
-
-LOOK_SECONDS = 5.0
 
 
 async def events(request: web.Request) -> web.StreamResponse:
@@ -20,41 +18,26 @@ async def events(request: web.Request) -> web.StreamResponse:
     filters = query.filters(request.query, FILTERS)
     since, until = query.timestamp(request.query, "since"), query.timestamp(request.query, "until")
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    response.enable_chunked_encoding()
-    follower = api.hub.subscribe(filters)
+    chunked = in_chunks(request, response)
+    if request.transport is None:
+        raise ConnectionResetError("the client has gone")
+    follower = api.hub.subscribe(filters, since, until, request.transport, chunked=chunked)
     try:
-        past = [m for m in api.hub.since(since) if not until or m.time <= until] if since else []
         await response.prepare(request)
-        await response.write(b"".join(m.data for m in past if matches(m, filters)))
-        limit = until - api.now().timestamp() if until else None
-        async with asyncio.TaskGroup() as group:
-            local = group.create_task(_pass_local(api, request, response, filters))
-            await _follow(api, response, follower, limit)
+        await response.write(b"")
+        local = asyncio.create_task(_pass_local(api, request, response, filters))
+        try:
+            while data := await api.hub.take(follower):
+                await response.write(data)
+        finally:
             local.cancel()
+            (end,) = await asyncio.gather(local, return_exceptions=True)
+            if isinstance(end, Exception):
+                api.log.error("the Engine's events ended", error=repr(end))
     finally:
         api.hub.unsubscribe(follower)
     await response.write_eof()
     return response
-
-
-async def _follow(api: Api, response: web.StreamResponse, follower: Follower, limit: float | None) -> None:
-    try:
-        async with asyncio.timeout(limit if limit is None else max(limit, 0)):
-            while (batch := await _next(api, follower)) or not follower.lost:
-                if batch:
-                    await response.write(b"".join(m.data for m in batch))
-    except TimeoutError:
-        return
-
-
-async def _next(api: Api, follower: Follower) -> list[Message]:
-    """The next events; empty from time to time, after a look whether the node has become a manager meanwhile."""
-    try:
-        async with asyncio.timeout(LOOK_SECONDS):
-            return await follower.next()
-    except TimeoutError:
-        api.follow_store()
-        return []
 
 
 async def _pass_local(api: Api, request: web.Request, response: web.StreamResponse, filters: query.Filters) -> None:
@@ -64,6 +47,8 @@ async def _pass_local(api: Api, request: web.Request, response: web.StreamRespon
     try:
         async for line in _lines(api, request.rel_url.raw_query_string):
             await response.write(line)
+    except ConnectionError:
+        return  # The client has gone; its handler ends by itself.
     except EngineUnavailable as error:
         api.log.warning("the Engine's events ended", error=str(error))
 

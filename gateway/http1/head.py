@@ -58,6 +58,8 @@ REQUEST_NAMES: dict[bytes, int] = {
     b"x-forwarded-server": FORWARDED,
     b"x-forwarded-prefix": FORWARDED,
     b"x-real-ip": FORWARDED,
+    b"x-forwarded-tls-client-cert": FORWARDED,
+    b"x-forwarded-tls-client-cert-info": FORWARDED,
     b"forwarded": FORWARDED,
     b"x-request-id": REQUEST_ID,
 }

@@ -9,6 +9,7 @@ Pure: a call in, a changed call out; time is handed in with it.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from essaim.gateway.durations import seconds
@@ -24,13 +25,14 @@ Options = dict[str, str]
 
 
 class Answer(Exception):
-    """The gateway answers by itself. `lines`: further fields, each ended by CRLF."""
+    """The gateway answers by itself. `lines`: further fields, each ended by CRLF; `body` instead of the reason."""
 
-    def __init__(self, status: int, reason: str, lines: bytes = b"") -> None:
+    def __init__(self, status: int, reason: str, lines: bytes = b"", body: bytes | None = None) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
         self.lines = lines
+        self.body = body
 
 
 @dataclass(slots=True)
@@ -143,6 +145,7 @@ class Headers:
     def __init__(self, options: Options) -> None:
         self._request = _named(options, "customrequestheaders.")
         self._response = _named(options, "customresponseheaders.")
+        self._secure: list[tuple[bytes, bytes]] = []
         for option, name, value in SECURITY:
             if option in options and (value is None or _flag(options[option])):
                 self._response.append((name, options[option].encode() if value is None else value))
@@ -150,19 +153,17 @@ class Headers:
             parts = [f"max-age={age}"]
             parts += ["includeSubDomains"] if _flag(options.get("stsincludesubdomains", "false")) else []
             parts += ["preload"] if _flag(options.get("stspreload", "false")) else []
-            self._response.append((b"Strict-Transport-Security", "; ".join(parts).encode()))
+            self._secure.append((b"Strict-Transport-Security", "; ".join(parts).encode()))
+        if _flag(options.get("forcestsheader", "false")):
+            self._response += self._secure
 
     def __call__(self, call: Call) -> None:
         for name, value in self._request:
             call.fields = set_field(call.fields, name, value)
-        if self._response:
-            call.edits.append(self._edit)
-
-    def _edit(self, head: bytes) -> bytes:
-        line, _, fields = head.partition(b"\r\n")
-        for name, value in self._response:
-            fields = set_field(fields, name, value)
-        return line + b"\r\n" + fields
+        # HSTS says something behind TLS only (RFC 6797, 7.2).
+        response = [*self._response, *self._secure] if call.scheme == "https" else self._response
+        if response:
+            call.edits.append(partial(_set_fields, response))
 
 
 class BasicAuth:
@@ -321,7 +322,7 @@ OPTIONS: dict[str, frozenset[str]] = {
     "redirectscheme": frozenset({"scheme", "port", "permanent"}),
     "redirectregex": frozenset({"regex", "replacement", "permanent"}),
     "headers": frozenset({"customrequestheaders", "customresponseheaders", "stsseconds", "stsincludesubdomains",
-                          "stspreload"} | {one[0] for one in SECURITY}),
+                          "stspreload", "forcestsheader"} | {one[0] for one in SECURITY}),
     "basicauth": frozenset({"users", "realm", "removeheader", "headerfield"}),
     "ipallowlist": frozenset({"sourcerange"}),
     "ipwhitelist": frozenset({"sourcerange"}),
@@ -362,6 +363,13 @@ def set_field(fields: bytes, name: bytes, value: bytes) -> bytes:
     if value:
         kept.append(name + b": " + value)
     return b"".join(line + b"\r\n" for line in kept)
+
+
+def _set_fields(wanted: list[tuple[bytes, bytes]], head: bytes) -> bytes:
+    line, _, fields = head.partition(b"\r\n")
+    for name, value in wanted:
+        fields = set_field(fields, name, value)
+    return line + b"\r\n" + fields
 
 
 def _redirect(status: int, url: bytes) -> Answer:

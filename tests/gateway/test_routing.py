@@ -179,6 +179,7 @@ def test_middleware_headers_set_and_remove_both_ways() -> None:
     options = {"customrequestheaders.X-A": "1", "customrequestheaders.X-B": "", "framedeny": "true",
                "customresponseheaders.Server": "", "stsseconds": "60", "stsincludesubdomains": "true"}  # fmt: skip
     one = call(fields=b"x-a: 0\r\nX-B: 2\r\nX-C: 3\r\n")
+    one.scheme = "https"
     make_middleware("headers", options)(one)
     assert one.fields == b"X-C: 3\r\nX-A: 1\r\n"
     assert one.edits[0](b"HTTP/1.1 200 OK\r\nServer: x\r\nA: b\r\n") == (
@@ -233,6 +234,7 @@ def labelled(name: str, labels: dict[str, str], port: int = 80, target: int = 9)
 
 
 R = "traefik.http.routers."
+TCP = "traefik.tcp.routers."
 
 
 def warnings_of(*services: RouteService) -> list[str]:
@@ -246,7 +248,7 @@ def warnings_of(*services: RouteService) -> list[str]:
         ({R + "x.entrypoints": "web"}, "it has no rule"),
         ({R + "x.rule": "Hots(`a`)"}, "there is no matcher 'Hots'"),
         ({R + "x.rule": "Host(`a`)", R + "x.entrypoints": "websecure"}, "the gateway has none; it has: web"),
-        ({R + "x.rule": "Host(`a`)", R + "x.tls": "true"}, "it asks for TLS"),
+        ({R + "x.rule": "Host(`a`)", R + "x.tls.options": "mtls@file"}, "cannot be defined by labels"),
         ({R + "x.rule": "Host(`a`)", R + "x.middlewares": "m"}, "there is no middleware 'm'"),
         ({R + "x.rule": "Host(`a`)", R + "x.service": "other"}, "the service 'other' has no such port"),
         ({R + "x.rule": "Host(`a`)", R + "x.priority": "high"}, "is not a number"),
@@ -254,7 +256,10 @@ def warnings_of(*services: RouteService) -> list[str]:
         ({"traefik.http.middlewares.m.forwardauth.address": "x"}, "has no middleware 'forwardauth'"),
         ({"traefik.http.middlewares.m.ratelimit.avg": "1"}, "ratelimit has no option 'avg'"),
         ({"traefik.http.services.s.loadbalancer.serverstransport": "x"}, "is not known to the gateway"),
-        ({"traefik.tcp.routers.x.rule": "HostSNI(`*`)"}, "routers for HTTP only"),
+        ({"traefik.udp.routers.x.entrypoints": "dns"}, "routers for HTTP and TCP only"),
+        ({TCP + "x.rule": "HostSNI(`a`)"}, "TCP router x is not served: without tls no name is known"),
+        ({TCP + "x.rule": "Host(`a`)", TCP + "x.tls": "true"}, "there is no matcher 'Host'; there are: HostSNI"),
+        ({TCP + "x.middlewares": "m"}, "is not known to the gateway"),
         ({"traefik.htpp.routers.x.rule": "Host(`a`)"}, "is not known to the gateway"),
     ],
 )
