@@ -214,7 +214,9 @@ async def ours(host: Host, runtime: DockerRuntime, name: str, spec: ServiceSpec)
 def alike(inspected: Any) -> Any:
     """Without names that the Engine makes up, and without what is empty."""
     text = re.sub(r"[0-9a-f]{64}", "hash", json.dumps(inspected))
-    return json.loads(text, object_hook=lambda found: {key: value for key, value in found.items() if value != {}})
+    return json.loads(
+        text, object_hook=lambda found: {key: value for key, value in found.items() if value not in ({}, None)}
+    )
 
 
 @pytest.fixture
