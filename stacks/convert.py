@@ -205,9 +205,6 @@ def _data_spec(
     full = object_name(own, name, namespace)
     tags = labels(own.get("labels"), **{NAMESPACE_LABEL: namespace})
     templating = DriverSpec(name=own["template_driver"]) if own.get("template_driver") else None
-    if own.get("driver"):
-        driver = DriverSpec(name=own["driver"], options=texts(own.get("driver_opts")))
-        return SecretSpec(name=full, labels=tags, driver=driver, templating=templating)
     data = _data(node, own, document, path, problems)
     limit = MAX_SECRET if kind == "secrets" else MAX_CONFIG
     if data is None:

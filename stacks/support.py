@@ -199,7 +199,12 @@ NESTED: dict[str, Support] = {
     ),
     **_ignored("networks.NAME.enable_ipv4", "A network always has IPv4.", lambda value: value is False),
     **_carried("networks.NAME.external", "volumes.NAME.external", "secrets.NAME.external", "configs.NAME.external"),
-    **_carried("secrets.NAME.file", "secrets.NAME.environment", "secrets.NAME.driver"),
+    **_carried("secrets.NAME.file", "secrets.NAME.environment"),
+    **_refused(
+        "secrets.NAME.driver", "No secret provider's plugin is asked here: hand the value over by file or environment."
+    ),
+    **_refused("secrets.NAME.driver_opts", "They belong to a driver, and secrets have none here."),
+    **_carried("secrets.NAME.template_driver", "configs.NAME.template_driver", note="golang; any other is refused."),
     **_carried("configs.NAME.file", "configs.NAME.environment", "configs.NAME.content"),
     **_ignored("volumes.NAME.x-cluster-spec", "There are no cluster volumes: use a driver that every node has."),
 }

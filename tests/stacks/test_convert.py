@@ -160,12 +160,12 @@ def test_network_mode_joins_no_network_and_creates_none(stack_of: StackOf) -> No
 def test_data_comes_from_file_environment_and_content(stack_of: StackOf) -> None:
     text = """
 services: {a: {image: x, secrets: [f, e, o], configs: [c, {source: p, target: /etc/p}]}}
-secrets: {f: {file: f.txt}, e: {environment: VALUE}, o: {external: true, name: outer}, d: {driver: vault}}
+secrets: {f: {file: f.txt}, e: {environment: VALUE}, o: {external: true, name: outer}}
 configs: {c: {content: "port=${PORT}", labels: {a: b}}, p: {external: {name: old-style}}}
 """
     found = stack_of(text, files={"f.txt": "from file"}, env={"VALUE": "from env", "PORT": "80"})
     assert [(spec.name, spec.data) for spec in found.secrets] == [
-        ("ns_f", b"from file"), ("ns_e", b"from env"), ("ns_d", None),
+        ("ns_f", b"from file"), ("ns_e", b"from env"),
     ]  # fmt: skip
     assert [(spec.name, spec.data) for spec in found.configs] == [("ns_c", b"port=80")]
     assert (found.external_secrets, found.external_configs) == (["outer"], ["old-style"])

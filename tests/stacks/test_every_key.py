@@ -89,6 +89,7 @@ VALUES: dict[str, list[Any]] = {
     "services": [{"c": {"image": "z"}}], "networks": [{"z": {}}], "volumes": [{"z": {}}],
     "secrets": [{"z": {"external": True}}], "configs": [{"z": {"external": True}}],
     "configs.NAME.content": ["other"], "configs.NAME.environment": ["E"], "configs.NAME.file": ["f"],
+    "secrets.NAME.template_driver": ["golang"], "configs.NAME.template_driver": ["golang"],
     "secrets.NAME.environment": ["F"], "secrets.NAME.file": ["f"],
     "secrets.NAME.driver_opts": [{"a": "b"}, {"a": 1}],
     "configs.NAME.external": [True, {"name": "z"}], "secrets.NAME.external": [True, {"name": "z"}],
@@ -344,7 +345,6 @@ def with_key(path: str, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
                 before = copy.deepcopy(file)
             if key == "driver_opts":
                 here["driver"] = "vault"
-                before = copy.deepcopy(file)
         here[key] = value
     return before, file
 
@@ -361,7 +361,7 @@ def test_every_key_of_both_schemas_has_an_answer_and_a_sample() -> None:
 def check_refused(path: str, file: dict[str, Any]) -> None:
     with pytest.raises(StackError) as caught:
         deployed(file)
-    shown = path.replace("NAME", "a", 1).partition("[]")[0]
+    shown = path.replace("NAME", OF_THE_USER[path.split(".")[0]], 1).partition("[]")[0]
     assert any(problem.path and shown.startswith(problem.path) for problem in caught.value.problems)
 
 
