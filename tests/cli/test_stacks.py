@@ -216,4 +216,5 @@ services:
     slow = await essaim("stack", "deploy", "--wait-timeout", "3s", "-c", "-", "other", stdin=text)
     assert slow.code == 1
     assert "did not get there within 3 s" in slow.err
+    assert slow.err.endswith("\nNot deployed: other_web\n")
     assert "other_web" not in [item["Spec"]["Name"] for item in engine.services.values()]
