@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from essaim.cluster.container import (
     BindOptions,
     ContainerSpec,
     CredentialSpec,
+    DriverSpec,
     HealthConfig,
     Mount,
     Privileges,
@@ -41,6 +43,7 @@ from essaim.cluster.service import (
 )
 
 from .doubles import NODE, ingress, make_task
+from .test_process_plan import EVERYTHING, sample
 
 ADDRESS = "10.0.0.1"
 
@@ -204,6 +207,39 @@ def test_what_only_windows_has_is_named() -> None:
     spec = ContainerSpec(isolation="hyperv", privileges=Privileges(credential_spec=CredentialSpec(file="x")))
     assert only_windows(spec) == ["Isolation is for Windows", "Privileges.CredentialSpec is for Windows"]
     assert only_windows(ContainerSpec(isolation="default")) == []
+
+
+WITHOUT_TRACE = {
+    "secrets": "files that are made first (task_files.py)",
+    "configs": "files that are made first (task_files.py)",
+    "isolation": "of Windows; the default is always asked for",
+}
+ON_THE_SIDE = {"container_name": "names the container", "pull_policy": "for the image"}
+
+
+@pytest.mark.parametrize("field", ContainerSpec.__struct_fields__)
+def test_every_field_of_a_container_reaches_the_engine(field: str) -> None:
+    """A field that is added to ContainerSpec must be thought of here."""
+    assert (body(**{field: EVERYTHING[field]}) != body()) == (field not in WITHOUT_TRACE)
+
+
+@pytest.mark.parametrize("field", msgspec.structs.fields(EngineOptions), ids=lambda field: field.name)
+def test_every_engine_option_reaches_the_engine(field: msgspec.structs.FieldInfo) -> None:
+    value = ["80"] if field.name == "expose" else sample(field)
+    made = body(engine_options=EngineOptions(**{field.name: value}))
+    assert (made != body()) == (field.name not in ON_THE_SIDE)
+
+
+def test_every_resource_and_the_log_driver_reach_the_engine() -> None:
+    given = ResourceRequirements(
+        limits=Resources(nano_cpus=5, memory_bytes=7, pids=9), swap_bytes=2, memory_swappiness=3
+    )
+    driver = DriverSpec(name="json-file", options={"max-size": "1m"})
+    spec = TaskSpec(container_spec=ContainerSpec(image="a"), resources=given, log_driver=driver)
+    assert body(spec=spec)["HostConfig"] == {
+        "NanoCpus": 5, "Memory": 7, "PidsLimit": 9, "MemorySwap": 9, "MemorySwappiness": 3, "Isolation": "default",
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}},
+    }  # fmt: skip
 
 
 def inspected(state: dict[str, Any], **more: Any) -> dict[str, Any]:
