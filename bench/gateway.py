@@ -22,15 +22,22 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
+from essaim.cluster.certificates import CertificateBook
 from essaim.cluster.routes import RouteEndpoint, RoutePort, RouteService, RouteTable
 from essaim.gateway.supervisor import Gateway
+from essaim.gateway.tls.default import self_signed
 
 BACKEND = 18080
 # One port a proxy and layer.
 PORTS = {"haproxy": 18100, "nginx": 18110, "traefik": 18120, "caddy": 18130, "essaim": 18140}
-L4 = 1
+L4, TLS = 1, 2
+# One certificate for all (P-256, as ACME orders them by default).
+CERTIFICATE = self_signed(datetime.now(UTC))
 BROWSER = [
     "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Safari/537.36",
     "Accept: text/html,application/xhtml+xml,application/xml;q=0.9",
@@ -80,6 +87,9 @@ def cases(directory: Path) -> dict[str, Case]:
             Case("l7-1MiB", 0, "/big", (), 16),
             Case("l4", L4, "/", browser),
             Case("l4-1MiB", L4, "/big", (), 16),
+            Case("tls", TLS, "/", browser),
+            Case("tls-connect", TLS, "/", (*browser, "-H", "Connection: close")),
+            Case("tls-1MiB", TLS, "/big", (), 16),
         )
     }
 
@@ -88,6 +98,8 @@ def write_configurations(directory: Path) -> None:
     """The same work for all: address and protocol of the client told to the backend, a request id, upstream pooling."""
     (directory / "varied.lua").write_text(VARIED)
     (directory / "big").write_bytes(os.urandom(1 << 20))
+    (directory / "cert.pem").write_text(CERTIFICATE.chain + CERTIFICATE.key)
+    pem = directory / "cert.pem"
     body = "hello from the backend: a small answer of some sixty bytes"
     temp = " ".join(
         f"{name}_temp_path {directory}/tmp-{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -106,7 +118,9 @@ def write_configurations(directory: Path) -> None:
         f"{events} pid {directory}/nginx.pid; error_log {directory}/nginx.log;"
         f"http {{ access_log off; keepalive_requests 1000000000; {temp} proxy_max_temp_file_size 0;"
         f"upstream b {{ server 127.0.0.1:{BACKEND}; keepalive 128; keepalive_requests 1000000000; }}"
-        f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://b; proxy_http_version 1.1;"
+        f"server {{ listen 127.0.0.1:{port}; listen 127.0.0.1:{port + TLS} ssl; ssl_certificate {pem};"
+        f"ssl_certificate_key {pem}; ssl_session_cache shared:s:10m;"
+        f"location / {{ proxy_pass http://b; proxy_http_version 1.1;"
         'proxy_set_header Connection ""; proxy_set_header Host $http_host; proxy_set_header X-Real-IP $remote_addr;'
         "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;"
         "proxy_set_header X-Request-Id $request_id; } } }"
@@ -115,27 +129,32 @@ def write_configurations(directory: Path) -> None:
     port = PORTS["haproxy"]
     (directory / "haproxy.cfg").write_text(
         "global\n nbthread 1\ndefaults\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n"
-        f"frontend h\n mode http\n bind 127.0.0.1:{port}\n option forwardfor\n"
-        " http-request set-header X-Forwarded-Proto http\n http-request set-header X-Real-IP %[src]\n"
+        f"frontend h\n mode http\n bind 127.0.0.1:{port}\n bind 127.0.0.1:{port + TLS} ssl crt {pem} alpn http/1.1\n"
+        " option forwardfor\n http-request set-header X-Forwarded-Proto http unless { ssl_fc }\n"
+        " http-request set-header X-Forwarded-Proto https if { ssl_fc }\n http-request set-header X-Real-IP %[src]\n"
         " unique-id-format %{+X}o%ci:%cp_%Ts:%rt:%pid\n unique-id-header X-Request-Id\n default_backend b\n"
         f"backend b\n mode http\n server s 127.0.0.1:{BACKEND}\n"
         f"listen t\n mode tcp\n bind 127.0.0.1:{port + L4}\n server s 127.0.0.1:{BACKEND}\n"
     )
     port = PORTS["traefik"]
     (directory / "traefik-routes.yml").write_text(
-        "http: {routers: {r: {rule: 'PathPrefix(`/`)', service: s, entryPoints: [web]}},"
+        "http: {routers: {r: {rule: 'PathPrefix(`/`)', service: s, entryPoints: [web]},"
+        " t: {rule: 'PathPrefix(`/`)', service: s, entryPoints: [websecure], tls: {}}},"
         f" services: {{s: {{loadBalancer: {{servers: [{{url: 'http://127.0.0.1:{BACKEND}'}}]}}}}}}}}\n"
         "tcp: {routers: {r: {rule: 'HostSNI(`*`)', service: s, entryPoints: [raw]}},"
         f" services: {{s: {{loadBalancer: {{servers: [{{address: '127.0.0.1:{BACKEND}'}}]}}}}}}}}\n"
+        f"tls: {{stores: {{default: {{defaultCertificate: {{certFile: '{pem}', keyFile: '{pem}'}}}}}}}}\n"
     )
     (directory / "traefik.yml").write_text(
-        f"entryPoints: {{web: {{address: '127.0.0.1:{port}'}}, raw: {{address: '127.0.0.1:{port + L4}'}}}}\n"
+        f"entryPoints: {{web: {{address: '127.0.0.1:{port}'}}, raw: {{address: '127.0.0.1:{port + L4}'}},"
+        f" websecure: {{address: '127.0.0.1:{port + TLS}'}}}}\n"
         f"providers: {{file: {{filename: '{directory}/traefik-routes.yml'}}}}\n"
         "global: {checkNewVersion: false, sendAnonymousUsage: false}\nlog: {level: ERROR}\n"
     )
     (directory / "Caddyfile").write_text(
         f"{{\n admin off\n auto_https off\n}}\n"
         f"http://127.0.0.1:{PORTS['caddy']} {{\n reverse_proxy 127.0.0.1:{BACKEND}\n}}\n"
+        f"https://127.0.0.1:{PORTS['caddy'] + TLS} {{\n tls {pem} {pem}\n reverse_proxy 127.0.0.1:{BACKEND}\n}}\n"
     )
 
 
@@ -190,9 +209,10 @@ def own_routes(version: int = 1, extra_services: int = 0, endpoints: int = 10) -
             app_protocol=protocol,
             endpoints=[replica],
         )
-        for layer, protocol in ((0, "http"), (L4, "tcp"))
+        for layer, protocol in ((0, "http"), (L4, "tcp"), (TLS, "http"))
     ]
-    services = [RouteService(id="bench", name="bench", ports=ports)]
+    labels = {"essaim.tls": str(PORTS["essaim"] + TLS)}
+    services = [RouteService(id="bench", name="bench", labels=labels, ports=ports)]
     for number in range(extra_services):
         replicas = [
             RouteEndpoint(task_id=f"t{number}-{one}", task_name="x", node_id="n", address="127.0.0.1", port=9)
@@ -220,6 +240,8 @@ async def running(directory: Path, names: list[str]) -> AsyncIterator[dict[str, 
         for name in names:
             if name == "essaim":
                 await gateway.start()
+                named = msgspec.structs.replace(CERTIFICATE, name="bench", names=["127.0.0.1"])
+                gateway.set_certificates(CertificateBook(certificates=[named]))
                 await gateway.apply(own_routes())
                 pids[name] = (await gateway.status())["workers"][0]["pid"]
             else:
@@ -244,9 +266,10 @@ async def running(directory: Path, names: list[str]) -> AsyncIterator[dict[str, 
 
 async def load(case: Case, port: int, pid: int, seconds: int) -> Result:
     command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{case.connections}", f"-d{seconds}s", "--latency", *case.options]
+    scheme = "https" if case.layer == TLS else "http"
     before = cpu_seconds(pid)
     wrk = await asyncio.create_subprocess_exec(
-        *command, f"http://127.0.0.1:{port}{case.path}", stdout=asyncio.subprocess.PIPE
+        *command, f"{scheme}://127.0.0.1:{port}{case.path}", stdout=asyncio.subprocess.PIPE
     )
     output = (await wrk.communicate())[0].decode()
     used = cpu_seconds(pid) - before
@@ -342,7 +365,9 @@ async def idle_connections(pid: int, connections: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="cases: l7, l7-varied, l7-connect, l7-1MiB, l4, l4-1MiB")
+    parser.add_argument(
+        "--only", default="", help="cases: l7, l7-varied, l7-connect, l7-1MiB, l4, l4-1MiB, tls, tls-connect, tls-1MiB"
+    )
     parser.add_argument("--peers", default=",".join(PORTS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3)

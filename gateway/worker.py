@@ -415,7 +415,7 @@ class Worker:
     def _check_done(self) -> None:
         known = [endpoint for places in self._places.values() for endpoint in places]
         open_ = any(endpoint.open for endpoint in (*known, *self._leaving))
-        if open_ or any(listener.connections for listener in self._closed):
+        if open_ or len(self._handshakes) or any(listener.connections for listener in self._closed):
             asyncio.get_running_loop().call_later(0.05, self._check_done)
         else:
             asyncio.get_running_loop().call_later(0.05, self._done.set)

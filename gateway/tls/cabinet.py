@@ -19,6 +19,8 @@ from .policy import TlsPolicy
 ACME = b"acme-tls/1"
 DEFAULT = ""
 """The key of the gateway's self-signed certificate."""
+Key = tuple[str, TlsPolicy, tuple[str, ...]]
+"""Of a context: the certificate's name, the policy, and the protocols that are spoken."""
 
 
 class Cabinet:
@@ -26,8 +28,8 @@ class Cabinet:
         self._certificates: dict[str, Certificate] = {}
         self._authorities: dict[str, str] = {}
         self._index = Index()
-        self._contexts: dict[tuple[str, TlsPolicy], ssl.SSLContext] = {}
-        self._broken: dict[tuple[str, TlsPolicy], str] = {}
+        self._contexts: dict[Key, ssl.SSLContext] = {}
+        self._broken: dict[Key, str] = {}
         self._alpn: dict[str, AlpnChallenge] = {}
         # Answers to HTTP-01 by token.
         self.answers: dict[bytes, bytes] = {}
@@ -76,9 +78,9 @@ class Cabinet:
             return None
         return make_context(found.chain, found.key, TlsPolicy(), [], (ACME.decode(),))
 
-    def context(self, asked: str, policy: TlsPolicy) -> ssl.SSLContext:
+    def context(self, asked: str, policy: TlsPolicy, protocols: tuple[str, ...]) -> ssl.SSLContext:
         """For a client that asks for this name. Raises CannotUse."""
-        key = (self._index.choose(asked, policy.certificates), policy)
+        key = (self._index.choose(asked, policy.certificates), policy, protocols)
         found = self._contexts.get(key)
         if found is None:
             if key in self._broken:
@@ -90,9 +92,9 @@ class Cabinet:
                 raise
         return found
 
-    def _make(self, name: str, policy: TlsPolicy) -> ssl.SSLContext:
+    def _make(self, name: str, policy: TlsPolicy, protocols: tuple[str, ...]) -> ssl.SSLContext:
         certificate = self._certificates.get(name)
         if certificate is None:
             raise CannotUse("there is no certificate")
         trusted = [self._authorities[one] for one in policy.client_ca if one in self._authorities]
-        return make_context(certificate.chain, certificate.key, policy, trusted)
+        return make_context(certificate.chain, certificate.key, policy, trusted, protocols)

@@ -14,7 +14,7 @@ from .policy import TlsPolicy
 HTTP = ("http/1.1",)
 MINIMUM = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 TICKETS = 1
-"""Session tickets a connection: one is enough to resume by, and each costs 2 % of a handshake."""
+"""Session tickets a connection: one is enough to resume by, as every connection brings a new one."""
 REASONS = {
     "KEY_VALUES_MISMATCH": "its key does not belong to it",
     "NO_START_LINE": "it is not PEM",
@@ -29,9 +29,12 @@ class CannotUse(Exception):
 
 
 def make_context(
-    chain: str, key: str, policy: TlsPolicy, authorities: list[str], protocols: tuple[str, ...] = HTTP
+    chain: str, key: str, policy: TlsPolicy, authorities: list[str], protocols: tuple[str, ...]
 ) -> ssl.SSLContext:
-    """A server's context. `authorities`: PEM of whom client certificates may be of. Raises CannotUse."""
+    """A server's context. `authorities`: PEM of whom client certificates may be of; `protocols`: ALPN's, if any.
+
+    Raises CannotUse.
+    """
     if policy.refused:
         raise CannotUse(policy.refused)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

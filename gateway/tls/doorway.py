@@ -21,7 +21,7 @@ from essaim.gateway.listener import Listener
 from essaim.gateway.routing.tcp import Dialled, TcpRoute
 
 from .cabinet import Cabinet
-from .contexts import CannotUse
+from .contexts import HTTP, CannotUse
 from .handshakes import Handshakes
 from .hello import BadHello, Hello, HelloReader, NotTls, alert
 from .policy import TlsPolicy
@@ -61,7 +61,6 @@ class Doorway(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self.deadline = self._listener.sweeper.now + self._listener.backend.options.header_timeout
         self._handshakes.enter(self)
-        self._listener.connections.add(self)
         if not _peeks(self._listener, self._cabinet):
             self._in_the_clear()
 
@@ -110,13 +109,13 @@ class Doorway(asyncio.Protocol):
                 self._forward(route.port_key)
             elif route is not None and route.tls is not None:
                 key = route.port_key
-                self._terminate(hello, route.tls, lambda tls: self._front(listener.backends.get(key)), True)
+                self._terminate(hello, route.tls, None, lambda tls: self._front(listener.backends.get(key)))
             elif secure is None and listener.backend.mode != "http":
                 backend = listener.backend
-                self._terminate(hello, backend.options.tls.policy, lambda tls: self._front(backend), True)
+                self._terminate(hello, backend.options.tls.policy, None, lambda tls: self._front(backend))
             else:
                 policy = (secure.policy(hello.name) if secure else None) or listener.backend.options.tls.policy
-                self._terminate(hello, policy, lambda tls: self._client(secured(tls, policy)), False)
+                self._terminate(hello, policy, HTTP, lambda tls: self._client(secured(tls, policy)))
         except CannotUse:
             # The reason is known to the supervisor, which shows it on the service.
             self._refuse(INTERNAL_ERROR)
@@ -129,14 +128,22 @@ class Doorway(asyncio.Protocol):
         return None if route is not None and route.is_catch_all and secure.names(hello.name) else route
 
     def _terminate(
-        self, hello: Hello, policy: TlsPolicy, ready: Callable[[TlsTransport], asyncio.Protocol | None], strict: bool
+        self,
+        hello: Hello,
+        policy: TlsPolicy,
+        protocols: tuple[str, ...] | None,
+        ready: Callable[[TlsTransport], asyncio.Protocol | None],
     ) -> None:
-        """Raises CannotUse."""
+        """`protocols`: what is spoken here; None at layer 4, where it is what the replicas are said to speak.
+
+        Raises CannotUse.
+        """
         asked = hello.name
         if not asked and self._transport is not None:
             local = self._transport.get_extra_info("sockname")
             asked = plain_address(local[0]) if local else ""
-        self._end_tls(self._cabinet.context(asked, policy), ready, strict)
+        context = self._cabinet.context(asked, policy, policy.alpn if protocols is None else protocols)
+        self._end_tls(context, ready, protocols is None)
 
     def _end_tls(self, context: object, ready: Callable[[TlsTransport], asyncio.Protocol | None], strict: bool) -> None:
         assert self._transport is not None
@@ -167,7 +174,6 @@ class Doorway(asyncio.Protocol):
 
     def _leave(self) -> None:
         self._handshakes.leave(self)
-        self._listener.connections.discard(self)
 
     def _refuse(self, number: int) -> None:
         self._handshakes.failures += 1
@@ -185,9 +191,6 @@ class Doorway(asyncio.Protocol):
         """The ClientHello does not come."""
         self._handshakes.failures += 1
         self._abort()
-
-    def stop(self) -> None:
-        """The socket was closed: who has come already is served still."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

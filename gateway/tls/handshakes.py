@@ -17,9 +17,6 @@ class Arriving(Protocol):
     def expire(self) -> None:
         """End the connection."""
 
-    def stop(self) -> None:
-        """The socket was closed."""
-
 
 class Handshakes:
     """`failures` counts handshakes that failed, or took too long."""

@@ -6,6 +6,7 @@
 | `essaim.tls.certificate` | names of certificates, the first one for clients that ask for a name none of them has |
 | `essaim.tls.min` | `1.2` or `1.3` |
 | `essaim.tls.ciphers` | TLS 1.2's, by OpenSSL's names |
+| `essaim.tls.alpn` | protocols that the replicas speak (layer 4), such as `h2` |
 | `essaim.tls.client.mode` | `require`, `verify-if-given`: client certificates |
 | `essaim.tls.client.ca` | names of the authorities that they must be of |
 
@@ -37,6 +38,7 @@ class TlsPolicy(msgspec.Struct, frozen=True, array_like=True):
     client_mode: str = ""
     client_ca: tuple[str, ...] = ()
     refused: str = ""
+    alpn: tuple[str, ...] = ()
 
     @property
     def guard(self) -> tuple[str, str, str, tuple[str, ...], str]:
@@ -82,10 +84,18 @@ def _names(value: str) -> tuple[str, ...]:
     return found
 
 
+def _protocols(value: str) -> tuple[str, ...]:
+    found = _names(value)
+    if any(not one.isascii() or len(one) > 255 for one in found):
+        raise ValueError("must be names of protocols such as h2,http/1.1")
+    return found
+
+
 READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "certificate": ("certificates", _names),
     "min": ("minimum", _minimum),
     "ciphers": ("ciphers", _ciphers),
+    "alpn": ("alpn", _protocols),
     "client.mode": ("client_mode", _mode),
     "client.ca": ("client_ca", _names),
 }

@@ -120,6 +120,9 @@ class TlsTransport(asyncio.BufferedProtocol):
             # A record is not complete, or was TLS's own: a key update wants an answer.
             if self._outgoing.pending and not self._ended:
                 self._flush()
+        except ssl.SSLZeroReturnError:
+            # The client's end, after ours.
+            self._end_of_input()
         except (ssl.SSLError, OSError):
             self.abort()
 
@@ -159,9 +162,6 @@ class TlsTransport(asyncio.BufferedProtocol):
         """The handshake takes too long."""
         self._handshakes.failures += 1
         self._raw.abort()
-
-    def stop(self) -> None:
-        """A handshake goes on when its socket is closed; the connection behind it is told by itself."""
 
     # -- the transport ----------------------------------------------------------------------------------------------
 
