@@ -69,6 +69,7 @@ def convert(document: Document, namespace: str) -> Stack:
     services = {name: plain(node) for name, node in document.services.items()}
     for name, service in services.items():
         _read_seccomp(service, document, name, problems)
+    _leave_ended(services)
     specs = [_service(name, services[name], document, file, namespace, problems) for name in start_order(services)]
     secrets = [_data_spec("secrets", name, document, namespace, problems) for name in _own(file["secrets"])]
     configs = [_data_spec("configs", name, document, namespace, problems) for name in _own(file["configs"])]
@@ -106,6 +107,16 @@ def _service(
         node = document.services[name]
         problems.add(node.key_place or node.place, ((None, "services"), name), str(error))
         return None
+
+
+def _leave_ended(services: dict[str, dict[str, Any]]) -> None:
+    """What others wait for to complete is not started again, unless the file says how: Swarm's default would run it
+    for ever, Compose's runs it once."""
+    for service in services.values():
+        for needed, need in (service.get("depends_on") or {}).items():
+            other = services[needed]
+            if need["condition"] == "service_completed_successfully" and not value(other, "deploy", "restart_policy"):
+                other["restart"] = other.get("restart") or "no"
 
 
 def _read_seccomp(service: dict[str, Any], document: Document, name: str, problems: Problems) -> None:

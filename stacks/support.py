@@ -90,7 +90,8 @@ SERVICE: dict[str, Support] = {
     **_carried(
         "depends_on",
         note="Services are created in this order (removed in reverse), and a condition is waited for at deploy; "
-        "service_started only with `--detach=false`. As in Compose, a task that restarts later does not wait.",
+        "service_started only with `--detach=false`. As in Compose, a task that restarts later does not wait, and what "
+        "is waited for to complete is not restarted unless the file says so.",
     ),
     **_carried(
         "env_file",

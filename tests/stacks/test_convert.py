@@ -213,6 +213,31 @@ services:
     assert stack_of(text).dependencies == {}
 
 
+@pytest.mark.parametrize(
+    ("body", "condition"),
+    [
+        ("", "none"), (", restart: on-failure", "on-failure"), (", restart: always", "any"),
+        (", deploy: {restart_policy: {condition: any}}", "any"), (", deploy: {replicas: 1}", "none"),
+    ],
+)  # fmt: skip
+def test_service_that_is_waited_for_to_complete_is_not_restarted_unless_it_says_so(
+    body: str, condition: str, stack_of: StackOf
+) -> None:
+    text = f"""
+services:
+  app:
+    image: x
+    depends_on: {{init: {{condition: service_completed_successfully}}, db: {{condition: service_started}}}}
+  init: {{image: x{body}}}
+  db: {{image: x}}
+"""
+    policies = {spec.name: spec.task_template.restart_policy for spec in stack_of(text).services if spec.task_template}
+    policy = policies["ns_init"]
+    assert policy is not None
+    assert policy.condition == condition
+    assert policies["ns_db"] is policies["ns_app"] is None
+
+
 def test_keys_without_effect_are_said_once_with_the_first_place(stack_of: StackOf) -> None:
     text = """
 services:
