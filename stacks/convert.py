@@ -17,6 +17,7 @@ from essaim.cluster.service import ServiceSpec
 
 from .answers import answers
 from .containerspec import object_name
+from .limits import check_limits, name_problem
 from .load import Document
 from .order import start_order
 from .rules import check_rules
@@ -61,6 +62,8 @@ def convert(document: Document, namespace: str) -> Stack:
     problems = Problems()
     warnings = [*document.warnings, *answers(document, namespace, problems)]
     check_rules(document, problems)
+    check_limits(document.services, problems)
+    _check_names(document, namespace, problems)
     problems.stop_if_any()
     file: dict[str, Any] = {
         kind: {name: plain(node) for name, node in getattr(document, kind).items()}
@@ -107,6 +110,15 @@ def _service(
         node = document.services[name]
         problems.add(node.key_place or node.place, ((None, "services"), name), str(error))
         return None
+
+
+def _check_names(document: Document, namespace: str, problems: Problems) -> None:
+    for kind in ("services", "secrets", "configs"):
+        for name, node in getattr(document, kind).items():
+            own = plain(node)
+            full = f"{namespace}_{name}" if kind == "services" else object_name(own, name, namespace)
+            if message := name_problem(kind, full):
+                problems.add(node.key_place or node.place, ((None, kind), name), message)
 
 
 def _leave_ended(services: dict[str, dict[str, Any]]) -> None:

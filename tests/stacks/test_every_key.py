@@ -165,7 +165,7 @@ VALUES: dict[str, list[Any]] = {
     "services.NAME.ipc": ["host", "shareable"], "services.NAME.pid": ["host"],
     "services.NAME.label_file": ["l", ["l"]],
     "services.NAME.logging": [{"driver": "local"}],
-    "services.NAME.mem_limit": [S, 100], "services.NAME.mem_reservation": [S, 100],
+    "services.NAME.mem_limit": [S, 8388608], "services.NAME.mem_reservation": [S, 8388608],
     "services.NAME.memswap_limit": [-1, "-1"], "services.NAME.mem_swappiness": [10, "10"],
     "services.NAME.models": [["m"], {"m": {}}],
     "services.NAME.network_mode": ["host", "none", "bridge"],

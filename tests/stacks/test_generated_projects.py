@@ -9,6 +9,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from essaim.api.control.validate import check
 from essaim.stacks.convert import convert
 from essaim.stacks.errors import Problem, StackError
 from essaim.stacks.load import Document, Source, load, read_environment
@@ -135,6 +136,8 @@ def resolved(texts: list[str], files: dict[str, str]) -> tuple[Document | None, 
         stack = convert(document, "ns")
         assert str(plan(stack, Existing(), prune=True))
         assert all(stack.warnings)
+        for spec in stack.services:
+            check(spec)
     except StackError as error:
         return None, error.problems
     return document, []
