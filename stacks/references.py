@@ -89,6 +89,7 @@ def _check_circles(services: dict[str, Node], problems: Problems) -> None:
 def _check_data(kind: str, node: Node, path: Path, problems: Problems) -> None:
     sources = [key for key in ("file", "environment", "content", "external", "driver") if node.get(key) is not None]
     sources = [key for key in sources if node.value[key].value is not False]
+    sources = [key for key in sources if key == "content" or node.value[key].value != ""]
     template = node.get("template_driver")
     if template is not None and template.value != "golang":
         problems.add(template.place, (path, "template_driver"), f'found "{template.value}"', ("golang",))

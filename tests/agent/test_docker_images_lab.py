@@ -62,7 +62,8 @@ async def test_one_pull_serves_all_who_wait_and_says_how_far_it_is(
     await images.ensure(f"{REGISTRY}/alone:1", auth=AUTH)
     await asyncio.gather(*(images.ensure(f"{REGISTRY}/shared:1", auth=AUTH, say=one.append) for one in heard))
     asked = {name: await asyncio.to_thread(questions, host, name) for name in ("alone", "shared")}
-    assert asked["alone"] == asked["shared"] > 0
+    # Each of three pulls of their own would ask for it at least once.
+    assert 0 < asked["shared"] <= asked["alone"] < len(heard)
     assert heard[0] == heard[1] == heard[2]
     assert heard[0][-1].startswith(f"pulling {REGISTRY}/shared:1: ")
     assert "layers" in heard[0][-1]

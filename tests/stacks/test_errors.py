@@ -100,6 +100,8 @@ def test_mistake_in_a_service_is_named_with_its_place(body: str, expected: str, 
         ("servces: {}", 'stack.yml:1:1: servces: unknown key "servces"; did you mean "services"?'),
         ("services: {'a b': {image: x}}", '"a b" is not a valid name here'),
         ("services: {a: {image: x}}\nsecrets: {s: {}}", "secrets.s: has no source; give it one; allowed: file"),
+        ("services: {a: {image: x}}\nsecrets: {s: {driver: ''}}", "secrets.s: has no source; give it one"),
+        ("services: {a: {image: x}}\nsecrets: {s: {environment: ''}}", "secrets.s: has no source; give it one"),
         ("services: {a: {image: x}}\nsecrets: {s: {file: x, external: true}}", "file and external exclude each other"),
         ("services: {a: {image: x}}\nsecrets: {s: {file: gone}}", "secrets.s.file: cannot read /project/gone: No such"),
         (
