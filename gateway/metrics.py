@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.registry import Collector
 
 from .backend import LATENCY_BUCKETS
@@ -52,6 +58,10 @@ class _Snapshot(Collector):
         for one in self._ports:
             waiting.add_metric([one.service, one.port], one.counts.waiting)
         yield waiting
+        refused = CounterMetricFamily("essaim_gateway_queue_refused", "Requests that found no place in it", labels=PORT)
+        for one in self._ports:
+            refused.add_metric([one.service, one.port], one.counts.refused)
+        yield refused
         yield from self._health()
 
     def _health(self) -> Iterator[Metric]:
@@ -105,8 +115,14 @@ class _Snapshot(Collector):
                     family.add_metric(labels, getattr(counts, field))
                 open_.add_metric(labels, counts.open)
                 ejected.add_metric(labels, int(counts.ejected))
+        # Buckets for each task would be fourteen series of 50,000: an average is what an endpoint is compared by.
+        seconds = SummaryMetricFamily("essaim_gateway_task_seconds", "Time of a replica's requests", labels=TASK)
+        for one in self._ports:
+            for counts in one.counts.endpoints:
+                if any(counts.latency):
+                    seconds.add_metric([one.service, one.port, counts.task_id], sum(counts.latency), counts.seconds)
         yield from (family for _, family in families)
-        yield from (open_, ejected)
+        yield from (open_, ejected, seconds)
 
     def _latency(self) -> Metric:
         family = HistogramMetricFamily(

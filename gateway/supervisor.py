@@ -26,6 +26,7 @@ from .binding import CannotBind, bind
 from .certificate_report import exposition as certificate_exposition
 from .certificate_report import with_certificates
 from .counting import NOTHING
+from .descriptors import RESERVED, allow
 from .fleet import Fleet
 from .handover import Predecessor, take_over
 from .health.board import Board
@@ -285,6 +286,7 @@ class Gateway:
                     self._send_sockets(worker, key, bound, anew=False)
 
     def _bind(self, key: str, bound: Bound) -> None:
+        allow(self._fleet.count * (len(self._sockets) + 1) + RESERVED)
         try:
             self._sockets[key] = bind(bound.binding, self._fleet.count, self._inherited.pop(key, []))
         except CannotBind as error:

@@ -14,9 +14,10 @@ from essaim.gateway.routes import RoutePort, RouteService
 from essaim.gateway.tls.policy import TlsPolicy
 from essaim.gateway.wire import MiddlewarePlan, RouterPlan, TcpRouterPlan
 
-from .middlewares import KINDS, known_options, make_middleware
+from .middlewares import make_middleware
 from .rules import BadRule, parse_rule
 from .tcp import parse_tcp_rule, priority_of
+from .vocabulary import OMITTED, OPTIONS, service_verdict, verdict
 
 LABEL = re.compile(r"traefik\.(http|tcp|udp)\.(routers|services|middlewares)\.([^.]+)\.(.+)", re.IGNORECASE)
 ROUTER_OPTIONS = frozenset({"rule", "entrypoints", "service", "priority", "middlewares"})
@@ -24,11 +25,6 @@ ROUTER_OPTIONS = frozenset({"rule", "entrypoints", "service", "priority", "middl
 TLS_OPTIONS = re.compile(r"tls(\.(certresolver|options|domains\[\d+\]\.(main|sans)))?", re.IGNORECASE)
 TCP_OPTIONS = frozenset({"rule", "entrypoints", "service", "priority", "tls.passthrough"})
 TCP_SERVICE_OPTIONS = re.compile(r"loadbalancer\.(server\.port|proxyprotocol\.version)", re.IGNORECASE)
-# Read in options.py, or without meaning for a gateway that has one load balancer a service.
-SERVICE_OPTIONS = re.compile(
-    r"loadbalancer\.(server\.port|server\.scheme|healthcheck\.[a-z0-9.-]+|sticky\.cookie(\.[a-z]+)?|passhostheader)$",
-    re.IGNORECASE,
-)
 MAX_CHAIN = 32
 
 
@@ -94,20 +90,23 @@ def _take(found: ServiceLabels, label: str, section: str, name: str, option: str
             found.warnings.append(f"label {label} is not known to the gateway")
     elif section == "services":
         found.services.setdefault(name, {})[lower] = value
-        if not SERVICE_OPTIONS.match(lower):
-            found.warnings.append(f"label {label} is not known to the gateway")
+        why_not = service_verdict(lower, value)
+        if why_not:
+            found.warnings.append(f"label {label}: {why_not}")
     else:
-        kind, _, rest = option.partition(".")
-        kind = kind.lower()
-        group, dot, tail = rest.partition(".")
-        known = found.middlewares.setdefault(name, (kind, {}))
-        known[1][group.lower() + dot + tail if kind == "headers" else rest.lower()] = value
-        if kind == "chain":
-            return
-        if kind not in KINDS:
-            found.warnings.append(f"label {label}: the gateway has no middleware {kind!r}")
-        elif (group.lower() if kind == "headers" else rest.lower()) not in known_options(kind):
-            found.warnings.append(f"label {label}: {kind} has no option {rest!r} here")
+        _take_middleware(found, label, name, option, value)
+
+
+def _take_middleware(found: ServiceLabels, label: str, name: str, option: str, value: str) -> None:
+    """`option`: the kind and its own option; of `headers` the part after the second dot is a field's name as spelt."""
+    kind, _, rest = option.partition(".")
+    group, dot, tail = rest.partition(".")
+    known = found.middlewares.setdefault(name, (kind.lower(), {}))
+    why_not = verdict(kind, rest)
+    if why_not:
+        found.warnings.append(f"label {label}: {why_not}")
+    elif kind.lower() in OPTIONS:
+        known[1][group.lower() + dot + tail if kind.lower() == "headers" else rest.lower()] = value
 
 
 def directory(services: list[tuple[RouteService, ServiceLabels]], keys: dict[tuple[str, int], str]) -> Directory:
@@ -264,6 +263,8 @@ def _middlewares(name: str, everything: Directory, depth: int) -> list[tuple[str
     if name not in everything.middlewares:
         raise ValueError(f"there is no middleware {name!r}")
     kind, options = everything.middlewares[name]
+    if kind in OMITTED:
+        return []
     if kind != "chain":
         make_middleware(kind, options)
         return [(kind, options)]
