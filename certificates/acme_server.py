@@ -94,7 +94,7 @@ class OrderState:
 
 
 class AcmeServer:
-    """`close` it in the end."""
+    """`close` it in the end; that does not block."""
 
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
@@ -217,7 +217,7 @@ def _told() -> Iterator[None]:
         ) from error
     except requests.RequestException as error:
         raise AcmeFailure(f"the ACME server cannot be reached: {_cause(error)}") from error
-    except (errors.Error, DeserializationError, ValueError, KeyError, AttributeError) as error:
+    except (errors.Error, DeserializationError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise AcmeFailure(f"the ACME server's answer cannot be understood: {_short(str(error))}") from error
 
 

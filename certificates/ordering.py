@@ -23,6 +23,7 @@ from .acme_server import AcmeFailure, AcmeServer, OrderState, Proof
 from .challenge_keys import alpn_answer, new_key, request_for
 from .pem import BadCertificate, read_pair
 from .renewal import failed
+from .threads import in_thread
 
 T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
@@ -72,7 +73,7 @@ class Ordering:
         """Have the server know the resolver's account."""
         server = AcmeServer(resolver)
         try:
-            url = await asyncio.to_thread(server.register)
+            url = await in_thread(server.register)
         except AcmeFailure as error:
             failure = failed(resolver.failure, str(error), self._seconds(), is_limited=error.is_limited)
             await self._change_resolver(resolver.id, failure=failure)
@@ -81,7 +82,7 @@ class Ordering:
             await self._change_resolver(resolver.id, account_url=url, failure=None)
             self._log.info("a resolver has its account", resolver=resolver.spec.name, account=url)
         finally:
-            await asyncio.to_thread(server.close)
+            server.close()
 
     # -- orders -------------------------------------------------------------------------------------------------
 
@@ -99,33 +100,33 @@ class Ordering:
         else:
             self._log.info("a certificate was issued", names=name, resolver=resolver.spec.name)
         finally:
-            await asyncio.to_thread(server.close)
+            server.close()
 
     async def ask(self, row_id: str) -> None:
         """Hear the server's advice on when to renew."""
         row, resolver = self._found(row_id)
         server = AcmeServer(resolver)
         try:
-            advised_at, ask_at = await asyncio.to_thread(server.advice, row.chain)
+            advised_at, ask_at = await in_thread(server.advice, row.chain)
         except AcmeFailure as error:
             self._log.info("a server was asked in vain when to renew", names=row.domains, reason=str(error))
             advised_at, ask_at = row.advised_at, self._seconds() + 6 * 3600
         finally:
-            await asyncio.to_thread(server.close)
+            server.close()
         await self._change(row_id, lambda now: replace(now, advised_at=advised_at, ask_at=ask_at))
 
     async def _carry_out(self, row_id: str, server: AcmeServer) -> None:
         order = await self._begin(row_id, server)
         pause, before = LOOK_FIRST, ""
         while True:
-            state = await asyncio.to_thread(server.order, order.url)
+            state = await in_thread(server.order, order.url)
             if state.status == "pending":
-                proofs = await asyncio.to_thread(server.proofs, state)
+                proofs = await in_thread(server.proofs, state)
                 await self._prove(row_id, server, proofs)
             elif state.status == "ready":
                 row, _ = self._found(row_id)
                 request = request_for(order.key, row.domains)
-                await asyncio.to_thread(server.finalize, order.url, state, request)
+                await in_thread(server.finalize, order.url, state, request)
             elif state.status == "valid":
                 await self._issued(row_id, order, server, state)
                 return
@@ -140,7 +141,7 @@ class Ordering:
         if row.order is not None:
             return row.order
         key = new_key()
-        url = await asyncio.to_thread(server.new_order, request_for(key, row.domains))
+        url = await in_thread(server.new_order, request_for(key, row.domains))
         order = Order(url=url, key=key, begun_at=self._seconds())
         await self._change(row_id, lambda now: replace(now, order=order))
         return order
@@ -157,7 +158,7 @@ class Ordering:
             alpn = [alpn_answer(proof.domain, proof.authorization, self._now()) for proof in wanted]
             await self._publish(row_id, lambda order: replace(order, http_challenges=[], alpn_challenges=alpn))
         for proof in wanted:
-            await asyncio.to_thread(server.answer, proof)
+            await in_thread(server.answer, proof)
 
     async def _publish(self, row_id: str, with_challenges: Callable[[Order], Order]) -> None:
         """Have every live gateway answer the challenges."""
@@ -176,12 +177,12 @@ class Ordering:
             ) from error
 
     async def _why(self, server: AcmeServer, state: OrderState) -> str:
-        proofs = await asyncio.to_thread(server.proofs, state)
+        proofs = await in_thread(server.proofs, state)
         reasons = [f"{proof.domain}: {proof.error}" for proof in proofs if proof.error]
         return "; ".join(reasons) or state.error or "the server calls the order invalid, and does not say why"
 
     async def _issued(self, row_id: str, order: Order, server: AcmeServer, state: OrderState) -> None:
-        chain = await asyncio.to_thread(server.download, state)
+        chain = await in_thread(server.download, state)
         row, _ = self._found(row_id)
         try:
             pair = read_pair(chain.encode(), order.key.encode())

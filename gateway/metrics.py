@@ -46,8 +46,9 @@ class Checks:
 
 
 class _Snapshot(Collector):
-    def __init__(self, ports: list[Measured], checks: Checks) -> None:
+    def __init__(self, ports: list[Measured], checks: Checks, refused_handshakes: int) -> None:
         self._ports = ports
+        self._refused_handshakes = refused_handshakes
         self._checks = checks
 
     def collect(self) -> Iterator[Metric]:
@@ -62,6 +63,8 @@ class _Snapshot(Collector):
         for one in self._ports:
             refused.add_metric([one.service, one.port], one.counts.refused)
         yield refused
+        said = "TLS handshakes that failed, or took too long"
+        yield CounterMetricFamily("essaim_gateway_tls_refused_handshakes", said, value=self._refused_handshakes)
         yield from self._health()
 
     def _health(self) -> Iterator[Metric]:
@@ -148,8 +151,8 @@ COUNTERS = (
 )
 
 
-def exposition(ports: list[Measured], checks: Checks) -> str:
+def exposition(ports: list[Measured], checks: Checks, refused_handshakes: int) -> str:
     """Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(ports, checks))
+    registry.register(_Snapshot(ports, checks, refused_handshakes))
     return generate_latest(registry).decode()

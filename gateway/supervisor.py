@@ -266,7 +266,8 @@ class Gateway:
                 found = {one.task_id: self.health.found(one.key) for one in port.endpoints if is_known(one.key)}
                 counted = counts.get(port.key) or PortCounts(port.key, 0, 0, [], NOTHING)
                 measured.append(Measured(service.name, str(port.published_port), counted, found))
-        text = exposition(measured, Checks(self.health.checks, *self.health.shares))
+        checks = Checks(self.health.checks, *self.health.shares)
+        text = exposition(measured, checks, self._fleet.refused_handshakes)
         return text + certificate_exposition(self.certificates)
 
     # -- sockets ----------------------------------------------------------------------------------------------------

@@ -146,7 +146,7 @@ class Worker:
                     gc.freeze()
             case Collect():
                 ports = [of_port(backend, now) for backend in self._backends.values()]
-                self._channel.send(Counts(message.number, ports))
+                self._channel.send(Counts(message.number, ports, self._handshakes.failures))
             case Welcome():
                 self._welcome = message
                 self._log.open(message.directory)

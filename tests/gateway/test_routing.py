@@ -262,7 +262,12 @@ def warnings_of(*services: RouteService) -> list[str]:
         ({"traefik.udp.routers.x.entrypoints": "dns"}, "routers for HTTP and TCP only"),
         ({TCP + "x.rule": "HostSNI(`a`)"}, "TCP router x is not served: without tls no name is known"),
         ({TCP + "x.rule": "Host(`a`)", TCP + "x.tls": "true"}, "there is no matcher 'Host'; there are: HostSNI"),
-        ({TCP + "x.middlewares": "m"}, "is not known to the gateway"),
+        ({TCP + "x.rule": "HostSNI(`*`)", TCP + "x.middlewares": "m"}, "there is no TCP middleware 'm'"),
+        ({"traefik.tcp.middlewares.m.ipallowlist.ranges": "x"}, "is not known to the gateway"),
+        (
+            {TCP + "x.rule": "HostSNI(`*`)", TCP + "x.middlewares": "m", "traefik.tcp.middlewares.m.tarpit.a": "x"},
+            "the gateway has no TCP middleware 'tarpit'",
+        ),
         ({"traefik.htpp.routers.x.rule": "Host(`a`)"}, "is not known to the gateway"),
     ],
 )
