@@ -143,6 +143,8 @@ class Gateway:
                 return self._table.version
             before, planned = self._planned, self._planner.plan(table, self._keeper.questioned)
             self._table, self._planned = table, planned
+            # With 5,000 services each step is some milliseconds; the daemon's loop has others to serve in between.
+            await asyncio.sleep(0)
             changed = [service for key, service in planned.services.items() if before.services.get(key) is not service]
             dropped = [key for key in before.services if key not in planned.services]
             for number, service in enumerate(changed):
@@ -153,6 +155,7 @@ class Gateway:
             for key in dropped:
                 self._fleet.broadcast(DropService(key))
             self._fleet.broadcast(Version(table.version))
+            await asyncio.sleep(0)
             targets = {service.id: targets_of(service) for service in changed} | {key: [] for key in dropped}
             self.health.update([gateway.node_id for gateway in table.gateways], targets)
         await self._fleet.applied(table.version)
