@@ -21,7 +21,7 @@ from .http1.head import (
     refuse_request_line,
 )
 from .http1.reply import reply
-from .routing.middlewares import Answer, Call
+from .routing.call import Answer, Call
 from .routing.passwords import Unproven
 from .routing.paths import normal
 from .routing.router import Router
@@ -186,7 +186,7 @@ class Intake(Downstream):
                 raise Refused(413, f"the body is longer than {limit} bytes")
             self.chunks = ChunkReader() if length == CHUNKED else None
             self.body_left = length
-            self.body_seen = 0
+            self.body_seen = self.taken = self.looked = 0
             self._body(data, body)
             if self.half_closed and self.state == BODY:
                 raise Refused(400, "the connection ended before the body was complete (RFC 9112, 8)")
@@ -228,9 +228,10 @@ class Intake(Downstream):
         self.resuming = False
         if call is None or call.chain is not chain:
             self._over(0)
-            fields, scheme = request.fields, self._scheme(request)
-            call = Call(request, path, query, fields, self.address, authority, self.started, scheme, chain=chain)
-            self.call = call
+            call = self.call = Call(
+                request, path, query, request.fields, self.address, authority, self.started,
+                self._scheme(request), self.trusted, chain=chain,
+            )  # fmt: skip
         if route is not None:
             backend = self.listener.backends.get(route.port_key)
             if backend is None:
@@ -311,6 +312,8 @@ class Intake(Downstream):
             self.upstream.transport.write(piece)
 
     def _response_deadline(self) -> float:
+        if self.responding:
+            return self._streaming_deadline()
         seconds = self.backend.options.response_timeout
         return self.sweeper.now + seconds if seconds else NEVER
 

@@ -32,6 +32,7 @@ class WorkerProcess:
         self.open: dict[str, int] = {}
         self.counts: list[PortCounts] = []
         self.collected = 0
+        self.refused_handshakes = 0
         self.booked = 0
         self.progress = asyncio.Event()
         self._on_trouble = on_trouble
@@ -109,6 +110,7 @@ class WorkerProcess:
                 self.progress.set()
             case Counts():
                 self.counts, self.collected = message.ports, message.number
+                self.refused_handshakes = message.refused_handshakes
                 self.progress.set()
             case Open():
                 self.open = message.counts

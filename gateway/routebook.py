@@ -8,6 +8,7 @@ from .routing.middlewares import make_middleware
 from .routing.router import Route, Router
 from .routing.rules import parse_rule
 from .routing.tcp import CATCH_ALL, TcpRoute, TcpRouter, parse_tcp_rule
+from .routing.tcp_middlewares import make_guard
 from .wire import RouterPlan, TcpRouterPlan
 
 
@@ -56,7 +57,8 @@ class RouteBook:
         for plan in plans:
             rule = parse_tcp_rule(plan.rule, tls=plan.secure)
             catch_all = CATCH_ALL.fullmatch(plan.rule) is not None
-            route = TcpRoute(plan.name, rule, plan.priority, plan.port_key, plan.secure, plan.tls, catch_all)
+            guards = tuple(make_guard(one.kind, one.options) for one in plan.chain)
+            route = TcpRoute(plan.name, rule, plan.priority, plan.port_key, plan.secure, plan.tls, catch_all, guards)
             for point in plan.entry_points:
                 router = self.tcp(point)
                 router.add(route)

@@ -26,6 +26,7 @@ from .binding import CannotBind, bind
 from .certificate_report import exposition as certificate_exposition
 from .certificate_report import with_certificates
 from .counting import NOTHING
+from .descriptors import RESERVED, allow
 from .fleet import Fleet
 from .handover import Predecessor, take_over
 from .health.board import Board
@@ -265,7 +266,8 @@ class Gateway:
                 found = {one.task_id: self.health.found(one.key) for one in port.endpoints if is_known(one.key)}
                 counted = counts.get(port.key) or PortCounts(port.key, 0, 0, [], NOTHING)
                 measured.append(Measured(service.name, str(port.published_port), counted, found))
-        text = exposition(measured, Checks(self.health.checks, *self.health.shares))
+        checks = Checks(self.health.checks, *self.health.shares)
+        text = exposition(measured, checks, self._fleet.refused_handshakes)
         return text + certificate_exposition(self.certificates)
 
     # -- sockets ----------------------------------------------------------------------------------------------------
@@ -285,6 +287,7 @@ class Gateway:
                     self._send_sockets(worker, key, bound, anew=False)
 
     def _bind(self, key: str, bound: Bound) -> None:
+        allow(self._fleet.count * (len(self._sockets) + 1) + RESERVED)
         try:
             self._sockets[key] = bind(bound.binding, self._fleet.count, self._inherited.pop(key, []))
         except CannotBind as error:

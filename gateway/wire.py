@@ -85,6 +85,7 @@ class TcpRouterPlan(msgspec.Struct, frozen=True, array_like=True):
     port_key: str
     secure: bool = False
     tls: TlsPolicy | None = None
+    chain: list[MiddlewarePlan] = []
 
 
 class ServicePlan(msgspec.Struct, frozen=True, array_like=True):
@@ -257,6 +258,8 @@ class Collect(msgspec.Struct, frozen=True, tag="collect", array_like=True):
 class Counts(msgspec.Struct, frozen=True, tag="counts", array_like=True):
     number: int
     ports: list[PortCounts]
+    # TLS handshakes that failed, or took too long.
+    refused_handshakes: int = 0
 
 
 ToWorker = (

@@ -20,6 +20,7 @@ from .backend import Backend, Endpoint
 from .client import Client
 from .counting import of_port
 from .crowd import ALONE, Crowd
+from .descriptors import Full, allow, connections_for
 from .greeting import Greeting, Peer
 from .handover import Lingering, control_channel
 from .l4 import Front
@@ -65,7 +66,9 @@ DRAIN_REPORT = 0.02
 class Worker:
     """The state of one worker process and the messages that change it."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, room: int) -> None:
+        # With how many connections, of clients and to replicas, new ones are refused.
+        self._room = room
         self._channel = control_channel(control, self._message, self._supervisor_lost)
         self._lingering: Lingering | None = None
         self._sweeper = Sweeper()
@@ -143,7 +146,7 @@ class Worker:
                     gc.freeze()
             case Collect():
                 ports = [of_port(backend, now) for backend in self._backends.values()]
-                self._channel.send(Counts(message.number, ports))
+                self._channel.send(Counts(message.number, ports, self._handshakes.failures))
             case Welcome():
                 self._welcome = message
                 self._log.open(message.directory)
@@ -241,7 +244,7 @@ class Worker:
         if backend:
             old = list(backend.endpoints.values())
             backend.endpoints = {}
-            backend.ready = []
+            backend.ready, backend.farther = [], []
             backend.retire(old)
             self._index(old, backend)
             for waiter in list(backend.waiting):
@@ -304,6 +307,8 @@ class Worker:
 
     def _new_connection(self, listener: Listener) -> asyncio.Protocol:
         self._sweeper.wake()
+        if len(self._sweeper.members) >= self._room:
+            return Full()
         if is_needed(listener, self._cabinet):
             make = self._new_doorway
         elif listener.router is not None or listener.backend.mode == "http":
@@ -423,12 +428,13 @@ class Worker:
 
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
+    room = connections_for(allow())
     # A full collection over a big route table takes longer than a request should wait: what a table brought is
     # frozen (see Version), and the rest is mostly freed by reference counts.
     gc.set_threshold(50_000, 20, 100)
 
     async def run() -> None:
-        await Worker(control).run()
+        await Worker(control, room).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())

@@ -1,7 +1,7 @@
 """/events: the cluster's, merged with the local Engine's as they come."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
@@ -11,24 +11,30 @@ from essaim.api.events import FILTERS
 from essaim.api.routing import Route
 from essaim.api.upstream import EngineUnavailable, Exchange
 
+SEQUENCE = "application/json-seq"
+KINDS = ("application/jsonl", "application/x-ndjson", SEQUENCE)
+Write = Callable[[bytes], Awaitable[None]]
+
 
 async def events(request: web.Request) -> web.StreamResponse:
     """Headers at once, then one JSON object a line until `until` (or the client) ends it."""
     api = api_of(request)
     filters = query.filters(request.query, FILTERS)
     since, until = query.timestamp(request.query, "since"), query.timestamp(request.query, "until")
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    chunked = in_chunks(request, response)
+    kind = _kind(request)
+    response = web.StreamResponse(headers={"Content-Type": kind})
+    chunked = in_chunks(request, response) and kind != SEQUENCE
     if request.transport is None:
         raise ConnectionResetError("the client has gone")
     follower = api.hub.subscribe(filters, since, until, request.transport, chunked=chunked)
     try:
         await response.prepare(request)
         await response.write(b"")
-        local = asyncio.create_task(_pass_local(api, request, response, filters))
+        write = _as_sequence(response) if kind == SEQUENCE else response.write
+        local = asyncio.create_task(_pass_local(api, request, write, filters))
         try:
             while data := await api.hub.take(follower):
-                await response.write(data)
+                await write(data)
         finally:
             local.cancel()
             (end,) = await asyncio.gather(local, return_exceptions=True)
@@ -40,13 +46,28 @@ async def events(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _pass_local(api: Api, request: web.Request, response: web.StreamResponse, filters: query.Filters) -> None:
+def _kind(request: web.Request) -> str:
+    """The media type that the client asks for; the same lines in all but one."""
+    asked = [part.partition(";")[0].strip() for part in ",".join(request.headers.getall("Accept", [])).split(",")]
+    return next((kind for kind in asked if kind in KINDS), "application/json")
+
+
+def _as_sequence(response: web.StreamResponse) -> Write:
+    """RFC 7464: each object behind a record separator."""
+
+    async def write(lines: bytes) -> None:
+        await response.write(b"".join(b"\x1e%b\n" % line for line in lines.splitlines()))
+
+    return write
+
+
+async def _pass_local(api: Api, request: web.Request, write: Write, filters: query.Filters) -> None:
     """The Engine's own events, whole lines only, so that the two streams do not mix within an object."""
     if not api.node.engine_url or filters.get("scope") == ["swarm"]:
         return
     try:
         async for line in _lines(api, request.rel_url.raw_query_string):
-            await response.write(line)
+            await write(line)
     except ConnectionError:
         return  # The client has gone; its handler ends by itself.
     except EngineUnavailable as error:

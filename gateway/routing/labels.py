@@ -14,21 +14,19 @@ from essaim.gateway.routes import RoutePort, RouteService
 from essaim.gateway.tls.policy import TlsPolicy
 from essaim.gateway.wire import MiddlewarePlan, RouterPlan, TcpRouterPlan
 
-from .middlewares import KINDS, known_options, make_middleware
+from .middlewares import make_middleware
 from .rules import BadRule, parse_rule
 from .tcp import parse_tcp_rule, priority_of
+from .tcp_middlewares import KINDS as TCP_KINDS
+from .tcp_middlewares import make_guard
+from .vocabulary import OMITTED, OPTIONS, service_verdict, verdict
 
 LABEL = re.compile(r"traefik\.(http|tcp|udp)\.(routers|services|middlewares)\.([^.]+)\.(.+)", re.IGNORECASE)
 ROUTER_OPTIONS = frozenset({"rule", "entrypoints", "service", "priority", "middlewares"})
 # Certificates are ordered elsewhere, by what `certresolver` and `domains` say.
 TLS_OPTIONS = re.compile(r"tls(\.(certresolver|options|domains\[\d+\]\.(main|sans)))?", re.IGNORECASE)
-TCP_OPTIONS = frozenset({"rule", "entrypoints", "service", "priority", "tls.passthrough"})
+TCP_OPTIONS = frozenset({"rule", "entrypoints", "service", "priority", "middlewares", "tls.passthrough"})
 TCP_SERVICE_OPTIONS = re.compile(r"loadbalancer\.(server\.port|proxyprotocol\.version)", re.IGNORECASE)
-# Read in options.py, or without meaning for a gateway that has one load balancer a service.
-SERVICE_OPTIONS = re.compile(
-    r"loadbalancer\.(server\.port|server\.scheme|healthcheck\.[a-z0-9.-]+|sticky\.cookie(\.[a-z]+)?|passhostheader)$",
-    re.IGNORECASE,
-)
 MAX_CHAIN = 32
 
 
@@ -41,6 +39,7 @@ class ServiceLabels:
     middlewares: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
     tcp_routers: dict[str, dict[str, str]] = field(default_factory=dict)
     tcp_services: dict[str, dict[str, str]] = field(default_factory=dict)
+    tcp_middlewares: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -51,6 +50,7 @@ class Directory:
     middlewares: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
     ports: dict[str, str] = field(default_factory=dict)
     tcp_ports: dict[str, str] = field(default_factory=dict)
+    tcp_middlewares: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
 
 
 def read_labels(labels: dict[str, str]) -> ServiceLabels | None:
@@ -76,12 +76,14 @@ def read_labels(labels: dict[str, str]) -> ServiceLabels | None:
 def _take_tcp(found: ServiceLabels, label: str, section: str, name: str, option: str, value: str) -> None:
     if section == "routers":
         found.tcp_routers.setdefault(name, {})[option] = value
-        known = option in TCP_OPTIONS or TLS_OPTIONS.fullmatch(option)
+        known = option in TCP_OPTIONS or TLS_OPTIONS.fullmatch(option) is not None
     elif section == "services":
         found.tcp_services.setdefault(name, {})[option] = value
-        known = TCP_SERVICE_OPTIONS.fullmatch(option)
+        known = TCP_SERVICE_OPTIONS.fullmatch(option) is not None
     else:
-        known = None
+        kind, _, rest = option.partition(".")
+        found.tcp_middlewares.setdefault(name, (kind, {}))[1][rest] = value
+        known = kind in TCP_KINDS and rest == TCP_KINDS[kind][1]
     if not known:
         found.warnings.append(f"label {label} is not known to the gateway")
 
@@ -94,20 +96,23 @@ def _take(found: ServiceLabels, label: str, section: str, name: str, option: str
             found.warnings.append(f"label {label} is not known to the gateway")
     elif section == "services":
         found.services.setdefault(name, {})[lower] = value
-        if not SERVICE_OPTIONS.match(lower):
-            found.warnings.append(f"label {label} is not known to the gateway")
+        why_not = service_verdict(lower, value)
+        if why_not:
+            found.warnings.append(f"label {label}: {why_not}")
     else:
-        kind, _, rest = option.partition(".")
-        kind = kind.lower()
-        group, dot, tail = rest.partition(".")
-        known = found.middlewares.setdefault(name, (kind, {}))
-        known[1][group.lower() + dot + tail if kind == "headers" else rest.lower()] = value
-        if kind == "chain":
-            return
-        if kind not in KINDS:
-            found.warnings.append(f"label {label}: the gateway has no middleware {kind!r}")
-        elif (group.lower() if kind == "headers" else rest.lower()) not in known_options(kind):
-            found.warnings.append(f"label {label}: {kind} has no option {rest!r} here")
+        _take_middleware(found, label, name, option, value)
+
+
+def _take_middleware(found: ServiceLabels, label: str, name: str, option: str, value: str) -> None:
+    """`option`: the kind and its own option; of `headers` the part after the second dot is a field's name as spelt."""
+    kind, _, rest = option.partition(".")
+    group, dot, tail = rest.partition(".")
+    known = found.middlewares.setdefault(name, (kind.lower(), {}))
+    why_not = verdict(kind, rest)
+    if why_not:
+        found.warnings.append(f"label {label}: {why_not}")
+    elif kind.lower() in OPTIONS:
+        known[1][group.lower() + dot + tail if kind.lower() == "headers" else rest.lower()] = value
 
 
 def directory(services: list[tuple[RouteService, ServiceLabels]], keys: dict[tuple[str, int], str]) -> Directory:
@@ -116,6 +121,8 @@ def directory(services: list[tuple[RouteService, ServiceLabels]], keys: dict[tup
     for service, labels in services:
         for name, middleware in labels.middlewares.items():
             found.middlewares.setdefault(name, middleware)
+        for name, middleware in labels.tcp_middlewares.items():
+            found.tcp_middlewares.setdefault(name, middleware)
         for name, options in labels.services.items():
             port = options.get("loadbalancer.server.port", "")
             key = keys.get((service.id, int(port))) if port.isdigit() else _only_port(service, keys)
@@ -205,9 +212,21 @@ def _tcp_router(
     parse_tcp_rule(options["rule"], tls=secure)
     points, priority = _entry_points(options, entry_points), priority_of(options["rule"], _priority(options))
     key = _port_key(options, service, labels.tcp_services, everything.tcp_ports, keys)
-    return TcpRouterPlan(
-        name, points, options["rule"], priority, key, secure, policy if secure and not passthrough else None
-    )
+    chain = [
+        _tcp_middleware(one.strip(), everything) for one in options.get("middlewares", "").split(",") if one.strip()
+    ]
+    tls = policy if secure and not passthrough else None
+    return TcpRouterPlan(name, points, options["rule"], priority, key, secure, tls, chain)
+
+
+def _tcp_middleware(name: str, everything: Directory) -> MiddlewarePlan:
+    """Raises ValueError."""
+    name = name.lower().partition("@")[0]
+    if name not in everything.tcp_middlewares:
+        raise ValueError(f"there is no TCP middleware {name!r}")
+    kind, options = everything.tcp_middlewares[name]
+    make_guard(kind, options)
+    return MiddlewarePlan(kind, options)
 
 
 def _asks_for_tls(options: dict[str, str]) -> bool:
@@ -264,6 +283,8 @@ def _middlewares(name: str, everything: Directory, depth: int) -> list[tuple[str
     if name not in everything.middlewares:
         raise ValueError(f"there is no middleware {name!r}")
     kind, options = everything.middlewares[name]
+    if kind in OMITTED:
+        return []
     if kind != "chain":
         make_middleware(kind, options)
         return [(kind, options)]

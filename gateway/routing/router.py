@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from essaim.gateway.tls.policy import TlsPolicy
 
-from .middlewares import Middleware
+from .call import Middleware
 from .rules import Asked, Rule
 
 ANY = ""

@@ -13,6 +13,7 @@ from essaim.gateway.tls.policy import TlsPolicy
 
 from .router import ByHost
 from .rules import Language, Predicate, Rule, client_ip, parse_rule
+from .tcp_middlewares import Guard
 
 CATCH_ALL = re.compile(r"\s*HostSNI\s*\(\s*[`\"]\*[`\"]\s*\)\s*", re.IGNORECASE)
 
@@ -37,6 +38,7 @@ class TcpRoute:
     secure: bool
     tls: TlsPolicy | None
     is_catch_all: bool
+    guards: tuple[Guard, ...] = ()
 
 
 class TcpRouter:

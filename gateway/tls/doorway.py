@@ -19,6 +19,7 @@ from essaim.gateway.http1.reply import reply
 from essaim.gateway.l4 import Front
 from essaim.gateway.listener import Listener
 from essaim.gateway.routing.tcp import Dialled, TcpRoute
+from essaim.gateway.routing.tcp_middlewares import Guard, Guarded
 
 from .cabinet import Cabinet
 from .contexts import HTTP, CannotUse
@@ -87,7 +88,7 @@ class Doorway(asyncio.Protocol):
         tcp = listener.tcp
         route = tcp.find(Dialled("", (), self._address()), secure=False) if tcp else None
         if route is not None:
-            self._forward(route.port_key)
+            self._forward(route)
         elif tcp is not None or not listener.backend.tls:
             self._hand_over(Client(listener, self._peer))
         elif listener.backend.mode == "http":
@@ -106,10 +107,10 @@ class Doorway(asyncio.Protocol):
                 return
             route = self._tcp_route(hello)
             if route is not None and route.tls is None:
-                self._forward(route.port_key)
+                self._forward(route)
             elif route is not None and route.tls is not None:
-                key = route.port_key
-                self._terminate(hello, route.tls, None, lambda tls: self._front(listener.backends.get(key)))
+                taken = route
+                self._terminate(hello, route.tls, None, lambda tls: self._routed(taken))
             elif secure is None and listener.backend.mode != "http":
                 backend = listener.backend
                 self._terminate(hello, backend.options.tls.policy, None, lambda tls: self._front(backend))
@@ -153,13 +154,17 @@ class Doorway(asyncio.Protocol):
     def _client(self, tls: Secured) -> asyncio.Protocol:
         return Client(self._listener, self._peer, tls)
 
-    def _front(self, backend: Backend | None) -> asyncio.Protocol | None:
-        if backend is None:
-            return None
-        return Front(backend, self._listener.sweeper, self._listener.sources, self._peer)
+    def _front(self, backend: Backend, guards: tuple[Guard, ...] = ()) -> asyncio.Protocol:
+        sources = self._listener.sources
+        sources = Guarded(sources, guards) if guards else sources
+        return Front(backend, self._listener.sweeper, sources, self._peer)
 
-    def _forward(self, port_key: str) -> None:
-        front = self._front(self._listener.backends.get(port_key))
+    def _routed(self, route: TcpRoute) -> asyncio.Protocol | None:
+        backend = self._listener.backends.get(route.port_key)
+        return self._front(backend, route.guards) if backend else None
+
+    def _forward(self, route: TcpRoute) -> None:
+        front = self._routed(route)
         if front is None:
             self._abort()
         else:

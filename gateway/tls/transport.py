@@ -38,8 +38,8 @@ class TlsTransport(asyncio.BufferedProtocol):
     """`ready(self)` is called after the handshake and gives the protocol behind; None ends the connection in order."""
 
     __slots__ = (
-        "_ended", "_handshakes", "_incoming", "_outgoing", "_paused", "_peer_ended", "_protocol", "_raw", "_read",
-        "_ready", "_strict_end", "_write", "deadline", "tls",
+        "_closed", "_ended", "_handshakes", "_incoming", "_outgoing", "_paused", "_peer_ended", "_protocol", "_raw",
+        "_read", "_ready", "_strict_end", "_write", "deadline", "tls",
     )  # fmt: skip
 
     def __init__(
@@ -53,7 +53,8 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._handshakes = handshakes
         self._strict_end = strict_end
         self._protocol: asyncio.Protocol | None = None
-        self._paused = self._ended = self._peer_ended = False
+        # `ended`: nothing more is written; `closed`: because we said so in order.
+        self._paused = self._ended = self._closed = self._peer_ended = False
         self.deadline = 0.0
 
     def start(self, data: bytes | bytearray, deadline: float) -> None:
@@ -154,7 +155,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._handshakes.leave(self)
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
-            if exc is None and self._strict_end and not self._peer_ended:
+            if exc is None and self._strict_end and not (self._peer_ended or self._closed):
                 exc = ConnectionResetError("the connection ended without close_notify")
             protocol.connection_lost(exc)
 
@@ -203,6 +204,7 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         self._notify()
+        self._closed = True
         self._raw.close()
 
     def abort(self) -> None:

@@ -426,6 +426,7 @@ async def test_slow_handshake_is_ended_and_holds_up_nobody(
             with contextlib.suppress(ConnectionError):
                 await reader.read()
         writer.close()
+    assert "essaim_gateway_tls_refused_handshakes_total 3.0" in await secure.metrics()
 
 
 def client_hello(name: str) -> bytes:

@@ -192,3 +192,37 @@ def half_closed(port: int, context: ssl.SSLContext, data: bytes) -> bytes:
             while True:
                 answer += until_done(lambda: connection.read(65536))
         return answer
+
+
+async def test_tcp_middlewares_refuse_sources_and_crowds(
+    secure: Gateway, ports: dict[str, int], backends: Backends
+) -> None:
+    m = "traefik.tcp.middlewares."
+    few = tcp("few", "HostSNI(`*`)", points="web") | {
+        TCP + "few.middlewares": "two",
+        m + "two.inflightconn.amount": "2",
+    }
+    none = tcp("none", "HostSNI(`*`)", points="websecure") | {TCP + "none.middlewares": "lan@swarm"}
+    none[m + "lan.ipallowlist.sourcerange"] = "10.0.0.0/8, 192.168.0.0/16"
+    services = [labelled(name, one, target=await backends.echo(name)) for name, one in (("few", few), ("none", none))]
+    await secure.apply(table(1, *services))
+
+    async def line(port: int) -> tuple[bytes, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(15):
+            try:
+                return await reader.readline(), writer
+            except ConnectionError:
+                return b"", writer
+
+    (first, one), (second, two), (third, three) = [await line(ports["web"]) for _ in range(3)]
+    assert (first, second, third) == (b"few\n", b"few\n", b"")
+    one.close()
+    async with asyncio.timeout(15):
+        while (again := await line(ports["web"]))[0] != b"few\n":
+            again[1].close()
+            await asyncio.sleep(0.01)
+    refused = await line(ports["websecure"])
+    assert refused[0] == b""
+    for writer in (two, three, again[1], refused[1]):
+        writer.close()
