@@ -218,7 +218,7 @@ class Ordering:
             if isinstance(error, AcmeFailure) and error.no_account:
                 await self._change_resolver(resolver.id, account_url=None)
             failure = failed(row.failure, reason, self._seconds(), is_limited=is_limited)
-            await self._change(row_id, lambda now: replace(now, order=None, is_forced=False, failure=failure))
+            await self._change(row_id, lambda now: replace(now, order=None, failure=failure))
         except Gone:
             return
         self._log.warning("a certificate could not be had", names=", ".join(row.domains), reason=reason)
