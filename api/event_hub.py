@@ -135,6 +135,12 @@ class EventHub:
         follower.direct = False
         self._followers.pop(follower, None)
 
+    def past(self, follower: Follower) -> list[Message]:
+        """Kept events for it, oldest first, which have been given to it with that."""
+        kept = [message for message in self._after(follower.place) if _concerns(message, follower)]
+        follower.place = self._end
+        return kept
+
     async def take(self, follower: Follower) -> bytes:
         """What the follower has not been given by the hub itself, unframed; empty when its stream is to end."""
         while not follower.ended:
@@ -195,7 +201,7 @@ class EventHub:
             if size >= FULL:
                 break
             follower.place += 1
-            if (not follower.until or message.time <= follower.until) and matches(message, follower.filters):
+            if _concerns(message, follower):
                 parts.append(message.data)
                 size += len(message.data)
         return b"".join(parts)
@@ -245,3 +251,7 @@ class EventHub:
             self.unsubscribe(follower)
             follower.sink.abort()
             follower.end()
+
+
+def _concerns(message: Message, follower: Follower) -> bool:
+    return (not follower.until or message.time <= follower.until) and matches(message, follower.filters)

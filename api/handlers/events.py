@@ -1,19 +1,29 @@
-"""/events: the cluster's, merged with the local Engine's as they come."""
+"""/events: the cluster's, merged with the local Engine's: the past in the order of time, what is new as it comes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from operator import itemgetter
+from urllib.parse import urlencode
 
+import msgspec
 from aiohttp import web
 
 from essaim.api import engine, query
 from essaim.api.context import Api, api_of, in_chunks
+from essaim.api.event_hub import Follower
 from essaim.api.events import FILTERS
 from essaim.api.routing import Route
 from essaim.api.upstream import EngineUnavailable, Exchange
 
 SEQUENCE = "application/json-seq"
 KINDS = ("application/jsonl", "application/x-ndjson", SEQUENCE)
+GRACE = 5.0
+"""Seconds that the Engine may take to end its own stream, once `until` has come."""
 Write = Callable[[bytes], Awaitable[None]]
+
+
+class _Stamp(msgspec.Struct, rename={"nanoseconds": "timeNano"}):
+    nanoseconds: int = 0
 
 
 async def events(request: web.Request) -> web.StreamResponse:
@@ -26,24 +36,63 @@ async def events(request: web.Request) -> web.StreamResponse:
     chunked = in_chunks(request, response) and kind != SEQUENCE
     if request.transport is None:
         raise ConnectionResetError("the client has gone")
+    begun = int(api.now().timestamp() * 1e6) * 1000
+    over = 0 < until <= begun / 1e9
     follower = api.hub.subscribe(filters, since, until, request.transport, chunked=chunked)
     try:
         await response.prepare(request)
         await response.write(b"")
         write = _as_sequence(response) if kind == SEQUENCE else response.write
-        local = asyncio.create_task(_pass_local(api, request, write, filters))
-        try:
-            while data := await api.hub.take(follower):
-                await write(data)
-        finally:
-            local.cancel()
-            (end,) = await asyncio.gather(local, return_exceptions=True)
-            if isinstance(end, Exception):
-                api.log.error("the Engine's events ended", error=repr(end))
+        if since:
+            await _past(api, request, write, follower, begun)
+        if not over:
+            await _follow(api, request, write, follower, begun)
     finally:
         api.hub.unsubscribe(follower)
     await response.write_eof()
     return response
+
+
+async def _past(api: Api, request: web.Request, write: Write, follower: Follower, begun: int) -> None:
+    """What both sides have kept. `begun`: up to where the Engine is asked, in nanoseconds; its stream ends there."""
+    end = begun if not follower.until else min(begun, int(follower.until * 1e9))
+    lines: list[bytes] = []
+
+    async def keep(data: bytes) -> None:
+        lines.extend(data.splitlines(keepends=True))
+
+    wanted = dict(request.query) | {"until": _seconds(end)}
+    await _pass_local(api, wanted, keep, follower.filters)
+    told = [(message.time, message.data) for message in api.hub.past(follower)]
+    told += [(_time_of(line), line) for line in lines]
+    await write(b"".join(data for _, data in sorted(told, key=itemgetter(0))))
+
+
+async def _follow(api: Api, request: web.Request, write: Write, follower: Follower, begun: int) -> None:
+    """What comes from now on."""
+    wanted = dict(request.query) | ({"since": _seconds(begun + 1)} if "since" in request.query else {})
+    local = asyncio.create_task(_pass_local(api, wanted, write, follower.filters))
+    try:
+        while data := await api.hub.take(follower):
+            await write(data)
+        if follower.until:
+            await asyncio.wait({local}, timeout=GRACE)
+    finally:
+        local.cancel()
+        (end,) = await asyncio.gather(local, return_exceptions=True)
+        if isinstance(end, Exception):
+            api.log.error("the Engine's events ended", error=repr(end))
+
+
+def _seconds(nanoseconds: int) -> str:
+    return f"{nanoseconds // 10**9}.{nanoseconds % 10**9:09d}"
+
+
+def _time_of(line: bytes) -> float:
+    try:
+        return msgspec.json.decode(line, type=_Stamp).nanoseconds / 1e9
+    except msgspec.DecodeError:
+        return 0.0
 
 
 def _kind(request: web.Request) -> str:
@@ -61,13 +110,13 @@ def _as_sequence(response: web.StreamResponse) -> Write:
     return write
 
 
-async def _pass_local(api: Api, request: web.Request, write: Write, filters: query.Filters) -> None:
+async def _pass_local(api: Api, wanted: dict[str, str], write: Write, filters: query.Filters) -> None:
     """The Engine's own events, whole lines only, so that the two streams do not mix within an object."""
     if not api.node.engine_url or filters.get("scope") == ["swarm"]:
         return
     try:
-        async for line in _lines(api, request.rel_url.raw_query_string):
-            await write(line)
+        async for lines in _lines(api, urlencode(wanted)):
+            await write(lines)
     except ConnectionError:
         return  # The client has gone; its handler ends by itself.
     except EngineUnavailable as error:

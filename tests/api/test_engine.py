@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import json
+import time
+import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
@@ -233,6 +236,55 @@ async def test_events_of_both_sides_come_line_by_line(outside: Served, engine: F
         await outside.call("POST", "/swarm/init", {})
         assert b'"network"' in await reply.content.readline()
     await engine.ended.wait()
+
+
+async def test_events_of_the_past_come_whole_from_both_sides_in_the_order_of_time(
+    outside: Served, engine: FakeEngine
+) -> None:
+    """The Engine answers late: the end of the cluster's events must not cut its own off."""
+    begun = time.time()
+    await outside.call("POST", "/swarm/init", {})
+    late = asyncio.Event()
+
+    def line(number: int, seconds: float) -> bytes:
+        return json.dumps({"Type": "container", "number": number, "timeNano": int(seconds * 1e9)}).encode() + b"\n"
+
+    async def respond(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await late.wait()
+        body = line(1, begun - 60) + line(2, time.time() + 60)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    engine.respond = respond
+    query = {"since": str(begun - 100), "until": str(time.time())}
+    async with outside.client.get("http://essaim/events", params=query) as reply:
+        late.set()
+        told = [json.loads(text) for text in (await reply.read()).splitlines()]
+    assert [t["Type"] for t in (told[0], told[-1])] == ["container", "container"]
+    assert [t["number"] for t in told if "number" in t] == [1, 2]
+    assert "network" in {t["Type"] for t in told[1:-1]}
+    assert len([h for h in engine.heads if "/events" in h]) == 1, "all of it is past"
+
+
+async def test_events_that_are_followed_from_the_past_are_asked_of_the_engine_without_a_gap(
+    outside: Served, engine: FakeEngine
+) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = len(engine.heads)
+        body = json.dumps({"number": number, "timeNano": 1}).encode() + b"\n"
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body)
+        if number == 2:
+            await writer.drain()
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+
+    engine.respond = respond
+    async with outside.client.get("http://essaim/events", params={"since": "1700000000"}) as reply:
+        assert [json.loads(await reply.content.readline())["number"] for _ in range(2)] == [1, 2]
+    asked = [dict(urllib.parse.parse_qsl(h.split()[1].partition("?")[2])) for h in engine.heads]
+    assert asked[0]["since"] == "1700000000"
+    assert "until" not in asked[1]
+    whole, _, part = asked[0]["until"].partition(".")
+    assert asked[1]["since"] == f"{whole}.{int(part) + 1:09d}"
 
 
 async def test_logs_that_fail_half_way_do_not_look_whole(scheduled: Served) -> None:
