@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import time
-import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
@@ -265,26 +264,77 @@ async def test_events_of_the_past_come_whole_from_both_sides_in_the_order_of_tim
     assert len([h for h in engine.heads if "/events" in h]) == 1, "all of it is past"
 
 
-async def test_events_that_are_followed_from_the_past_are_asked_of_the_engine_without_a_gap(
-    outside: Served, engine: FakeEngine
-) -> None:
-    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        number = len(engine.heads)
-        body = json.dumps({"number": number, "timeNano": 1}).encode() + b"\n"
-        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body)
-        if number == 2:
-            await writer.drain()
-            with contextlib.suppress(ConnectionError):
-                await reader.read()
+class Telling:
+    """An Engine that has kept `past`, and tells every stream without an end of what is new."""
 
-    engine.respond = respond
-    async with outside.client.get("http://essaim/events", params={"since": "1700000000"}) as reply:
-        assert [json.loads(await reply.content.readline())["number"] for _ in range(2)] == [1, 2]
-    asked = [dict(urllib.parse.parse_qsl(h.split()[1].partition("?")[2])) for h in engine.heads]
-    assert asked[0]["since"] == "1700000000"
-    assert "until" not in asked[1]
-    whole, _, part = asked[0]["until"].partition(".")
-    assert asked[1]["since"] == f"{whole}.{int(part) + 1:09d}"
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine = engine
+        self.past: list[bytes] = []
+        self.streams: list[asyncio.StreamWriter] = []
+        engine.respond = self.respond
+
+    async def respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        if "until=" in self.engine.heads[-1]:
+            writer.write(b"".join(self.past))
+            return
+        self.streams.append(writer)
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        self.streams.remove(writer)
+
+    def tell(self, number: int) -> None:
+        line = json.dumps({"number": number, "timeNano": time.time_ns()}).encode() + b"\n"
+        self.past.append(line)
+        for writer in self.streams:
+            writer.write(line)
+
+
+async def number(reply: aiohttp.ClientResponse) -> int:
+    return int(json.loads(await reply.content.readline())["number"])
+
+
+async def test_events_followed_from_the_past_come_without_a_gap_and_once(outside: Served, engine: FakeEngine) -> None:
+    at = Telling(engine)
+    at.tell(1)
+    async with outside.client.get("http://essaim/events", params={"since": "1700000000"}) as first:
+        assert await number(first) == 1
+        at.tell(2)
+        assert await number(first) == 2
+        async with outside.client.get("http://essaim/events", params={"since": "1700000000"}) as second:
+            assert [await number(second) for _ in range(2)] == [1, 2]
+            at.tell(3)
+            assert [await number(reply) for reply in (first, second)] == [3, 3]
+
+
+async def test_engine_is_followed_once_for_all_who_ask_the_same(outside: Served, engine: FakeEngine) -> None:
+    at = Telling(engine)
+    async with contextlib.AsyncExitStack() as stack:
+        queries: list[dict[str, str]] = [
+            {},
+            {"filters": '{"type":["container"]}'},
+            {"filters": '{"type":{"container":true}}'},
+        ]
+        replies = [
+            await stack.enter_async_context(outside.client.get("http://essaim/events", params=query))
+            for query in queries * 4
+        ]
+        while len(at.streams) < 2:
+            await asyncio.sleep(0)
+        at.tell(1)
+        assert [await number(reply) for reply in replies] == [1] * len(replies)
+        assert len(at.streams) == 2
+        at.streams[0].close()
+        at.streams[1].close()
+        while at.streams:
+            await asyncio.sleep(0)
+        again = await stack.enter_async_context(outside.client.get("http://essaim/events"))
+        while not at.streams:
+            await asyncio.sleep(0)
+        at.tell(2)
+        assert [await number(reply) for reply in (again, replies[0])] == [2, 2], "opened anew, for all"
+    while at.streams:
+        await asyncio.sleep(0)
 
 
 async def test_logs_that_fail_half_way_do_not_look_whole(scheduled: Served) -> None:
