@@ -24,6 +24,7 @@ LAB_HOSTS = 1
 @pytest.fixture
 async def host(lab: Lab) -> Host:
     lab.load_image(busybox_image("box:1"))
+    lab.load_image(busybox_image("box:2", files={"/etc/other": "x"}))
     await asyncio.to_thread(start_registries, lab.hosts[0])
     return lab.hosts[0]
 
@@ -56,8 +57,8 @@ async def test_one_pull_serves_all_who_wait_and_says_how_far_it_is(
     host: Host, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images_module, "SAY_EVERY", 0.0)
-    for name in ("alone:1", "shared:1"):
-        await asyncio.to_thread(push, host, name)
+    for name, image in (("alone:1", "box:1"), ("shared:1", "box:2")):
+        await asyncio.to_thread(push, host, name, image)
     heard: list[list[str]] = [[], [], []]
     await images.ensure(f"{REGISTRY}/alone:1", auth=AUTH)
     await asyncio.gather(*(images.ensure(f"{REGISTRY}/shared:1", auth=AUTH, say=one.append) for one in heard))
