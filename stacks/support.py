@@ -41,8 +41,8 @@ class Support:
 
 BY_NAME = "Not needed: services on a common network reach each other by name. An alias goes to networks.NAME.aliases."
 JOINED = (
-    "Containers join overlay networks between nodes; service names, aliases and tasks.NAME are resolved there to the "
-    "tasks' addresses (there is no virtual address: endpoint_mode vip is answered as dnsrr). Plain processes join none."
+    "Containers join overlay networks between nodes. A service's name and aliases are resolved there to its virtual "
+    "address (endpoint_mode: dnsrr: to its tasks' addresses), tasks.NAME to its tasks'. Plain processes join none."
 )
 
 
@@ -90,7 +90,8 @@ SERVICE: dict[str, Support] = {
     **_carried(
         "depends_on",
         note="Services are created in this order (removed in reverse), and a condition is waited for at deploy; "
-        "service_started only with `--detach=false`. As in Compose, a task that restarts later does not wait.",
+        "service_started only with `--detach=false`. As in Compose, a task that restarts later does not wait, and what "
+        "is waited for to complete is not restarted unless the file says so.",
     ),
     **_carried(
         "env_file",
@@ -150,6 +151,10 @@ NESTED: dict[str, Support] = {
         "services.NAME.deploy.update_config.parallelism", note="1 where it is not given, as in Swarm; 0 is all at once."
     ),
     **_carried(
+        "services.NAME.deploy.endpoint_mode",
+        note="vip (the default): nftables in each container balances; a node without nft answers as for dnsrr.",
+    ),
+    **_carried(
         "services.NAME.depends_on.NAME.restart",
         note="When a deploy replaces the tasks of NAME, those of this service too.",
     ),
@@ -199,7 +204,12 @@ NESTED: dict[str, Support] = {
     ),
     **_ignored("networks.NAME.enable_ipv4", "A network always has IPv4.", lambda value: value is False),
     **_carried("networks.NAME.external", "volumes.NAME.external", "secrets.NAME.external", "configs.NAME.external"),
-    **_carried("secrets.NAME.file", "secrets.NAME.environment", "secrets.NAME.driver"),
+    **_carried("secrets.NAME.file", "secrets.NAME.environment"),
+    **_refused(
+        "secrets.NAME.driver", "No secret provider's plugin is asked here: hand the value over by file or environment."
+    ),
+    **_refused("secrets.NAME.driver_opts", "They belong to a driver, and secrets have none here."),
+    **_carried("secrets.NAME.template_driver", "configs.NAME.template_driver", note="golang; any other is refused."),
     **_carried("configs.NAME.file", "configs.NAME.environment", "configs.NAME.content"),
     **_ignored("volumes.NAME.x-cluster-spec", "There are no cluster volumes: use a driver that every node has."),
 }

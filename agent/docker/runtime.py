@@ -36,7 +36,8 @@ from essaim.cluster.container import ContainerSpec, Mount
 from essaim.cluster.node import NodeDescription
 from essaim.cluster.wire import LogRequest
 
-from .age import fit
+from .age import fit, only_windows
+from .balancing import place_of
 from .container_config import NODE_ID, TASK_ID, container_name, create_body
 from .container_view import view_of
 from .description import node_description
@@ -215,7 +216,7 @@ class DockerRuntime:
 
     async def _create(self, work: Work, spec: ContainerSpec, mounts: list[Mount]) -> list[str]:
         body = create_body(work, self._data_addr, mounts)
-        left_out = fit(body, await self.engine.version()) + _meaningless(spec)
+        left_out = fit(body, await self.engine.version()) + only_windows(spec)
         networks = await self.overlays.ready(work.task)
         further = join(body, work.task, networks)
         name = container_name(work.task)
@@ -269,6 +270,10 @@ class DockerRuntime:
             return
         if task_id in self._held:
             self._views.put(task_id, view_of(inspected, self._data_addr))
+            if (place := place_of(inspected)) is not None:
+                self.overlays.balancer.seen(place)
+            else:
+                self.overlays.balancer.gone(container_id)
 
     def _hold(self, task_id: str, held: _Held) -> None:
         self._held[task_id] = held
@@ -278,6 +283,7 @@ class DockerRuntime:
         held = self._held.pop(task_id, None)
         if held is not None:
             self._tasks_of.pop(held.container_id, None)
+            self.overlays.balancer.gone(held.container_id)
         self._views.drop(task_id)
 
     def _one(self, task_id: str) -> _Held:
@@ -292,16 +298,6 @@ class DockerRuntime:
             return await self.engine.call(method, path, params=params)
         except EngineError as error:
             raise RuntimeUnavailable(f"the Docker Engine refuses {method} {path}: {error}") from error
-
-
-def _meaningless(spec: ContainerSpec) -> list[str]:
-    """What only Windows has."""
-    found = []
-    if spec.isolation not in (None, "", "default"):
-        found.append("Isolation is for Windows")
-    if spec.privileges and spec.privileges.credential_spec:
-        found.append("Privileges.CredentialSpec is for Windows")
-    return found
 
 
 async def answers(engine_url: str) -> bool:
