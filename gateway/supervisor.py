@@ -142,17 +142,21 @@ class Gateway:
             if table.version < self._table.version:
                 return self._table.version
             before, planned = self._planned, self._planner.plan(table, self._keeper.questioned)
-            self._table, self._planned = table, planned
+            # With 5,000 services each step is some milliseconds; the daemon's loop has others to serve in between. Who
+            # is cancelled there has not taken the table: the next one is compared with what the workers know for sure.
+            await asyncio.sleep(0)
             changed = [service for key, service in planned.services.items() if before.services.get(key) is not service]
             dropped = [key for key in before.services if key not in planned.services]
             for number, service in enumerate(changed):
                 self._fleet.broadcast(PutService(service))
                 if number % SERVICES_AT_ONCE == SERVICES_AT_ONCE - 1:
                     await asyncio.sleep(0)
+            await asyncio.sleep(0)
             self._listen(before, planned)
             for key in dropped:
                 self._fleet.broadcast(DropService(key))
             self._fleet.broadcast(Version(table.version))
+            self._table, self._planned = table, planned
             targets = {service.id: targets_of(service) for service in changed} | {key: [] for key in dropped}
             self.health.update([gateway.node_id for gateway in table.gateways], targets)
         await self._fleet.applied(table.version)
@@ -276,7 +280,8 @@ class Gateway:
     # -- sockets ----------------------------------------------------------------------------------------------------
 
     def _listen(self, before: Planned, planned: Planned) -> None:
-        for key in before.bindings:
+        # Sockets may be of a table whose taking in was cancelled.
+        for key in [*self._sockets, *self._failed]:
             if key not in planned.bindings:
                 self._fleet.broadcast(Unlisten(key))
                 self._failed.pop(key, None)
@@ -313,7 +318,7 @@ class Gateway:
         while True:
             await asyncio.sleep(REBIND_SECONDS)
             async with self._lock:
-                for key in list(self._failed):
+                for key in self._failed.keys() & self._planned.bindings.keys():
                     self._bind(key, self._planned.bindings[key])
                     if key not in self._failed:
                         self._changed()
@@ -344,7 +349,7 @@ class Gateway:
             if number % SERVICES_AT_ONCE == SERVICES_AT_ONCE - 1:
                 await asyncio.sleep(0)
         worker.send(Verdicts(dict.fromkeys(self.health.down(), False)))
-        for key in self._sockets:
+        for key in self._sockets.keys() & self._planned.bindings.keys():
             self._send_sockets(worker, key, self._planned.bindings[key], anew=True)
         worker.send(Version(self._table.version))
 
