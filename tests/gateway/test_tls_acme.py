@@ -10,6 +10,7 @@ from essaim.cluster.certificates import CertificateBook
 from essaim.gateway.supervisor import Gateway
 from tests.certificates.pebble import pebble
 from tests.certificates.test_acme import LIFETIME, Cluster
+from tests.scheduler.agents import until
 
 from .conftest import Backends, free_port, table
 from .test_routing import R, labelled
@@ -61,6 +62,7 @@ async def test_names_are_proved_at_the_gateway_and_their_certificates_served(
                 cluster.routed("web", name)
                 row = await cluster.issued(but_not=cluster.row().chain if len(cluster.store.certificates) else "")
                 assert row.domains == [name]
+                await until(lambda name=name: [name] in [one.names for one in gateway.certificates.certificates])
                 await gateway.booked()
                 context = ssl.create_default_context(cadata=server.root())
                 told = await ask(ports["websecure"], name, context)
