@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 
 from essaim.cluster.node import Node
 from essaim.cluster.objects import Network
-from essaim.cluster.overlay import OverlayNetwork, VirtualService
+from essaim.cluster.overlay import DATA_PATH_PORT, MTU, MTU_OPTION, OverlayNetwork, VirtualService
 from essaim.cluster.service import NetworkAttachmentConfig, Service
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState
 from essaim.cluster.watch import Event
 
 from .addresses import subnet_of, virtual_ips, vxlan_id
-from .tasks import is_gone, is_up
+from .tasks import is_gone, is_up, task_spec
 
 
 @dataclass
@@ -100,6 +100,8 @@ def _table(store: Store, network: Network, members: _Members) -> OverlayNetwork 
         peers=sorted({reached for node in nodes if node and (reached := _data_address(node))}),
         names=_names(store, network, members),
         services=_services(store, members),
+        port=(store.cluster.data_path_port if store.cluster else None) or DATA_PATH_PORT,
+        mtu=int((network.spec.options or {}).get(MTU_OPTION) or MTU),
     )
 
 
@@ -146,8 +148,7 @@ def _in_order(addresses: Iterable[str]) -> list[str]:
 
 
 def _configs(service: Service) -> list[NetworkAttachmentConfig] | None:
-    template = service.spec.task_template
-    return template.networks if template else None
+    return task_spec(service.spec).networks
 
 
 def _called(name: str | None, configs: list[NetworkAttachmentConfig] | None, network: Network) -> set[str]:

@@ -16,7 +16,7 @@ import structlog
 from pyroute2.netlink.exceptions import NetlinkError
 
 from essaim.agent.runtime import Rejected, RuntimeUnavailable
-from essaim.cluster.overlay import BRIDGE_LABEL, OverlayNetwork
+from essaim.cluster.overlay import BRIDGE_LABEL, MTU_OPTION, OverlayNetwork
 from essaim.cluster.task import Task
 from essaim.network import links
 from essaim.network.links import Link
@@ -28,7 +28,6 @@ from .engine import Engine, EngineError
 VXLAN_LABEL = "essaim.network.vxlan"
 WAIT = 20.0
 RETRY = 1.0
-MTU = 1500 - links.OVERHEAD
 
 
 class Overlays:
@@ -70,7 +69,7 @@ class Overlays:
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
-            await self._apply({})
+        await self._apply({})
 
     async def ready(self, task: Task) -> list[OverlayNetwork]:
         """The task's networks, there to be joined. Raises Rejected when the leader does not tell of one in time."""
@@ -134,7 +133,7 @@ class Overlays:
             "IPAM": {"Driver": "default", "Config": [{"Subnet": network.subnet, "Gateway": network.gateway}]},
             "Options": {
                 "com.docker.network.bridge.name": links.bridge_name(network.id),
-                "com.docker.network.driver.mtu": str(MTU),
+                MTU_OPTION: str(network.mtu),
             },
             "Labels": {BRIDGE_LABEL: network.name, VXLAN_LABEL: str(network.vxlan)},
         }
@@ -145,11 +144,12 @@ class Overlays:
                 raise
 
     async def _wire(self, network: OverlayNetwork) -> None:
-        link = Link(network.id, network.vxlan, self._data_addr, frozenset(network.peers) - {self._data_addr})
+        peers = frozenset(network.peers) - {self._data_addr}
+        link = Link(network.id, network.vxlan, self._data_addr, peers, network.port, network.mtu)
         before = self._links.get(network.id)
         if link == before or not link.is_needed:
             return
-        if before is None:
+        if before is None or not link.only_peers_differ(before):
             await asyncio.to_thread(links.lay, link)
         else:
             await asyncio.to_thread(
