@@ -25,6 +25,7 @@ from essaim.network.responder import Responder, node_resolvers
 from .balancing import Balancer
 from .engine import Engine, EngineError
 
+NODE_BRIDGE = "bridge"
 VXLAN_LABEL = "essaim.network.vxlan"
 WAIT = 20.0
 RETRY = 1.0
@@ -201,11 +202,14 @@ def join(body: dict[str, Any], task: Task, networks: list[OverlayNetwork]) -> li
     host = body.setdefault("HostConfig", {})
     if not networks or host.get("NetworkMode"):
         return []
-    points = [
+    points: list[tuple[str, dict[str, Any]]] = [
         (a.network_id or "", {"IPAMConfig": {"IPv4Address": (a.addresses or [""])[0].partition("/")[0]}})
         for a in task.networks_attachments or []
     ]
     host["NetworkMode"] = points[0][0]
     host["Dns"] = [*(network.gateway for network in networks), *(host.get("Dns") or [])]
     body["NetworkingConfig"] = {"EndpointsConfig": dict(points[:1])}
+    if host.get("PortBindings") and all(network.internal for network in networks):
+        # An Engine publishes no port of an internal network.
+        points.append((NODE_BRIDGE, {}))
     return points[1:]
