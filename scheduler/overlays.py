@@ -15,6 +15,7 @@ import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from essaim.cluster.node import Node
 from essaim.cluster.objects import Network
@@ -82,7 +83,7 @@ def overlays(store: Store) -> dict[str, list[OverlayNetwork]]:
 
 
 def _plain(address: str) -> str:
-    return str(ipaddress.ip_interface(address).ip)
+    return address.partition("/")[0]
 
 
 def _table(store: Store, network: Network, members: _Members) -> OverlayNetwork | None:
@@ -123,7 +124,7 @@ def _services(store: Store, members: _Members) -> list[VirtualService]:
         up = {address for task, address in of_service[service.id] if _is_fit(task, store)}
         leaving = {address for _, address in of_service[service.id]} - up
         found.append(VirtualService(vip, _in_order(up), _in_order(leaving)))
-    return sorted(found, key=lambda virtual: ipaddress.ip_address(virtual.vip))
+    return sorted(found, key=lambda virtual: _number(virtual.vip))
 
 
 def _names(store: Store, network: Network, members: _Members) -> dict[str, list[str]]:
@@ -144,7 +145,13 @@ def _names(store: Store, network: Network, members: _Members) -> dict[str, list[
 
 
 def _in_order(addresses: Iterable[str]) -> list[str]:
-    return sorted(addresses, key=ipaddress.ip_address)
+    return sorted(addresses, key=_number)
+
+
+@lru_cache(maxsize=1 << 16)
+def _number(address: str) -> int:
+    """Half of the time that tables take was spent on reading addresses anew."""
+    return int(ipaddress.IPv4Address(address))
 
 
 def _configs(service: Service) -> list[NetworkAttachmentConfig] | None:
