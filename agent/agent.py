@@ -16,14 +16,13 @@ import structlog
 from msgspec.structs import replace
 
 from essaim.cluster import wire
-from essaim.cluster.certificates import CertificateBook
 from essaim.cluster.node import Node, NodeDescription, NodeSpec, TLSInfo
 from essaim.cluster.overlay import OverlayNetwork
 from essaim.cluster.routes import RouteTable
 from essaim.cluster.wire import Channel, ToAgent
 
 from .assigned import Assigned
-from .book_keeper import BookKeeper
+from .book_keeper import BookKeeper, OnBook
 from .log_streams import LogStreams
 from .network_keeper import NetworkKeeper
 from .outbox import Outbox
@@ -68,7 +67,7 @@ class Agent:
         open_requests: Callable[[], dict[str, int]] = dict,
         unfit: Callable[[], list[str]] | None = None,
         health: Health | None = None,
-        on_certificates: Callable[[CertificateBook], None] | None = None,
+        on_certificates: OnBook | None = None,
         on_managers: Callable[[list[str]], None] = _ignore,
         on_redirect: Callable[[str], None] = _ignore,
         on_node: Callable[[Node], None] = _ignore,

@@ -13,21 +13,23 @@ from essaim.cluster.wire import Certificates, CertificatesApplied, FromAgent
 
 from .session import SessionEnded
 
+OnBook = Callable[[CertificateBook], Awaitable[None]]
+"""Has the gateway serve by a book at once; what it returns is done when every worker does."""
+
 
 class BookKeeper:
-    """`on_book` has the gateway serve by a book; None: there is no gateway, and books are only acknowledged."""
+    """`on_book` None: there is no gateway, and books are only acknowledged."""
 
-    def __init__(self, on_book: Callable[[CertificateBook], None] | None) -> None:
+    def __init__(self, on_book: OnBook | None) -> None:
         self._on_book = on_book
         self._assembly = Assembly()
-        self._version: int | None = None
-        self._said: int | None = None
+        self._newest: CertificateBook | None = None
         self._arrived = asyncio.Event()
 
     def begin(self) -> None:
         """A new session begins: the manager sends the whole book first."""
         self._assembly = Assembly()
-        self._version = self._said = None
+        self._newest = None
         self._arrived.clear()
 
     def take(self, message: Certificates) -> None:
@@ -36,18 +38,18 @@ class BookKeeper:
             book = self._assembly.take(message.part)
         except WrongBase as error:
             raise SessionEnded(str(error)) from error
-        if book is None:
-            return
-        if self._on_book is not None:
-            self._on_book(book)
-        self._version = book.version
-        self._arrived.set()
+        if book is not None:
+            self._newest = book
+            self._arrived.set()
 
     async def run(self, send: Callable[[FromAgent], Awaitable[None]]) -> None:
-        """Lives as long as a session."""
+        """Apply and report; lives as long as a session. Only the newest of several books that wait is applied."""
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            if self._version is not None and self._version != self._said:
-                self._said = self._version
-                await send(CertificatesApplied(self._version))
+            book = self._newest
+            if book is None:
+                continue
+            if self._on_book is not None:
+                await self._on_book(book)
+            await send(CertificatesApplied(book.version))

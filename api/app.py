@@ -14,8 +14,9 @@ from essaim.cluster.routes import RouteTable
 
 from . import bodies, middleware
 from .context import API, Api
-from .events import EventHub
+from .event_hub import EventHub
 from .handlers import (
+    certificates,
     configs,
     events,
     logs,
@@ -30,7 +31,7 @@ from .handlers import (
     tasks,
 )
 from .node import DialEngine, LocalNode
-from .routing import VERSIONED, Route
+from .routing import VERSIONED, Route, refusal
 
 ROUTES: list[Route] = [
     *system.ROUTES,
@@ -63,21 +64,32 @@ def create_app(
         chance=chance,
         now=now,
         log=log,
-        hub=EventHub(now),
+        hub=EventHub(now, log, lambda: node.manager.store if node.manager else None),
         renderers=dict(renderers or {}),
         dial_engine=dial_engine,
     )
     for method, path, handler in ROUTES:
         for prefix in ("", VERSIONED):
             app.router.add_route(method, prefix + path, handler)
-    for method, path, handler in native.ROUTES:
-        app.router.add_route(method, path, handler)
+    _add_native(app)
     for prefix in (VERSIONED, ""):
         app.router.add_route("*", prefix + "/{family}", passthrough.pass_through)
         app.router.add_route("*", prefix + "/{family}/{rest:.*}", passthrough.pass_through)
     app.on_response_prepare.append(middleware.headers)
     app.cleanup_ctx.append(_stopped)
     return app
+
+
+def _add_native(app: web.Application) -> None:
+    """A known path refuses other methods; Docker's own paths, as an Engine's, do not exist for them."""
+    allowed: dict[str, set[str]] = {}
+    for method, path, handler in [*native.ROUTES, *certificates.ROUTES]:
+        methods = {"GET", "HEAD"} if method == "GET" else {method}
+        allowed.setdefault(path, set()).update(methods)
+        for name in sorted(methods):
+            app.router.add_route(name, path, handler)
+    for path, methods in allowed.items():
+        app.router.add_route("*", path, refusal(methods))
 
 
 async def _stopped(app: web.Application) -> AsyncIterator[None]:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
+from essaim.certificates.book import BookMaker
+from essaim.certificates.survey import Survey
 from essaim.cluster.changes import Change
 from essaim.cluster.errors import AlreadyExists, ClusterError, OutOfSequence, Unavailable
 from essaim.cluster.ids import Chance
@@ -17,7 +19,7 @@ from essaim.cluster.store import Store
 
 from . import bodies, present, versions
 from .control import swarm as swarm_rules
-from .events import EventHub
+from .event_hub import EventHub
 from .node import DialEngine, LocalNode, Manager
 from .remote import Execs
 from .upstream import Streams
@@ -36,7 +38,8 @@ Decision = Callable[[Store], tuple[Sequence[Change], T]]
 
 @dataclass(slots=True)
 class Api:
-    """`exclusive` makes this manager decide one at a time about what refers to other objects (ports, secrets)."""
+    """`exclusive` makes this manager decide one at a time about what refers to other objects (ports, secrets). `books`
+    and `survey` know the services' certificates that were read before."""
 
     node: LocalNode
     chance: Chance
@@ -49,6 +52,8 @@ class Api:
     execs: Execs = field(default_factory=Execs)
     large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_BODIES))
     unfinished: set["asyncio.Task[Any]"] = field(default_factory=set)
+    books: BookMaker = field(default_factory=BookMaker)
+    survey: Survey = field(default_factory=Survey)
     exclusive: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -70,11 +75,6 @@ class Api:
         if self.node.swarm_state == "locked":
             return swarm_rules.LOCKED
         return swarm_rules.NOT_IN_SWARM if self.node.swarm_state == "inactive" else swarm_rules.WORKER
-
-    def follow_store(self) -> None:
-        """Events come from the store of the moment: the node may have become a manager, or ceased to be one."""
-        manager = self.node.manager
-        self.hub.follow(manager.store if manager else None)
 
     @property
     def store(self) -> Store:
@@ -164,6 +164,14 @@ async def list_reply(request: web.Request, noun: str, values: Sequence[T], show:
     """A list of objects as this client knows them."""
     data = await present.encode_list(noun, values, show, version_of(request), pause=lambda: asyncio.sleep(0))
     return json_reply(data)
+
+
+def in_chunks(request: web.Request, response: web.StreamResponse) -> bool:
+    """A body of unknown length; a client of HTTP/1.0 gets it as it is, up to the end of the connection."""
+    chunked = request.version >= HttpVersion11
+    if chunked:
+        response.enable_chunked_encoding()
+    return chunked
 
 
 def json_reply(data: bytes, status: int = 200) -> web.Response:

@@ -14,7 +14,7 @@ from aiohttp import web
 from essaim.cluster.errors import NotYet
 
 from . import hijack, versions
-from .context import Api, api_of, version_of
+from .context import Api, api_of, in_chunks, version_of
 from .node import LocalNode
 from .upstream import CHUNK, EngineUnavailable, Exchange, Head, Streams, connect
 
@@ -192,7 +192,7 @@ async def _answer(request: web.Request, head: Head, exchange: Exchange) -> web.S
     if length.isdigit():
         response.content_length = int(length)
     elif head.status not in (204, 304) and request.method != "HEAD":
-        response.enable_chunked_encoding()
+        in_chunks(request, response)
     await response.prepare(request)
     if request.method != "HEAD":
         async for piece in exchange.body():

@@ -1,29 +1,16 @@
-"""Cluster events as `docker events` shows them, made once from the store's changes and handed to every follower.
+"""Cluster events as `docker events` shows them, made from the store's changes, and which of them a filter lets through.
 
-One watch on the store feeds the hub; each event is encoded once, each filter is asked once, and a follower holds only
-a bounded queue of references. Followers are woken a few at a time, so that a crowd of them does not keep writers
-waiting. One that falls behind is cut off (the client sees the stream end and may reconnect with `since`): neither
-memory nor writers depend on readers. The last events are kept for `since`.
+Pure: the time of a change is passed in.
 """
 
-import asyncio
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from essaim.cluster.shape import to_json
-from essaim.cluster.store import Store
-from essaim.cluster.watch import Event, Lagged, Watch
+from essaim.cluster.watch import Event
 
 from .query import Filters, labels_match
-
-HISTORY = 1024
-QUEUE = 10_000
-WAKE_SLICE = 10
-WAKE_PAUSE = 0.001
-"""Seconds between two slices of followers: 500 of them are told within 50 ms, at a quarter of a core."""
 
 ACTIONS = {"create": "create", "update": "update", "delete": "remove"}
 NOUNS = {
@@ -153,119 +140,3 @@ def matches(message: Message, filters: Filters) -> bool:
         if noun in filters and (message.type != noun or not any(n in filters[noun] for n in names)):
             return False
     return True
-
-
-@dataclass(slots=True, eq=False)
-class Follower:
-    """One reader's queue. `lost`: it was too slow, or the node left the cluster; the stream is to end."""
-
-    filters: Filters
-    queue: deque[Message] = field(default_factory=deque)
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    lost: bool = False
-
-    def push(self, message: Message) -> None:
-        if len(self.queue) >= QUEUE:
-            self.end()
-        elif not self.lost:
-            self.queue.append(message)
-
-    def end(self) -> None:
-        self.lost = True
-        self.wake.set()
-
-    async def next(self) -> list[Message]:
-        """The next messages; an empty list when the stream is to end."""
-        while not self.queue and not self.lost:
-            self.wake.clear()
-            await self.wake.wait()
-        taken = list(self.queue)
-        self.queue.clear()
-        return taken
-
-
-class EventHub:
-    """Follows the store that it was last given with `follow`, from then on until `stop`."""
-
-    def __init__(self, now: Callable[[], datetime]) -> None:
-        self._now = now
-        self._store: Store | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._followers: dict[str, set[Follower]] = {}
-        self._history: deque[Message] = deque(maxlen=HISTORY)
-
-    def follow(self, store: Store | None) -> None:
-        """Called with the manager's store, or None on a node that is none; cheap when nothing has changed."""
-        if store is self._store:
-            return
-        self._store = store
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
-        self._history.clear()
-        if store is not None:
-            watch = store.watch(*NOUNS)
-            watch.__enter__()
-            self._task = asyncio.get_running_loop().create_task(self._run(watch), name="api events")
-            self._task.add_done_callback(lambda _: watch.__exit__())
-
-    async def stop(self) -> None:
-        task, self._task, self._store = self._task, None, None
-        for group in self._followers.values():
-            for follower in group:
-                follower.end()
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    async def _run(self, watch: Watch) -> None:
-        while True:
-            try:
-                batch = await watch.next()
-            except Lagged:
-                continue
-            woken: dict[Follower, None] = {}
-            for event in batch:
-                if (message := describe(event, self._now())) is not None:
-                    woken |= dict.fromkeys(self._publish(message))
-            await self._wake(list(woken))
-
-    def _publish(self, message: Message) -> list[Follower]:
-        """Queue it for those whom it concerns."""
-        self._history.append(message)
-        concerned: list[Follower] = []
-        for group in self._followers.values():
-            if matches(message, next(iter(group)).filters):
-                concerned += group
-        for follower in concerned:
-            follower.push(message)
-        return concerned
-
-    @staticmethod
-    async def _wake(followers: list[Follower]) -> None:
-        for start in range(0, len(followers), WAKE_SLICE):
-            if start:
-                await asyncio.sleep(WAKE_PAUSE)
-            for follower in followers[start : start + WAKE_SLICE]:
-                follower.wake.set()
-
-    def since(self, seconds: float) -> Iterator[Message]:
-        """Kept events from that time on, oldest first."""
-        return iter([m for m in self._history if m.time >= seconds])
-
-    def subscribe(self, filters: Filters) -> Follower:
-        follower = Follower(filters)
-        self._followers.setdefault(_key(filters), set()).add(follower)
-        return follower
-
-    def unsubscribe(self, follower: Follower) -> None:
-        key = _key(follower.filters)
-        group = self._followers.get(key, set())
-        group.discard(follower)
-        if not group:
-            self._followers.pop(key, None)
-
-
-def _key(filters: Filters) -> str:
-    """Equal for filters that let the same through."""
-    return repr(sorted((name, sorted(values)) for name, values in filters.items()))

@@ -57,10 +57,10 @@ class BrokenOff(Exception):
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         version_of(request)
-        api_of(request).follow_store()
+        api_of(request).hub.look()
         await _see_acknowledged_writes(request)
         response = await handler(request)
-        api_of(request).follow_store()
+        api_of(request).hub.look()
         return response
     except ClusterError as error:
         _refuse_begun(request, error)
@@ -68,7 +68,10 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        return error_reply(error.status, _http_message(error))
+        refused = error_reply(error.status, _http_message(error))
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            refused.headers["Allow"] = error.headers["Allow"]
+        return refused
     except (ConnectionResetError, web.RequestPayloadError) as error:
         _refuse_begun(request, error)
         return error_reply(400, f"the request broke off: {error}")
@@ -99,6 +102,8 @@ def _http_message(error: web.HTTPException) -> str:
         return "page not found"
     if error.status == 413:
         return "the request's body is too large"
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        return f"{error.method} is not understood here, only {', '.join(sorted(error.allowed_methods))}"
     return error.reason
 
 

@@ -10,6 +10,8 @@ import msgspec
 from essaim.cluster.routes import RouteTable
 from essaim.cluster.shape import Shape
 
+from .certificate_schema import SHAPES
+from .certificate_schema import paths as certificate_paths
 from .routing import NATIVE
 
 
@@ -42,6 +44,7 @@ TARGET = {
     "required": True,
     "description": "Which load balancer: haproxy, nginx or traefik.",
     "schema": {"type": "string"},
+    "example": "haproxy",
 }
 SERVICE = {
     "name": "id",
@@ -49,14 +52,15 @@ SERVICE = {
     "required": True,
     "description": "The service's ID, name, or the beginning of its ID.",
     "schema": {"type": "string"},
+    "example": "web",
 }
 PRETTY = {"name": "pretty", "in": "query", "required": False, "schema": {"type": "string"}}
 
 
 def document() -> dict[str, Any]:
     """OpenAPI 3.1."""
-    (table, error, health), parts = msgspec.json.schema_components(
-        [RouteTable, ErrorBody, Health], ref_template="#/components/schemas/{name}"
+    (table, error, health, *shapes), parts = msgspec.json.schema_components(
+        [RouteTable, ErrorBody, Health, *SHAPES], ref_template="#/components/schemas/{name}"
     )
     anything = _json({"type": "object", "additionalProperties": True})
     text = _content("text/plain", {"type": "string"})
@@ -83,6 +87,7 @@ def document() -> dict[str, Any]:
             "responses": {"202": {"description": "It has begun."}} | refusals,
         }
     }
+    paths |= certificate_paths(shapes, error)
     return {
         "openapi": "3.1.0",
         "info": {"title": "essaim's native API", "version": "1", "license": {"name": "Apache-2.0"}},

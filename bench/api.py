@@ -2,24 +2,30 @@
 
     PYTHONPATH=. python bench/api.py [--services 1000] [--replicas 10] [--followers 500] [--swarm]
 
-One process serves (the application on a unix socket, a store in memory), this one asks. Times are medians of repeated
-requests in milliseconds; `stall` is the longest time during which the server's event loop did not run. With `--swarm`
-(root) a real Engine in swarm mode is asked the same at the same size; its tasks stay pending.
+One process serves (the application on a unix socket, on the daemon's event loop, a store in memory), a second one holds
+the followers, this one asks. Times are medians of repeated requests in milliseconds; `stall` is the longest time during
+which the server's event loop did not run. `cpu` is the server's processor time for one request, which other work on the
+machine does not change; for the whole command the client's too. Writes are timed alone and with followers in turn. With
+`--swarm` (root) a real Engine in swarm mode is asked the same at the same size; its tasks stay pending.
 """
 
 import argparse
 import asyncio
 import os
+import resource
+import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import structlog
+import uvloop
 from aiohttp import ClientSession, UnixConnector, web
 
 from essaim.api.app import create_app
@@ -99,7 +105,7 @@ class Stall:
         return web.json_response(longest)
 
 
-async def serve(socket: Path, services: int, replicas: int) -> None:
+async def serve(path: Path, services: int, replicas: int) -> None:
     node = FakeNode()
     await fill(node, services, replicas)
     app = create_app(node, chance=node.chance, now=utc_now, log=structlog.get_logger())
@@ -108,40 +114,57 @@ async def serve(socket: Path, services: int, replicas: int) -> None:
     aside.router.add_get("/stall", stall.ask)
     async with ApiServer(aside) as watcher, ApiServer(app) as server:
         watching = asyncio.create_task(stall.watch())
-        await watcher.listen_unix(aside_of(socket))
-        await server.listen_unix(socket)
+        await watcher.listen_unix(aside_of(path))
+        await server.listen_unix(path)
         await asyncio.Event().wait()
         watching.cancel()
 
 
-def aside_of(socket: Path) -> Path:
+def aside_of(path: Path) -> Path:
     """Where the server tells its stalls, apart from what is measured."""
-    return socket.with_suffix(".stall")
+    return path.with_suffix(".stall")
+
+
+class Cpu:
+    """The processor time of whoever serves at a socket, all its threads together."""
+
+    def __init__(self, path: Path) -> None:
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.connect(str(path))
+            (pid,) = struct.unpack("i", asked.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4])
+        self._threads = Path(f"/proc/{pid}/task")
+
+    def seconds(self) -> float:
+        return sum(int((thread / "schedstat").read_text().split()[0]) for thread in self._threads.iterdir()) / 1e9
 
 
 async def timed(
-    client: ClientSession, aside: ClientSession | None, path: str, repeat: int = 7
-) -> tuple[float, float, int]:
-    """Median milliseconds, the longest stall of the server meanwhile, and the answer's size."""
+    client: ClientSession, aside: ClientSession | None, cpu: Cpu, path: str, repeat: int = 7
+) -> tuple[float, float, float, int]:
+    """Median milliseconds, the server's on the processor, its longest stall meanwhile, and the answer's size."""
     if aside is not None:
         await (await aside.get("http://essaim/stall")).read()
-    took, size = [], 0
+    took, size, used = [], 0, cpu.seconds()
     for _ in range(repeat):
         before = time.perf_counter()
         async with client.get("http://essaim" + path) as reply:
             size = len(await reply.read())
             assert reply.status == 200, path
         took.append(time.perf_counter() - before)
+    used = (cpu.seconds() - used) / repeat
     stall = float("nan")
     if aside is not None:
         async with aside.get("http://essaim/stall") as reply:
             stall = await reply.json()
-    return statistics.median(took) * 1000, stall * 1000, size
+    return statistics.median(took) * 1000, used * 1000, stall * 1000, size
 
 
-async def write_latency(client: ClientSession, count: int = 200) -> float:
-    """Median milliseconds of creating a config."""
-    took = []
+WRITES = 200
+
+
+async def write_latency(client: ClientSession, cpu: Cpu, count: int = WRITES) -> tuple[float, float]:
+    """Median milliseconds of creating a config, and the server's on the processor."""
+    took, used = [], cpu.seconds()
     for number in range(count):
         body = {"Name": f"c{time.monotonic_ns()}-{number}", "Data": "aGk="}
         before = time.perf_counter()
@@ -149,16 +172,53 @@ async def write_latency(client: ClientSession, count: int = 200) -> float:
             assert reply.status == 201
             await reply.read()
         took.append(time.perf_counter() - before)
-    return statistics.median(took) * 1000
+    return statistics.median(took) * 1000, (cpu.seconds() - used) * 1000 / count
 
 
-async def follow(socket: Path, stop: asyncio.Event) -> None:
-    """Reads every event there is."""
-    connector = UnixConnector(str(socket))
-    async with ClientSession(connector=connector) as client, client.get("http://essaim/events") as reply:
-        reading = asyncio.create_task(reply.content.read())
-        await stop.wait()
-        reading.cancel()
+class Follow(asyncio.Protocol):
+    """Asks for every event there is, and counts what comes."""
+
+    received = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.Transport", transport).write(b"GET /events HTTP/1.1\r\nHost: essaim\r\n\r\n")
+
+    def data_received(self, data: bytes) -> None:
+        Follow.received += len(data)
+
+
+async def follow(path: Path, followers: int) -> None:
+    """Follows until its standard input ends; then tells how many bytes came."""
+    loop = asyncio.get_running_loop()
+    for _ in range(followers):
+        await loop.create_unix_connection(Follow, str(path))
+    await asyncio.sleep(0.5)
+    print("following", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    print(Follow.received, flush=True)
+
+
+async def crowded_latency(client: ClientSession, cpu: Cpu, path: Path, followers: int) -> tuple[float, float]:
+    words = [sys.executable, __file__, "--follow", str(path), "--followers", str(followers)]
+    crowd = await asyncio.create_subprocess_exec(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert crowd.stdout is not None
+    assert await crowd.stdout.readline() == b"following\n"
+    measured = await write_latency(client, cpu)
+    received, _ = await crowd.communicate(b"")
+    assert int(received) > followers * WRITES * 50, f"followers got {received!r} bytes only"
+    return measured
+
+
+async def command(path: Path, cpu: Cpu) -> tuple[float, float]:
+    """Milliseconds of `docker service ls`, and those on the processor, of server and client together."""
+    before, used = time.perf_counter(), cpu.seconds()
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    words = ["docker", "-H", f"unix://{path}", "service", "ls"]
+    await asyncio.to_thread(subprocess.run, words, check=True, stdout=subprocess.DEVNULL)
+    took, used = time.perf_counter() - before, cpu.seconds() - used
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used += after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime
+    return took * 1000, used * 1000
 
 
 async def fill_swarm(client: ClientSession, services: int, replicas: int) -> None:
@@ -185,37 +245,34 @@ async def fill_swarm(client: ClientSession, services: int, replicas: int) -> Non
 
 async def measure_swarm(services: int, replicas: int, followers: int) -> None:
     with Lab(hosts=1) as lab:
-        socket = Path(lab.hosts[0].engine_url.removeprefix("unix://"))
-        async with ClientSession(connector=UnixConnector(str(socket))) as client:
+        path = Path(lab.hosts[0].engine_url.removeprefix("unix://"))
+        async with ClientSession(connector=UnixConnector(str(path))) as client:
             await fill_swarm(client, services, replicas)
-        await measure(socket, followers)
+        await measure(path, followers)
 
 
-async def measure(socket: Path, followers: int) -> None:
-    watched = aside_of(socket) if aside_of(socket).exists() else None
+async def measure(path: Path, followers: int) -> None:
+    watched, cpu = aside_of(path) if aside_of(path).exists() else None, Cpu(path)
     async with (
-        ClientSession(connector=UnixConnector(str(socket))) as client,
-        ClientSession(connector=UnixConnector(str(watched or socket))) as aside,
+        ClientSession(connector=UnixConnector(str(path))) as client,
+        ClientSession(connector=UnixConnector(str(watched or path))) as aside,
     ):
-        print(f"{'request':42} {'median ms':>10} {'stall ms':>10} {'bytes':>12}")
-        for path in ("/_ping", "/services?status=true", "/services", "/tasks", "/v1.40/tasks", "/nodes", "/info"):
-            median, stall, size = await timed(client, aside if watched else None, path)
-            print(f"GET {path:38} {median:10.1f} {stall:10.1f} {size:12,}")
-        before = time.perf_counter()
-        host = f"unix://{socket}"
-        await asyncio.to_thread(
-            subprocess.run, ["docker", "-H", host, "service", "ls"], check=True, stdout=subprocess.DEVNULL
-        )
-        print(f"{'docker service ls':42} {(time.perf_counter() - before) * 1000:10.1f}")
-        alone = await write_latency(client)
-        stop = asyncio.Event()
-        following = [asyncio.create_task(follow(socket, stop)) for _ in range(followers)]
-        await asyncio.sleep(2)
-        crowded = await write_latency(client)
-        stop.set()
-        await asyncio.gather(*following)
-        print(f"{'POST /configs/create':42} {alone:10.2f}")
-        print(f"{f'POST /configs/create, {followers} followers':42} {crowded:10.2f}")
+        print(f"{'request':42} {'median ms':>10} {'cpu ms':>10} {'stall ms':>10} {'bytes':>12}")
+        for name in ("/_ping", "/services?status=true", "/services", "/tasks", "/v1.40/tasks", "/nodes", "/info"):
+            median, used, stall, size = await timed(client, aside if watched else None, cpu, name)
+            print(f"GET {name:38} {median:10.1f} {used:10.1f} {stall:10.1f} {size:12,}")
+        _show("docker service ls", [await command(path, cpu) for _ in range(5)])
+        pairs = [
+            (await write_latency(client, cpu), await crowded_latency(client, cpu, path, followers)) for _ in range(3)
+        ]
+        _show("POST /configs/create", [alone for alone, _ in pairs])
+        _show(f"POST /configs/create, {followers} followers", [crowded for _, crowded in pairs])
+
+
+def _show(what: str, measured: list[tuple[float, float]]) -> None:
+    """Medians of times and processor times."""
+    took, used = (statistics.median(values) for values in zip(*measured, strict=True))
+    print(f"{what:42} {took:10.2f} {used:10.2f}")
 
 
 def main() -> None:
@@ -225,22 +282,26 @@ def main() -> None:
     parser.add_argument("--followers", type=int, default=500)
     parser.add_argument("--swarm", action="store_true", help="a real swarm in place of essaim (needs root)")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--follow", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        asyncio.run(serve(options.serve, options.services, options.replicas))
+        uvloop.run(serve(options.serve, options.services, options.replicas))
+        return
+    if options.follow:
+        uvloop.run(follow(options.follow, options.followers))
         return
     if options.swarm:
         asyncio.run(measure_swarm(options.services, options.replicas, options.followers))
         return
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        socket = Path(folder) / "api.sock"
-        words: list[Any] = [__file__, "--serve", socket, "--services", options.services, "--replicas", options.replicas]
+        path = Path(folder) / "api.sock"
+        words: list[Any] = [__file__, "--serve", path, "--services", options.services, "--replicas", options.replicas]
         with subprocess.Popen([sys.executable, *map(str, words)], env=os.environ) as server:
             try:
-                while not socket.exists():
+                while not path.exists():
                     assert server.poll() is None, "the server ended"
                     time.sleep(0.1)
-                asyncio.run(measure(socket, options.followers))
+                asyncio.run(measure(path, options.followers))
             finally:
                 server.terminate()
 

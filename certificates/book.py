@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
-from essaim.cluster.acme import OrderedCertificate, Resolver, certificate_id
+from essaim.cluster.acme import Failure, OrderedCertificate, Resolver, certificate_id
 from essaim.cluster.certificates import Authority, Certificate, CertificateBook, CertificateProblem
 from essaim.cluster.store import Store
 
@@ -33,6 +33,15 @@ class Read:
     pair: Pair | None = None
     authority: str = ""
     problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A certificate that a secret holds, or was to hold: who asks for it, and what it came to."""
+
+    reference: str
+    services: frozenset[str]
+    read: Read
 
 
 class Shelf:
@@ -114,23 +123,30 @@ class BookMaker:
             problems=sorted((_named(store, one) for one in problems), key=lambda one: (one.service_id, one.text)),
         )
 
-    def _of_secrets(
-        self, store: Store, wanted: Wanted, problems: list[CertificateProblem], now: float
-    ) -> list[Certificate]:
+    def entries(self, store: Store) -> list[Entry]:
+        """What secrets hold for services, good or broken, by reference."""
+        self._shelf.turn()
+        return self._entries(store, self._survey.take(store))
+
+    def _entries(self, store: Store, wanted: Wanted) -> list[Entry]:
         users = dict(wanted.certificates)
         for secret in store.secrets:
             if _says_yes((secret.spec.labels or {}).get(OFFERED, "")):
                 users.setdefault(secret.spec.name or "", set())
+        return [Entry(one, frozenset(users[one]), self._shelf.pair(store, one)) for one in sorted(users)]
+
+    def _of_secrets(
+        self, store: Store, wanted: Wanted, problems: list[CertificateProblem], now: float
+    ) -> list[Certificate]:
         made: list[Certificate] = []
-        for reference, services in users.items():
-            read = self._shelf.pair(store, reference)
-            if read.pair is None:
-                problems += _told(services, f"certificate {reference} cannot be used: {read.problem}")
+        for entry in self._entries(store, wanted):
+            name, pair = f"certificate {entry.reference}", entry.read.pair
+            if pair is None:
+                problems += _told(entry.services, f"{name} cannot be used: {entry.read.problem}")
                 continue
-            pair = read.pair
-            made.append(_certificate(f"secret {reference}", pair.chain, pair.key, pair.names, pair.not_after))
-            if aged := _age(pair.not_before, pair.not_after, now, SOON):
-                problems += _told(services, f"certificate {reference} {aged}")
+            made.append(_certificate(f"secret {entry.reference}", pair.chain, pair.key, pair.names, pair.not_after))
+            if aged := age(pair.not_before, pair.not_after, now, SOON):
+                problems += _told(entry.services, f"{name} {aged}")
         return made
 
     def _authorities(self, store: Store, wanted: Wanted, problems: list[CertificateProblem]) -> list[Authority]:
@@ -152,25 +168,26 @@ def _of_orders(store: Store, wanted: Wanted, problems: list[CertificateProblem],
             said = f"there is no certificate resolver {resolver_name[:100]!r} (essaim certificate resolver create)"
             problems += _told(services, f"no certificate for {', '.join(domains)}: {said}")
             continue
+        if not resolver.account_url and resolver.failure is not None:
+            said = f"resolver {resolver_name} has no account: {failure_text(resolver.failure)}"
+            problems += _told(services, f"no certificate for {', '.join(domains)}: {said}")
         row = store.certificates.get(certificate_id(resolver.id, domains))
         if row is None:
             continue
         if row.failure is not None:
-            problems += _told(services, f"no certificate for {', '.join(domains)}: {failure_text(row)}")
+            problems += _told(services, f"no certificate for {', '.join(domains)}: {failure_text(row.failure)}")
         if row.chain:
             name = _name(resolver, row, made)
             made[name] = _certificate(name, row.chain, row.key, row.domains, row.not_after)
-            if aged := _age(row.not_before, row.not_after, now, 0):
+            if aged := age(row.not_before, row.not_after, now, 0):
                 problems += _told(services, f"certificate {name} {aged}")
     return list(made.values())
 
 
-def failure_text(row: OrderedCertificate) -> str:
-    """Why there is none, or no newer one, and when it is tried again."""
-    if row.failure is None:
-        return ""
-    again = datetime.fromtimestamp(row.failure.retry_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return f"{row.failure.reason} (attempt {row.failure.attempts}; the next one at {again})"
+def failure_text(failure: Failure) -> str:
+    """Why an attempt came to nothing, and when the next one is."""
+    again = datetime.fromtimestamp(failure.retry_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{failure.reason} (attempt {failure.attempts}; the next one at {again})"
 
 
 def _name(resolver: Resolver, row: OrderedCertificate, taken: dict[str, Certificate]) -> str:
@@ -183,7 +200,7 @@ def _certificate(name: str, chain: str, key: str, names: Iterable[str], not_afte
     return Certificate(name=name, chain=chain, key=key, names=list(names), not_after=not_after)
 
 
-def _age(not_before: float, not_after: float, now: float, soon: float) -> str:
+def age(not_before: float, not_after: float, now: float, soon: float) -> str:
     """What is wrong with the time, if anything is."""
     if now >= not_after:
         return f"has expired on {_date(not_after)}"

@@ -1,12 +1,14 @@
-"""The leader's part in certificates, for as long as this manager leads: publishing the book."""
+"""The leader's part in certificates, for as long as this manager leads: publishing the book, and ordering by ACME."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
 from essaim.cluster.store import Store
+from essaim.cluster.writer import Writer
 
+from .orderer import Orderer
 from .publisher import Gateways, Publisher
 
 RETRY = 1.0
@@ -19,6 +21,7 @@ class CertificateKeeper:
     def __init__(
         self,
         store: Store,
+        writer: Writer,
         gateways: Gateways,
         *,
         now: Callable[[], datetime],
@@ -26,6 +29,7 @@ class CertificateKeeper:
         log: Any,
     ) -> None:
         self._store = store
+        self._writer = writer
         self._gateways = gateways
         self._now = now
         self._monotonic = monotonic
@@ -34,19 +38,28 @@ class CertificateKeeper:
 
     def start(self) -> None:
         if not self._running:
-            self._running = [asyncio.create_task(self._publish(), name="certificate book")]
+            self._running = [
+                asyncio.create_task(self._again(self._publish), name="certificate book"),
+                asyncio.create_task(self._again(self._order), name="certificate orders"),
+            ]
 
     async def stop(self) -> None:
+        """What is in progress is taken up by the next leader."""
         running, self._running = self._running, []
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
     async def _publish(self) -> None:
+        await Publisher(self._store, self._gateways, self._now, self._monotonic, self._log).run()
+
+    async def _order(self) -> None:
+        await Orderer(self._store, self._writer, self._gateways, self._now, self._monotonic, self._log).run()
+
+    async def _again(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
-            publisher = Publisher(self._store, self._gateways, self._now, self._monotonic, self._log)
             try:
-                await publisher.run()
+                await work()
             except Exception as error:
-                self._log.error("the certificate book could not be made", error=repr(error), exc_info=True)
+                self._log.error("certificates are not looked after", error=repr(error), exc_info=True)
                 await asyncio.sleep(RETRY)

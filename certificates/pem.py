@@ -10,6 +10,7 @@ Pure: bytes in, values or BadCertificate out.
 """
 
 import re
+import warnings
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -23,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
 BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\r?\n.*?\n?-----END \1-----", re.DOTALL)
@@ -127,9 +129,12 @@ def _blocks(data: bytes) -> tuple[list[x509.Certificate], list[bytes]]:
 
 def _certificate(block: bytes, number: int) -> x509.Certificate:
     try:
-        one = x509.load_pem_x509_certificate(block)
-        # The library reads these when they are asked for: here, so that damage shows here.
-        _ = one.subject, one.issuer, one.extensions, one.not_valid_before_utc, one.not_valid_after_utc, _public_of(one)
+        # What the library will refuse some day (a serial number that is not positive) OpenSSL serves, and so do we.
+        with warnings.catch_warnings(action="ignore", category=CryptographyDeprecationWarning):
+            one = x509.load_pem_x509_certificate(block)
+            # The library reads these when they are asked for: here, so that damage shows here.
+            _ = one.subject, one.issuer, one.extensions, _public_of(one)
+            _ = one.not_valid_before_utc, one.not_valid_after_utc
     except (ValueError, UnsupportedAlgorithm) as error:
         raise BadCertificate(f"certificate {number} in it cannot be read: {error}") from error
     return one

@@ -148,7 +148,7 @@ class Group(click.Group):
         name: str,
         *,
         summary: str,
-        commands: Sequence[Command] = (),
+        commands: Sequence[click.Command] = (),
         aliases: Mapping[str, str] | None = None,
         entries: Mapping[str, Entry] | None = None,
         **options: Any,

@@ -20,6 +20,7 @@ from .template.syntax import TemplateError
 
 COMMANDS = "essaim.cli.commands"
 ENTRIES = {
+    "certificate": Entry(f"{COMMANDS}.certificate", "GROUP", "Manage the certificates of services"),
     "completion": Entry(f"{COMMANDS}.completion", "GROUP", "Print a shell's completion script"),
     "config": Entry(f"{COMMANDS}.config", "GROUP", "Manage configs"),
     "events": Entry(f"{COMMANDS}.system", "EVENTS", "Follow what happens in the cluster"),

@@ -32,14 +32,6 @@ class ResolverSpec(Shape):
     eab_key: str | None = None
 
 
-class Resolver(StoredObject, kw_only=True):
-    """`account_key` (PEM) is made with the resolver, `account_url` is set once the server knows the account."""
-
-    spec: ResolverSpec
-    account_key: str = ""
-    account_url: str | None = None
-
-
 class Failure(Shape):
     """Why the last attempt came to nothing. `attempts` in a row; none is made before `retry_at`."""
 
@@ -47,6 +39,16 @@ class Failure(Shape):
     attempts: int
     at: float
     retry_at: float
+
+
+class Resolver(StoredObject, kw_only=True):
+    """`account_key` (PEM) is made with the resolver, `account_url` is set once the server knows the account; `failure`
+    says why it does not."""
+
+    spec: ResolverSpec
+    account_key: str = ""
+    account_url: str | None = None
+    failure: Failure | None = None
 
 
 class Order(Shape):
@@ -65,7 +67,7 @@ class Order(Shape):
 class OrderedCertificate(StoredObject, kw_only=True):
     """`domains` are sorted. `chain` (PEM, leaf first), `key` and the times are empty until the first is issued.
 
-    `renew_from` and `renew_until`: when the server advises to renew it (RFC 9773), as last heard at `asked_at`.
+    `advised_at`: when the server advises to renew it (RFC 9773; 0: it does not say), to be asked again at `ask_at`.
     `is_forced`: a user wants it renewed now.
     """
 
@@ -75,9 +77,8 @@ class OrderedCertificate(StoredObject, kw_only=True):
     key: str = ""
     not_before: float = 0
     not_after: float = 0
-    renew_from: float = 0
-    renew_until: float = 0
-    asked_at: float = 0
+    advised_at: float = 0
+    ask_at: float = 0
     is_forced: bool = False
     order: Order | None = None
     failure: Failure | None = None

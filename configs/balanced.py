@@ -12,7 +12,7 @@ Pure: data in, data out.
 import re
 from dataclasses import dataclass
 
-from essaim.gateway.routes import RouteTable
+from essaim.gateway.routes import RoutePort, RouteService, RouteTable, ends_tls
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,17 @@ def balanced_ports(table: RouteTable) -> tuple[list[Balanced], list[str]]:
             remarks.append(f"{what} is published twice")
         else:
             taken.add((port.published_port, port.protocol))
-            mode = "udp" if port.protocol == "udp" else "http" if port.app_protocol == "http" else "tcp"
+            mode = _mode(service, port)
             name = f"{clean(service.name)}-{port.published_port}" + ("-udp" if mode == "udp" else "")
             ports.append(Balanced(name=name, service=one_line(service.name), port=port.published_port, mode=mode))
     return ports, remarks
+
+
+def _mode(service: RouteService, port: RoutePort) -> str:
+    """HTTPS that the gateways end is passed on as it is."""
+    if port.protocol == "udp":
+        return "udp"
+    return "http" if port.app_protocol == "http" and not ends_tls(service, port) else "tcp"
 
 
 def clean(text: str) -> str:

@@ -28,7 +28,7 @@ from .first_join import join_first, request_of
 from .identity import BrokenIdentity
 from .logs import LEVELS, configure
 from .runtimes import NoRuntime, choose
-from .settings import DEFAULT_API_PORT, Settings
+from .settings import DEFAULT_API_PORT, Settings, read_entry_points
 
 START_ERRORS = (ClusterError, BrokenIdentity, NoRuntime, OSError)
 
@@ -46,6 +46,13 @@ def _default_state() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/essaim")
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "essaim"
+
+
+def _entry_points(texts: tuple[str, ...]) -> dict[str, int]:
+    try:
+        return read_entry_points(texts)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -68,6 +75,14 @@ def _default_state() -> Path:
     type=click.IntRange(1, 256),
     default=None,
     help="Data-plane processes; one per core by default.",
+)
+@click.option(
+    "--entrypoint",
+    "entry_points",
+    multiple=True,
+    metavar="NAME=PORT",
+    callback=lambda context, option, value: _entry_points(value),
+    help="Port of an entry point of Traefik's labels, or NAME=off; web=80 and websecure=443 by default. Repeatable.",
 )
 @click.option("--gateway-only", is_flag=True, help="Serve published ports and run no tasks; needs no Docker.")
 @click.option("--join", multiple=True, help="Join the cluster of this manager (HOST:2377) when first started.")

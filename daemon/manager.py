@@ -94,7 +94,9 @@ class ManagerRole:
         self._leader: Leader | None = None
         self._keeper = MemberKeeper(self.store, self.writer, self.log, log)
         self._rotation = RotationKeeper(self.store, self.writer, self._chance, log)
-        self._certificates = CertificateKeeper(self.store, self.dispatcher, now=now, monotonic=monotonic, log=log)
+        self._certificates = CertificateKeeper(
+            self.store, self.writer, self.dispatcher, now=now, monotonic=monotonic, log=log
+        )
         self.locks = LockKeeper(self.store, keyring, log)
         self._leadership_changed = asyncio.Event()
         self._following: asyncio.Task[None] | None = None

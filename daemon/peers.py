@@ -18,7 +18,7 @@ from essaim.cluster import errors
 from essaim.cluster.wire import LogChunk, LogRequest
 from essaim.secrets.holder import MANAGER
 
-from .channel import MAX_MESSAGE, REASON, SocketChannel
+from .channel import MAX_MESSAGE, REASON, SocketChannel, StreamChannel, watched
 from .keyring import Keyring
 from .tls import trusting_context
 
@@ -127,15 +127,15 @@ class PeerClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ConnectionError(f"no session with the manager at {address}: {error}") from error
 
-    async def tunnel(self, address: str, key: str) -> SocketChannel:
+    async def tunnel(self, address: str, key: str) -> StreamChannel:
         """Connect this node's Engine to the manager that asked for it with `key`. Raises ClusterError."""
         return await self._stream(address, "/cluster/tunnel", key)
 
-    async def engine(self, address: str, node_id: str) -> SocketChannel:
+    async def engine(self, address: str, node_id: str) -> StreamChannel:
         """A stream to a node's Engine through the leading manager. Raises ClusterError."""
         return await self._stream(address, f"/cluster/engine/{quote(node_id, safe='')}")
 
-    async def _stream(self, address: str, path: str, key: str = "") -> SocketChannel:
+    async def _stream(self, address: str, path: str, key: str = "") -> StreamChannel:
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 socket = await self.http.ws_connect(
@@ -150,7 +150,7 @@ class PeerClient:
             raise error_of(error.status, reason) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise errors.Unavailable(f"could not reach the manager at {address}: {error or 'no answer'}") from error
-        return SocketChannel(socket)
+        return StreamChannel(socket).watch()
 
     async def logs(self, address: str, request: LogRequest) -> AsyncIterator[LogChunk]:
         """A task's output through the leading manager. Raises Unavailable."""
@@ -164,9 +164,10 @@ class PeerClient:
                 **self._tls(),
             ) as socket:
                 await socket.send_bytes(msgspec.msgpack.encode(request))
-                async for message in socket:
-                    if message.type is not aiohttp.WSMsgType.BINARY:
-                        return
-                    yield decoder.decode(message.data)
+                with watched(socket):
+                    while (message := await socket.receive()).type is aiohttp.WSMsgType.BINARY:
+                        yield decoder.decode(message.data)
+                if message.type is not aiohttp.WSMsgType.CLOSE:
+                    raise ConnectionResetError("the connection broke")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise errors.Unavailable(f"lost the manager at {address} while reading logs: {error}") from error

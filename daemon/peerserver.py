@@ -18,7 +18,7 @@ from essaim.cluster.errors import ClusterError, InvalidArgument, NotFound, Unaut
 from essaim.cluster.wire import LogRequest
 from essaim.secrets.holder import Holder
 
-from .channel import MAX_MESSAGE, REASON, SocketChannel
+from .channel import MAX_MESSAGE, REASON, SocketChannel, StreamChannel, watched
 from .keyring import Keyring
 from .manager import ManagerRole
 from .membership import BecomeManager, JoinMessage, RenewMessage
@@ -141,7 +141,7 @@ class PeerServer:
             raise NotFound("nobody expects this connection (any more)")
         socket = await self._open(request)
         try:
-            await self._manager.tunnels.hold(key, SocketChannel(socket))
+            await self._manager.tunnels.hold(key, StreamChannel(socket).watch())
         finally:
             self._sessions.discard(socket)
             await socket.close()
@@ -154,7 +154,7 @@ class PeerServer:
         try:
             socket = await self._open(request)
             try:
-                await bridge(SocketChannel(socket), far)
+                await bridge(StreamChannel(socket).watch(), far)
             finally:
                 self._sessions.discard(socket)
         finally:
@@ -169,7 +169,8 @@ class PeerServer:
             if message.type is not aiohttp.WSMsgType.BINARY:
                 raise InvalidArgument("a log request was expected")
             wanted = msgspec.msgpack.decode(message.data, type=LogRequest)
-            await self._pump(socket, wanted)
+            with watched(socket):
+                await self._pump(socket, wanted)
         finally:
             self._sessions.discard(socket)
             await socket.close()

@@ -140,6 +140,7 @@ class Roles:
             node_id=identity.node_id,
             workers=self._settings.gateway_workers,
             linger=LINGER_SECONDS,
+            entry_points=self._settings.entry_points,
             log=self._log,
         )
         self._runtime = self._runtimes.make(identity.data_ip)

@@ -136,11 +136,14 @@ class Backend:
     ) -> None:
         self.key = plan.key
         self.mode = plan.mode
+        self.tls = plan.tls
         self.published_port = plan.published_port
         self.service_id = self.service_name = ""
         self.options = ServiceOptions()
         self.endpoints: dict[str, Endpoint] = {}
         self.ready: list[Endpoint] = []
+        # The other ready ones where the service prefers near ones, nearer first: for when those are full, or failed.
+        self.farther: list[list[Endpoint]] = []
         # Whether time alone changes who is ready: ejections end, new endpoints gain weight.
         self.changing = False
         self.on_trouble = on_trouble
@@ -161,7 +164,7 @@ class Backend:
         if service.options.balance != self.options.balance:
             self.policy = self._policy(service.options.balance)
         self.service_id, self.service_name, self.options = service.id, service.name, service.options
-        self.mode = plan.mode
+        self.mode, self.tls = plan.mode, plan.tls
         before, self.endpoints = self.endpoints, {}
         for wanted in plan.endpoints:
             endpoint = before.pop(wanted.key, None)
@@ -201,7 +204,7 @@ class Backend:
         self.changing = len(ready) < len(candidates)
         if len(ready) * 100 < len(usable) * self.options.panic:
             ready = usable
-        ready = self._near(ready or candidates)
+        ready, *self.farther = self._tiers(ready or candidates)
         options = self.options
         if options.version_weights or options.slow_start:
             weights, ramping = weigh(ready, options.version_weights, options.slow_start, now)
@@ -214,14 +217,15 @@ class Backend:
         if ready and self.waiting:
             self.wake()
 
-    def _near(self, ready: list[Endpoint]) -> list[Endpoint]:
-        """Those on this node (or in its zone) if the service asks for it and there are any; else all."""
+    def _tiers(self, ready: list[Endpoint]) -> list[list[Endpoint]]:
+        """Those on this node, in its zone, and elsewhere, if the service asks for it; only the first may be empty."""
         near, (node_id, zone) = self.options.near, self._here
         if not near:
-            return ready
-        if near == "node" and (local := [endpoint for endpoint in ready if endpoint.node_id == node_id]):
-            return local
-        return [endpoint for endpoint in ready if zone is not None and endpoint.zone == zone] or ready
+            return [ready]
+        here = [endpoint for endpoint in ready if near == "node" and endpoint.node_id == node_id]
+        rest = [endpoint for endpoint in ready if endpoint not in here]
+        around = [endpoint for endpoint in rest if zone is not None and endpoint.zone == zone]
+        return [tier for tier in (here, around, [one for one in rest if one not in around]) if tier] or [[]]
 
     def may_eject(self, now: float) -> bool:
         """Whether the share of ejected endpoints allows for one more."""
@@ -236,11 +240,19 @@ class Backend:
         endpoint = self.policy.pick(key)
         limit = self.options.max_connections
         if (tried and endpoint in tried) or (limit and endpoint.open >= limit):
-            for endpoint in self.ready:
-                if not (tried and endpoint in tried) and not (limit and endpoint.open >= limit):
-                    return endpoint
-            return None
+            others = (self._other(tier, tried, limit) for tier in (self.ready, *self.farther))
+            return next((other for other in others if other is not None), None)
         return endpoint
+
+    @staticmethod
+    def _other(among: list[Endpoint], tried: set[Endpoint] | None, limit: int) -> Endpoint | None:
+        """The one with the fewest in progress of those that were not tried and are not full."""
+        free = [
+            endpoint
+            for endpoint in among
+            if not (tried and endpoint in tried) and not (limit and endpoint.open >= limit)
+        ]
+        return min(free, key=lambda endpoint: endpoint.open, default=None)
 
     def tagged(self, tag: bytes) -> Endpoint | None:
         """The ready endpoint that a sticky cookie names."""

@@ -22,6 +22,8 @@ from .sweeper import NEVER
 from .upstream import Upstream
 
 FRESH_SECONDS = 1.0
+PAUSE_GROWTH, PAUSE_LONGEST = 1.5, 2.0
+"""How the pause between retries grows with each, and to how many times the first at most, as with Traefik."""
 SLOWEST = 64
 """Bytes of a request's body a second, averaged over STALLED_SECONDS: below, the client is given up."""
 
@@ -91,7 +93,7 @@ class Client(Intake):
     def _connect_later(self, reason: str) -> None:
         """Nobody answers: as with no endpoint at all, the request waits for one, within the same time."""
         if perf_counter() - self.started < self.backend.options.queue_timeout:
-            asyncio.get_running_loop().call_later(RECONNECT_SECONDS, self._dispatch)
+            self._dispatch_later(RECONNECT_SECONDS)
         else:
             self._answer(502, reason)
 
@@ -125,10 +127,28 @@ class Client(Intake):
                 endpoint.retries += 1
                 if not reused:
                     endpoint.failed(reason, self.sweeper.now)
-            self._dispatch()
+            self._again()
             return
         self._count(endpoint, 502)
         self._answer(502, reason)
+
+    def _again(self) -> None:
+        """Send the request to another replica: at once, or after the pause that its router asks for."""
+        pause = self.call.retry_pause if self.call else 0.0
+        if pause:
+            self._dispatch_later(pause * min(PAUSE_GROWTH ** (self.attempts - 1), PAUSE_LONGEST))
+        else:
+            self._dispatch()
+
+    def _dispatch_later(self, seconds: float) -> None:
+        """Unless the request is answered by then: with a time-out, and the connection may be at its next one."""
+        asked = self.started
+
+        def dispatch() -> None:
+            if self.started == asked and not self.responding:
+                self._dispatch()
+
+        asyncio.get_running_loop().call_later(seconds, dispatch)
 
     def _retries(self) -> int:
         chosen = self.call.retries if self.call else None
@@ -143,7 +163,7 @@ class Client(Intake):
         self.status = response.status
         request = self.request
         if not complete:
-            self.deadline = NEVER
+            self.deadline = self._streaming_deadline()
             if response.length == UNTIL_CLOSE:
                 self.keep_alive = False
                 self.plain_body = True
@@ -217,7 +237,7 @@ class Client(Intake):
             if not self.reading:
                 self.resume_reading()
 
-    def _answer(self, status: int, reason: str, lines: bytes = b"") -> None:
+    def _answer(self, status: int, reason: str, lines: bytes = b"", body: bytes | None = None) -> None:
         """An answer of the gateway's own to a request that is in order."""
         if self.transport is None or self.state not in (BODY, WAIT):
             return
@@ -227,7 +247,7 @@ class Client(Intake):
             self._log(None, status)
         if self.state == BODY or (self.request and self.request.minor == 0):
             self.keep_alive = False
-        self.transport.write(reply(status, reason, self.keep_alive, is_head=self.is_head, extra=lines))
+        self.transport.write(reply(status, reason, self.keep_alive, is_head=self.is_head, extra=lines, text=body))
         self.out = b""
         self._next()
 
@@ -239,24 +259,38 @@ class Client(Intake):
         elif self.state in (BODY, WAIT) and self in waiting:
             self.backend.forget(self)
             self._answer(503, "no replica of the service became ready in time")
-        elif self.state == BODY and not self.responding:
-            if self.body_seen > SLOWEST * STALLED_SECONDS:
-                self.body_seen = 0
-                self.deadline = self.sweeper.now + STALLED_SECONDS
-            else:
-                self._refuse(408, "the body of the request arrives too slowly")
+        elif self.state == BODY and not self.choked:
+            self._expire_body()
         elif self.state == WAIT and not self.responding:
-            upstream = self.upstream
-            endpoint, _ = self._release()
-            if upstream:
-                upstream.close()
-            self._count(endpoint, 504)
-            self._answer(504, "the replica did not answer in time")
-        elif self.state == TUNNEL and self.body_seen:
-            self.body_seen = 0
-            self.deadline = self.sweeper.now + self.backend.options.idle_timeout
-        elif self.transport:
+            self._give_up("the replica did not answer in time")
+        elif not (self.state == TUNNEL and not self.choked and self._moved()):
+            self._abort()
+        else:
+            self.deadline = self._streaming_deadline()
+
+    def _expire_body(self) -> None:
+        """The request's body is not complete: it must arrive at a rate, or the response that has begun must flow."""
+        if self._moved() > SLOWEST * STALLED_SECONDS:
+            self.deadline = self.sweeper.now + STALLED_SECONDS
+        elif self.responding:
+            self._abort()
+        elif self.reading:
+            self._refuse(408, "the body of the request arrives too slowly")
+        else:
+            self._give_up("the replica does not take the body of the request")
+
+    def _abort(self) -> None:
+        if self.transport:
             self.transport.abort()
+
+    def _give_up(self, reason: str) -> None:
+        """The replica is too slow."""
+        upstream = self.upstream
+        endpoint, _ = self._release()
+        if upstream:
+            upstream.close()
+        self._count(endpoint, 504)
+        self._answer(504, reason)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TypeVar
 
 from .backend import Backend, Endpoint
+from .descriptors import is_ours
 from .sweeper import Sweeper
 
 RECONNECT_SECONDS = 0.25
@@ -20,14 +21,15 @@ class NoEndpoint(Exception):
 
 
 async def connect(endpoint: Endpoint, factory: Callable[[], P], sweeper: Sweeper) -> P:
-    """One attempt. Raises OSError (TimeoutError among them) after telling the endpoint that it failed."""
+    """One attempt. Raises OSError (TimeoutError among them), after telling the endpoint if it was that that failed."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(endpoint.backend.options.connect_timeout):
             _, protocol = await loop.create_connection(factory, endpoint.address, endpoint.port)
     except OSError as error:
-        endpoint.failed(explain(error), loop.time())
-        sweeper.wake()
+        if not is_ours(error):
+            endpoint.failed(explain(error), loop.time())
+            sweeper.wake()
         raise
     if endpoint.failures:
         endpoint.failures = 0

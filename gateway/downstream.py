@@ -19,8 +19,9 @@ from .http1.chunked import ChunkReader
 from .http1.forwarded import plain_address
 from .http1.head import Request, Response
 from .listener import Listener
-from .routing.middlewares import Call
+from .routing.call import Call
 from .sweeper import NEVER
+from .tls.secured import Secured
 from .upstream import Upstream
 
 LINGER_SECONDS = 2.0
@@ -40,14 +41,15 @@ class Downstream(asyncio.Protocol):
     __slots__ = (
         "address", "affine", "attempts", "authority", "backend", "block", "body_left", "body_seen", "buffer", "call",
         "choked", "chunks", "connecting", "deadline", "endpoint", "half_closed", "is_head", "keep_alive", "lines",
-        "listener", "local_port", "minor", "out", "peer", "plain_body", "reading", "replayable", "request",
-        "request_done", "responding", "resuming", "started", "state", "status", "sweeper", "tail", "transport",
-        "trusted", "upstream", "upstream_keeps_alive", "wants_upgrade",
+        "listener", "local_port", "looked", "minor", "out", "peer", "plain_body", "reading", "replayable", "request",
+        "request_done", "responding", "resuming", "started", "state", "status", "sweeper", "tail", "taken", "tls",
+        "transport", "trusted", "upstream", "upstream_keeps_alive", "wants_upgrade",
     )  # fmt: skip
 
-    def __init__(self, listener: Listener, peer: tuple[str, int] | None = None) -> None:
-        # `peer`: who is behind the proxy that has connected, if that is known.
+    def __init__(self, listener: Listener, peer: tuple[str, int] | None = None, tls: Secured | None = None) -> None:
+        # `peer`: who is behind the proxy that has connected, if that is known. `tls`: what the connection is behind.
         self.peer = peer
+        self.tls = tls
         self.listener = listener
         # Whose replicas answer the request in progress.
         self.backend = listener.backend
@@ -77,7 +79,9 @@ class Downstream(asyncio.Protocol):
         self.connecting: asyncio.Task[None] | None = None
         self.chunks: ChunkReader | None = None
         self.out = b""
-        self.body_left = self.body_seen = self.attempts = self.status = 0
+        # `body_seen` and `taken`: bytes of the request's and the response's body (of a tunnel: each way) so far;
+        # `looked`: their sum when the time-out was last looked at.
+        self.body_left = self.body_seen = self.taken = self.looked = self.attempts = self.status = 0
         self.started = 0.0
         self.affine = self.is_head = self.keep_alive = self.plain_body = self.replayable = False
         self.request_done = self.responding = self.upstream_keeps_alive = self.wants_upgrade = False
@@ -100,8 +104,15 @@ class Downstream(asyncio.Protocol):
 
     def forward(self, data: bytes) -> None:
         """A piece of the response's body, or of a tunnel."""
+        self.taken += len(data)
         if self.transport is not None:
             self.transport.write(data)
+
+    def _moved(self) -> int:
+        """Bytes of both directions since this was last asked."""
+        seen = self.body_seen + self.taken
+        moved, self.looked = seen - self.looked, seen
+        return moved
 
     def _release(self) -> tuple[Endpoint | None, bool]:
         """Let the replica go; returns it, and whether its connection had served before."""
@@ -163,8 +174,7 @@ class Downstream(asyncio.Protocol):
         """101: from here on bytes are bytes."""
         self.status, self.responding = 101, True
         self.state = TUNNEL
-        self.body_seen = 0
-        self.deadline = self.sweeper.now + (self.backend.options.idle_timeout or NEVER)
+        self.deadline = self._streaming_deadline()
         self.forward(
             b"%bConnection: upgrade\r\nUpgrade: %b\r\n\r\n%b"
             % (response.head, response.upgrade or self.request.upgrade, rest)  # type: ignore[union-attr]
@@ -210,13 +220,19 @@ class Downstream(asyncio.Protocol):
         self.choked = False
         if self.state in (LINGER, CLOSED):
             return
-        self.deadline = NEVER
+        self.deadline = self._streaming_deadline()
         if self.upstream:
             self.upstream.release()
         elif self.state == HEAD:
             self.deadline = self.sweeper.now + self.backend.options.keepalive_timeout
             self.resume_reading()
             self._pipelined()
+
+    def _streaming_deadline(self) -> float:
+        """While a response (or a tunnel) is on its way: what the client has yet to send must move, or what it gets."""
+        if self.state == TUNNEL:
+            return self.sweeper.now + (self.backend.options.idle_timeout or NEVER)
+        return self.sweeper.now + STALLED_SECONDS if self.state == BODY or self.choked else NEVER
 
     def _pipelined(self) -> None:
         """Take up a request that has arrived early."""

@@ -44,6 +44,7 @@ class Fleet:
         self._deaths: dict[int, list[float]] = {}
         # Counters of workers that have died.
         self._past: dict[str, PortCounts] = {}
+        self._past_handshakes = 0
         self._collects = 0
         self._stopping = False
 
@@ -82,6 +83,13 @@ class Fleet:
                 self._log.error("a gateway worker does not answer and is replaced", pid=worker.pid)
                 worker.kill()
 
+    async def booked(self, number: int) -> None:
+        """Return when all that live serve by the certificates sent up to this number; who does not answer is left to
+        `applied`."""
+        for worker in self.workers:
+            with contextlib.suppress(TimeoutError):
+                await worker.reached(lambda one: one.booked >= number, APPLY_SECONDS)
+
     async def counts(self) -> dict[str, PortCounts]:
         """Every port's counters by its key, summed over the workers, the dead ones included."""
         self._collects += 1
@@ -91,6 +99,11 @@ class Fleet:
             with contextlib.suppress(TimeoutError):
                 await worker.reached(lambda one: one.collected >= number, COLLECT_SECONDS)
         return merge([*self._past.values(), *(port for worker in self.workers for port in worker.counts)])
+
+    @property
+    def refused_handshakes(self) -> int:
+        """As of the last `counts`."""
+        return self._past_handshakes + sum(worker.refused_handshakes for worker in self._workers.values())
 
     async def _start_worker(self, index: int) -> None:
         worker = WorkerProcess(index, self._on_trouble, self._on_open, self._ended)
@@ -112,6 +125,7 @@ class Fleet:
             return
         del self._workers[worker.index]
         self._past = merge([*self._past.values(), *(settled(port) for port in worker.counts)])
+        self._past_handshakes += worker.refused_handshakes
         self._log.warning("a gateway worker ended and is replaced", pid=worker.pid)
         self._restart(worker.index)
 

@@ -1,8 +1,9 @@
 """From one supervisor to the next: workers that go on serving while their daemon is restarted.
 
 A worker that loses its supervisor, and was told to linger, listens on a unix socket in the state directory. The next
-supervisor connects to each it finds there and is handed the listening sockets; it starts workers of its own on them,
-and when those serve, tells the old ones to finish. At no moment is a port without somebody who accepts.
+supervisor connects to each it finds there and is handed the listening sockets, and the certificates (the cluster's
+leader may be away, and nothing of them is on disk); it starts workers of its own on them, and when those serve, tells
+the old ones to finish. At no moment is a port without somebody who accepts.
 
 The socket's directory belongs to the daemon's user alone, as does the state directory.
 """
@@ -13,7 +14,9 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from .wire import Channel, FromWorker, Handed, Message, Open, Ready, Stop, ToWorker
+from essaim.cluster.certificates import CertificateBook
+
+from .wire import Channel, FromWorker, Handed, HandedBook, Message, Open, Ready, Stop, ToWorker
 
 TAKE_SECONDS = 5.0
 SUFFIX = ".sock"
@@ -58,6 +61,8 @@ class Predecessor:
     def __init__(self, path: Path, on_open: Callable[[], None]) -> None:
         self.sockets: list[tuple[str, socket.socket]] = []
         self.open: dict[str, int] = {}
+        # What it ends TLS with.
+        self.book = CertificateBook()
         self.ended = False
         self.pid = int(path.name.removeprefix("worker-").removesuffix(SUFFIX) or 0)
         self._path = path
@@ -101,6 +106,10 @@ class Predecessor:
         match message:
             case Handed():
                 self.sockets.append((message.key, socket.socket(fileno=take_fd())))
+            case HandedBook():
+                certificates = [*self.book.certificates, *message.certificates]
+                authorities = [*self.book.authorities, *message.authorities]
+                self.book = CertificateBook(certificates=certificates, authorities=authorities)
             case Ready():
                 self._ready.set()
             case Open():

@@ -21,12 +21,13 @@ from .http1.head import (
     refuse_request_line,
 )
 from .http1.reply import reply
-from .routing.middlewares import Answer, Call
+from .routing.call import Answer, Call
 from .routing.passwords import Unproven
 from .routing.paths import normal
 from .routing.router import Router
 from .routing.rules import Asked
 from .sweeper import NEVER
+from .tls.policy import TlsPolicy
 
 MAX_HEAD = 32 << 10
 MAX_EARLY = 64 << 10
@@ -35,6 +36,7 @@ IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"
 CARRIAGE_RETURN = 0x0D
 TARGET = re.compile(rb"/[!\"$-~]*")
 HTTP_VERSION = b" HTTP/1.1\r\n"
+ACME_PATH = b"/.well-known/acme-challenge/"
 
 
 class Intake(Downstream):
@@ -44,7 +46,7 @@ class Intake(Downstream):
         """Send the request that was taken in to a replica."""
         raise NotImplementedError
 
-    def _answer(self, status: int, reason: str, lines: bytes = b"") -> None:
+    def _answer(self, status: int, reason: str, lines: bytes = b"", body: bytes | None = None) -> None:
         """An answer of the gateway's own to a request that is in order."""
         raise NotImplementedError
 
@@ -75,7 +77,7 @@ class Intake(Downstream):
             self._refuse(refused.status, refused.reason)
             return
         except Answer as answer:
-            self._answer(answer.status, answer.reason, answer.lines)
+            self._answer(answer.status, answer.reason, answer.lines, answer.body)
             return
         except Unproven as unproven:
             self._pause(unproven, data)
@@ -169,18 +171,22 @@ class Intake(Downstream):
         self.request_done = not length
         if not length and len(data) > body:
             self.buffer = data[body:]
-        if self.listener.router is None:
+        listener, tls = self.listener, self.tls
+        router = listener.router if tls is None else listener.secure
+        if router is None:
             self.call = None
+            if tls is not None:
+                self._check_guard(tls.policy, options.tls.policy)
             self.out = self._upstream_head(request)
         else:
-            self.out = self._routed_head(request, self.listener.router)
+            self.out = self._routed_head(request, router)
         if length:
             limit = self._body_limit()
             if limit and length > limit:
                 raise Refused(413, f"the body is longer than {limit} bytes")
             self.chunks = ChunkReader() if length == CHUNKED else None
             self.body_left = length
-            self.body_seen = 0
+            self.body_seen = self.taken = self.looked = 0
             self._body(data, body)
             if self.half_closed and self.state == BODY:
                 raise Refused(400, "the connection ended before the body was complete (RFC 9112, 8)")
@@ -188,14 +194,19 @@ class Intake(Downstream):
 
     def _tail(self, request: Request) -> bytes:
         """What follows the request line on the way to the replica, up to the request id."""
-        authority = request.authority or b""
+        authority, tls = request.authority or b"", self.tls
+        scheme = "http" if tls is None else "https"
         if self.trusted and request.forwarded:
-            lines = extended_lines(self.address, "http", self.local_port, authority, request.forwarded)
+            proven = tls is not None and bool(tls.policy.client_mode)
+            claimed = request.forwarded
+            lines = extended_lines(self.address, scheme, self.local_port, authority, claimed, proven=proven)
         else:
             if authority != self.authority:
                 self.authority = authority
-                self.lines = field_lines(self.address, "http", self.local_port, authority)
+                self.lines = field_lines(self.address, scheme, self.local_port, authority)
             lines = self.lines
+        if tls is not None:
+            lines += tls.lines
         if request.upgrade:
             lines += b"Connection: upgrade\r\nUpgrade: " + request.upgrade + b"\r\n"
         return HTTP_VERSION + request.fields + lines + b"X-Request-Id: "
@@ -207,6 +218,8 @@ class Intake(Downstream):
     def _routed_head(self, request: Request, router: Router) -> bytes:
         """Find the request's router and let its middlewares have their way. Raises Answer (and 404 with no router)."""
         path, _, query = request.target.partition(b"?")
+        if self.listener.answers and path.startswith(ACME_PATH):
+            self._answer_acme(path[len(ACME_PATH) :])
         path = normal(path)
         route = router.find(Asked(request, path, query, self.address))
         authority = request.authority or b""
@@ -215,22 +228,48 @@ class Intake(Downstream):
         self.resuming = False
         if call is None or call.chain is not chain:
             self._over(0)
-            call = Call(request, path, query, request.fields, self.address, authority, self.started, chain=chain)
-            self.call = call
+            call = self.call = Call(
+                request, path, query, request.fields, self.address, authority, self.started,
+                self._scheme(request), self.trusted, chain=chain,
+            )  # fmt: skip
         if route is not None:
             backend = self.listener.backends.get(route.port_key)
             if backend is None:
                 raise Answer(503, "the service of this route is not there")
             self.backend = backend
+            if self.tls is not None:
+                self._check_guard(self.tls.policy, route.tls)
             call.proceed()
             if chain and not TARGET.fullmatch(call.target):
                 raise Answer(500, "a middleware has made a path that is not valid")
-        elif self.listener.alone:
+        elif self.listener.alone or self.backend.tls != (self.tls is not None):
             raise Answer(404, "no route for this host and path")
+        elif self.tls is not None:
+            self._check_guard(self.tls.policy, self.backend.options.tls.policy)
         request_id = request.request_id or self.listener.ids.next()
         # The tail without its own copy of the fields, which the middlewares may have changed.
         tail = self.tail[len(HTTP_VERSION) + len(request.fields) :]
         return b"%b %b%b%b%b%b\r\n\r\n" % (request.method, call.target, HTTP_VERSION, call.fields, tail, request_id)
+
+    def _check_guard(self, came_by: TlsPolicy, wanted: TlsPolicy | None) -> None:
+        """A connection that was let in by one service's rules does not get at another's, whatever Host it names."""
+        if wanted is not None and came_by.guard != wanted.guard:
+            self.keep_alive = False
+            raise Answer(421, "this connection was not made for this host (RFC 9110, 15.5.20)")
+
+    def _answer_acme(self, token: bytes) -> None:
+        """HTTP-01 (RFC 8555, 8.3), before any router and its middlewares: who asks is to be sent nowhere else."""
+        answer = self.listener.answers.get(token)
+        if answer is not None:
+            raise Answer(200, "", b"", answer)
+
+    def _scheme(self, request: Request) -> str:
+        """What the client speaks, as far as it is known: a trusted proxy may have ended its TLS."""
+        if self.trusted:
+            for _, value, line in request.forwarded:
+                if line[:18].lower() == b"x-forwarded-proto:" and value.lower() in (b"http", b"https"):
+                    return value.lower().decode()
+        return "http" if self.tls is None else "https"
 
     def _body_limit(self) -> int:
         """Bytes; 0 is none. The router's limit goes before the service's."""
@@ -273,6 +312,8 @@ class Intake(Downstream):
             self.upstream.transport.write(piece)
 
     def _response_deadline(self) -> float:
+        if self.responding:
+            return self._streaming_deadline()
         seconds = self.backend.options.response_timeout
         return self.sweeper.now + seconds if seconds else NEVER
 

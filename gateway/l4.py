@@ -230,17 +230,23 @@ class Front(_Side):
 class Back(_Side):
     """The replica's side."""
 
-    __slots__ = ("front", "seen", "write")
+    __slots__ = ("deadline", "front", "seen", "write")
 
     def __init__(self, front: Front) -> None:
         super().__init__()
         self.front = front
+        # The front's deadline is that of both; as a member of the sweeper's it counts among the connections.
+        self.deadline = NEVER
         self.seen = 0
         self.write: Callable[[bytes], object] = _discard
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self.front.sweeper.members.add(self)
         self.transport.pause_reading()
+
+    def expire(self) -> None:
+        """Never: see `deadline`."""
 
     def abort(self) -> None:
         if self.transport:
@@ -273,6 +279,7 @@ class Back(_Side):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        self.front.sweeper.members.discard(self)
         self.write = _discard
         client = self.front.transport
         if client is not None and self.front.back is self:

@@ -12,6 +12,7 @@ from .backend import Backend
 from .checks import Checks
 from .http1.forwarded import Network, is_trusted, parse_networks
 from .routing.router import Router
+from .routing.tcp import TcpRouter
 from .sources import Sources
 from .sweeper import Sweeper
 
@@ -61,9 +62,14 @@ class Listener:
         self.backend = backend
         self.sweeper = sweeper
         self.ids = ids
-        # The routers that are asked first, if the socket is an entry point; `alone`: nothing is published there.
+        # The routers that are asked first, if the socket is an entry point: in the clear, behind TLS, and for
+        # connections; `alone`: nothing is published there.
         self.router: Router | None = None
+        self.secure: Router | None = None
+        self.tcp: TcpRouter | None = None
         self.alone = False
+        # Answers to an ACME server's questions (HTTP-01) by token.
+        self.answers: Mapping[bytes, bytes] = {}
         self.sources = Sources()
         self.checks = Checks()
         self.log = log

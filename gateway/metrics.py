@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.registry import Collector
 
 from .backend import LATENCY_BUCKETS
@@ -40,8 +46,9 @@ class Checks:
 
 
 class _Snapshot(Collector):
-    def __init__(self, ports: list[Measured], checks: Checks) -> None:
+    def __init__(self, ports: list[Measured], checks: Checks, refused_handshakes: int) -> None:
         self._ports = ports
+        self._refused_handshakes = refused_handshakes
         self._checks = checks
 
     def collect(self) -> Iterator[Metric]:
@@ -52,6 +59,12 @@ class _Snapshot(Collector):
         for one in self._ports:
             waiting.add_metric([one.service, one.port], one.counts.waiting)
         yield waiting
+        refused = CounterMetricFamily("essaim_gateway_queue_refused", "Requests that found no place in it", labels=PORT)
+        for one in self._ports:
+            refused.add_metric([one.service, one.port], one.counts.refused)
+        yield refused
+        said = "TLS handshakes that failed, or took too long"
+        yield CounterMetricFamily("essaim_gateway_tls_refused_handshakes", said, value=self._refused_handshakes)
         yield from self._health()
 
     def _health(self) -> Iterator[Metric]:
@@ -105,8 +118,14 @@ class _Snapshot(Collector):
                     family.add_metric(labels, getattr(counts, field))
                 open_.add_metric(labels, counts.open)
                 ejected.add_metric(labels, int(counts.ejected))
+        # Buckets for each task would be fourteen series of 50,000: an average is what an endpoint is compared by.
+        seconds = SummaryMetricFamily("essaim_gateway_task_seconds", "Time of a replica's requests", labels=TASK)
+        for one in self._ports:
+            for counts in one.counts.endpoints:
+                if any(counts.latency):
+                    seconds.add_metric([one.service, one.port, counts.task_id], sum(counts.latency), counts.seconds)
         yield from (family for _, family in families)
-        yield from (open_, ejected)
+        yield from (open_, ejected, seconds)
 
     def _latency(self) -> Metric:
         family = HistogramMetricFamily(
@@ -132,8 +151,8 @@ COUNTERS = (
 )
 
 
-def exposition(ports: list[Measured], checks: Checks) -> str:
+def exposition(ports: list[Measured], checks: Checks, refused_handshakes: int) -> str:
     """Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(ports, checks))
+    registry.register(_Snapshot(ports, checks, refused_handshakes))
     return generate_latest(registry).decode()

@@ -9,6 +9,7 @@ Pure: labels in, options and warnings out.
 
 import re
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ import msgspec
 from .balance.choose import NAMES
 from .durations import seconds
 from .http1.forwarded import parse_networks
+from .tls.policy import TlsLabels, read_tls
 
 
 class HealthOptions(msgspec.Struct, frozen=True, array_like=True):
@@ -70,6 +72,7 @@ class ServiceOptions(msgspec.Struct, frozen=True, array_like=True):
     eject_share: int = 50
     eject_5xx: int = 0
     slow_start: float = 0.0
+    tls: TlsLabels = TlsLabels()
 
 
 def _text(value: str) -> str:
@@ -211,9 +214,14 @@ LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "eject.share": ("eject_share", _percent),
     "eject.5xx": ("eject_5xx", _count),
 }
-OURS = re.compile(
-    r"essaim\.(healthcheck|balance|timeout|queue|retries|limit|proxyprotocol|trusted|sticky|eject|accesslog)\b"
-)
+ELSEWHERE = frozenset({
+    "drain", "placement.strategy", "rebalance", "schedule", "schedule.concurrency", "schedule.deadline",
+    "schedule.timezone",
+})  # fmt: skip
+"""Labels of ours on services that other rooms read."""
+OWN_READER = ("tls", "acme")
+"""Groups with a reader of their own, which warns by itself."""
+PORT_PROTOCOL = re.compile(r"port\.[0-9]+\.protocol")
 
 STICKY_LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "name": ("sticky_cookie", _cookie_name),
@@ -231,10 +239,10 @@ def read_options(labels: dict[str, str]) -> tuple[ServiceOptions, list[str]]:
     health: dict[str, Any] = {}
     warnings: list[str] = []
     for label in sorted(labels):
-        place = _place(label, options, health)
+        place = _place(label, labels[label], options, health)
         if place is None:
-            if OURS.match(label):
-                warnings.append(f"label {label} is not known to the gateway; known are: {_known()}")
+            if label.lower().startswith("essaim.") and not _is_known_elsewhere(label.lower()):
+                warnings.append(f"label {label} is not known{_closest(label.lower())}")
             continue
         into, (field, convert) = place
         try:
@@ -249,13 +257,14 @@ def read_options(labels: dict[str, str]) -> tuple[ServiceOptions, list[str]]:
         warnings.append(
             "label essaim.proxyprotocol.accept has no effect without essaim.trusted (the proxies' addresses)"
         )
-    return ServiceOptions(health=HealthOptions(**health), **options), warnings
+    options["tls"], said = read_tls(labels)
+    return ServiceOptions(health=HealthOptions(**health), **options), warnings + said
 
 
 Place = tuple[dict[str, Any], tuple[str, Callable[[str], Any]]]
 
 
-def _place(label: str, options: dict[str, Any], health: dict[str, Any]) -> Place | None:
+def _place(label: str, value: str, options: dict[str, Any], health: dict[str, Any]) -> Place | None:
     """Where a label's value belongs and how it is read; None for labels of others."""
     lower = label.lower()
     if lower.startswith("essaim.healthcheck."):
@@ -277,11 +286,19 @@ def _place(label: str, options: dict[str, Any], health: dict[str, Any]) -> Place
         found = HEALTH_LABELS.get(name or "")
         return (health, found) if found else None
     if name is None:
-        options.setdefault("sticky_cookie", "essaim")
+        if value.lower() != "false":
+            options.setdefault("sticky_cookie", "essaim")
         return None
     found = STICKY_LABELS.get(name)
     return (options, found) if found else None
 
 
-def _known() -> str:
-    return ", ".join(sorted([f"essaim.{name}" for name in LABELS] + ["essaim.healthcheck.*"]))
+def _is_known_elsewhere(label: str) -> bool:
+    name = label.removeprefix("essaim.")
+    return name in ELSEWHERE or name.partition(".")[0] in OWN_READER or PORT_PROTOCOL.fullmatch(name) is not None
+
+
+def _closest(label: str) -> str:
+    known = [*LABELS, *(f"healthcheck.{name}" for name in HEALTH_LABELS), *ELSEWHERE, "port.80.protocol"]
+    found = get_close_matches(label.removeprefix("essaim."), known, 1, 0.0)
+    return f"; the closest that is: essaim.{found[0]}"

@@ -10,13 +10,18 @@ Rules:
 Pure: data in, data out.
 """
 
+from collections import defaultdict
+
 import msgspec
 
 from .options import ServiceOptions, read_options
 from .routes import RouteEndpoint, RoutePort, RouteService, RouteTable
-from .routing.labels import ServiceLabels, directory, read_labels, resolve
-from .wire import EndpointPlan, PortPlan, ServicePlan
+from .routing.labels import Directory, ServiceLabels, read_labels, resolve
+from .routing.resolver import Keys, Resolver
+from .tls.policy import read_tls
+from .wire import EndpointPlan, PortPlan, RouterPlan, ServicePlan, TcpRouterPlan
 
+SERVED = ("tcp", "udp")
 TURN_SLOTS = 65_536
 """How many ports have a round-robin counter of their own; beyond, ports share one, which only costs evenness."""
 
@@ -56,12 +61,19 @@ class Known(msgspec.Struct, frozen=True):
     plan: ServicePlan
     labels: ServiceLabels | None
     warnings: list[str]
+    claims: list[tuple[str, Bound]]
+
+
+Outcome = tuple[list[RouterPlan], list[TcpRouterPlan], list[str]]
+"""A service's routers, HTTP's and TCP's, and why others are not served."""
+NOTHING: Outcome = ([], [], [])
 
 
 class Planner:
     """Plans one table after the other; what did not change between them stays the same object.
 
-    `entry_points`: the ports of Traefik's entry points by name; they are bound once a router uses them.
+    `entry_points`: the ports of Traefik's entry points by name; they are bound once a router uses them. Measured with
+    5,000 services that have a router each, one endpoint changed: 5 ms instead of 110 (half of it walks the table).
     """
 
     def __init__(self, mesh_addr: str, entry_points: dict[str, int]) -> None:
@@ -70,57 +82,88 @@ class Planner:
         self._turns: dict[str, int] = {}
         self._next_turn = 0
         self._last: dict[str, Known] = {}
+        self._resolver: Resolver[Outcome] = Resolver(_tcp_keys, self._resolve)
+        self._bindings: dict[str, Bound] = {}
+        self._warnings: dict[str, list[str]] = {}
+        self._questioned: frozenset[str] = frozenset()
 
-    def plan(self, table: RouteTable) -> Planned:
-        current: dict[str, Known] = {}
+    def plan(self, table: RouteTable, questioned: frozenset[str] = frozenset()) -> Planned:
+        """`questioned`: entry points at which an ACME server's questions are answered; they are bound anyway."""
+        before, current, fresh = self._last, dict[str, Known](), list[Known]()
         for service in table.services:
-            known = self._last.get(service.id)
-            current[service.id] = known if known and _same(known.service, service) else self._service(service)
+            known = before.get(service.id)
+            if known is None or not _same(known.service, service):
+                known = self._service(service)
+                fresh.append(known)
+            current[service.id] = known
         plans = {key: known.plan for key, known in current.items()}
-        warnings = {key: list(known.warnings) for key, known in current.items()}
-        self._route(current, plans, warnings)
+        outcomes = self._resolver.resolve((known.service, known.labels) for known in current.values() if known.labels)
+        same = not self._resolver.worked and questioned == self._questioned and list(current) == list(before)
+        same = same and all(_same_sockets(before[known.service.id], known) for known in fresh)
+        for known in list(current.values()) if self._resolver.worked else fresh:
+            routers, tcp, _ = outcomes[known.service.id] if known.labels else NOTHING
+            if routers != known.plan.routers or tcp != known.plan.tcp_routers:
+                plan = msgspec.structs.replace(known.plan, routers=routers, tcp_routers=tcp)
+                plans[known.service.id] = plan
+                current[known.service.id] = msgspec.structs.replace(known, plan=plan)
+        if not same:
+            self._bind(current, plans, outcomes, questioned)
+        self._last, self._questioned = current, questioned
+        return Planned(services=plans, bindings=self._bindings, warnings=self._warnings)
+
+    def _bind(
+        self,
+        current: dict[str, Known],
+        plans: dict[str, ServicePlan],
+        outcomes: dict[str, Outcome],
+        questioned: frozenset[str],
+    ) -> None:
+        """What is bound, and what is said of services, from the beginning."""
+        warnings: defaultdict[str, list[str]] = defaultdict(list)
         bindings: dict[str, Bound] = {}
-        for known in current.values():
-            warnings[known.service.id] += self._bind(known.service, bindings)
-        self._bind_entry_points(plans, bindings, warnings)
-        self._last = {
-            key: known if plans[key] is known.plan else msgspec.structs.replace(known, plan=plans[key])
-            for key, known in current.items()
-        }
-        return Planned(
-            services=plans, bindings=bindings, warnings={key: said for key, said in warnings.items() if said}
-        )
+        for key, known in current.items():
+            # As few objects as can be: 5,000 empty lists would be a third of the time.
+            if known.warnings:
+                warnings[key] += known.warnings
+            for binding_key, bound in known.claims:
+                if bindings.setdefault(binding_key, bound) is not bound:
+                    named = f"port {bound.binding.port}/{bound.binding.transport}"
+                    warnings[key].append(f"{named} is published by another service already")
+        for key, (_, _, said) in outcomes.items():
+            if said:
+                warnings[key] += said
+        self._bind_entry_points(plans, bindings, warnings, questioned)
+        self._bindings, self._warnings = bindings, dict(warnings)
 
     def _service(self, service: RouteService) -> Known:
         options, warnings = read_options(service.labels)
         labels = read_labels(service.labels)
         ports = [self._port(service, port, options) for port in service.ports]
         plan = ServicePlan(id=service.id, name=service.name, options=options, ports=ports)
-        return Known(service=service, plan=plan, labels=labels, warnings=warnings + (labels.warnings if labels else []))
+        warnings += labels.warnings if labels else []
+        warnings += [
+            f"port {port.published_port}/{port.protocol}: the gateway serves tcp and udp only"
+            for port in service.ports
+            if port.published_port and port.protocol not in SERVED
+        ]
+        claims = self._claims(service)
+        return Known(service=service, plan=plan, labels=labels, warnings=warnings, claims=claims)
 
-    def _route(self, current: dict[str, Known], plans: dict[str, ServicePlan], warnings: dict[str, list[str]]) -> None:
-        """Resolve the routers, which may refer to each other's services: with every table, as any may have changed."""
-        labelled = [(known.service, known.labels) for known in current.values() if known.labels]
-        if not labelled:
-            return
-        keys = {
-            (service.id, port.target_port): port_key(service, port)
-            for service, _ in labelled
-            for port in reversed(service.ports)
-            if port.protocol == "tcp"
-        }
-        everything = directory(labelled, keys)
-        for service, labels in labelled:
-            routers, said = resolve(service, labels, everything, keys, self._entry_points)
-            warnings[service.id] += said
-            if routers != plans[service.id].routers:
-                plans[service.id] = msgspec.structs.replace(plans[service.id], routers=routers)
+    def _resolve(self, service: RouteService, labels: ServiceLabels, everything: Directory, keys: Keys) -> Outcome:
+        policy = read_tls(service.labels)[0].policy
+        return resolve(service, labels, everything, keys, self._entry_points, policy)
 
     def _bind_entry_points(
-        self, plans: dict[str, ServicePlan], bindings: dict[str, Bound], warnings: dict[str, list[str]]
+        self,
+        plans: dict[str, ServicePlan],
+        bindings: dict[str, Bound],
+        warnings: defaultdict[str, list[str]],
+        questioned: frozenset[str],
     ) -> None:
         """Bind the entry points that routers use; a port that is published for HTTP as well serves both."""
-        used = {point for plan in plans.values() for router in plan.routers for point in router.entry_points}
+        used = {point for plan in plans.values() for router in plan.all_routers for point in router.entry_points} | (
+            questioned & self._entry_points.keys()
+        )
         modes = {port.key: port.mode for plan in plans.values() for port in plan.ports} if used else {}
         for point in sorted(used):
             binding = Binding(transport="tcp", host=_everywhere(self._mesh_addr), port=self._entry_points[point])
@@ -128,7 +171,7 @@ class Planner:
             port = shared.port_key if shared else ""
             if port and modes[port] != "http":
                 for plan in plans.values():
-                    if any(point in router.entry_points for router in plan.routers):
+                    if any(point in router.entry_points for router in plan.all_routers):
                         said = f"entry point {point}: port {binding.port} is published by a service that is not HTTP"
                         warnings[plan.id].append(said)
                 continue
@@ -142,24 +185,43 @@ class Planner:
         mode = "udp" if port.protocol == "udp" else "http" if port.app_protocol == "http" else "tcp"
         endpoints = [_endpoint(endpoint) for endpoint in port.endpoints]
         return PortPlan(
-            key=key, mode=mode, turn=self._turns[key], published_port=port.published_port, endpoints=endpoints
+            key=key,
+            mode=mode,
+            turn=self._turns[key],
+            published_port=port.published_port,
+            endpoints=endpoints,
+            tls=mode != "udp" and options.tls.on(port.published_port),
         )
 
-    def _bind(self, service: RouteService, bindings: dict[str, Bound]) -> list[str]:
-        warnings = []
+    def _claims(self, service: RouteService) -> list[tuple[str, Bound]]:
+        """The bindings that a service wants, by key."""
+        claims: list[tuple[str, Bound]] = []
         for port in service.ports:
-            if not port.published_port:
-                continue
-            if port.protocol not in ("tcp", "udp"):
-                warnings.append(f"port {port.published_port}/{port.protocol}: the gateway serves tcp and udp only")
-                continue
-            host = port.host_ip if port.host_ip not in (None, "0.0.0.0", "::", "") else self._mesh_addr
-            binding = Binding(transport=port.protocol, host=_everywhere(host), port=port.published_port)
-            if binding.key in bindings:
-                warnings.append(f"port {port.published_port}/{port.protocol} is published by another service already")
-                continue
-            bindings[binding.key] = Bound(binding=binding, port_key=port_key(service, port))
-        return warnings
+            if port.published_port and port.protocol in SERVED:
+                host = port.host_ip if port.host_ip not in (None, "0.0.0.0", "::", "") else self._mesh_addr
+                binding = Binding(transport=port.protocol, host=_everywhere(host), port=port.published_port)
+                claims.append((binding.key, Bound(binding=binding, port_key=port_key(service, port))))
+        return claims
+
+
+def _same_sockets(old: Known, known: Known) -> bool:
+    """Whether a service that has changed asks for the same sockets as before, and as much is said of it."""
+    modes = [(port.key, port.mode) for port in known.plan.ports]
+    return (
+        (old.labels is None) == (known.labels is None)
+        and old.claims == known.claims
+        and old.warnings == known.warnings
+        and modes == [(port.key, port.mode) for port in old.plan.ports]
+    )
+
+
+def _tcp_keys(service: RouteService) -> Keys:
+    """The keys of a service's ports for routers; the first of two with the same target."""
+    return {
+        (service.id, port.target_port): port_key(service, port)
+        for port in reversed(service.ports)
+        if port.protocol == "tcp"
+    }
 
 
 def _same(one: RouteService, other: RouteService) -> bool:

@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Callable
 
-from .wire import Applied, Channel, Counts, FromWorker, Message, Open, PortCounts, Ready, Stop, Trouble
+from .wire import Applied, Booked, Channel, Counts, FromWorker, Message, Open, PortCounts, Ready, Stop, Trouble
 
 READY_SECONDS = 20.0
 
@@ -32,6 +32,8 @@ class WorkerProcess:
         self.open: dict[str, int] = {}
         self.counts: list[PortCounts] = []
         self.collected = 0
+        self.refused_handshakes = 0
+        self.booked = 0
         self.progress = asyncio.Event()
         self._on_trouble = on_trouble
         self._on_open = on_open
@@ -103,8 +105,12 @@ class WorkerProcess:
             case Applied():
                 self.applied = message.version
                 self.progress.set()
+            case Booked():
+                self.booked = message.number
+                self.progress.set()
             case Counts():
                 self.counts, self.collected = message.ports, message.number
+                self.refused_handshakes = message.refused_handshakes
                 self.progress.set()
             case Open():
                 self.open = message.counts

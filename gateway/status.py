@@ -19,6 +19,7 @@ def describe(
     failed: dict[str, str],
     verdict: Callable[[str], Found],
     counts: dict[str, PortCounts],
+    tls_warnings: dict[str, list[str]],
 ) -> dict[str, Any]:
     """`version`, `listeners` (with the error of those that could not be bound) and `services` with their endpoints and
     what these have been given: open connections, requests (L4: connections) and failures since the workers' start."""
@@ -47,10 +48,24 @@ def describe(
         {
             "id": service.id,
             "name": service.name,
-            "warnings": planned.warnings.get(service.id, []),
+            "warnings": planned.warnings.get(service.id, []) + tls_warnings.get(service.id, []),
             "routers": [
-                {"name": router.name, "rule": router.rule, "entry_points": router.entry_points}
+                {
+                    "name": router.name,
+                    "rule": router.rule,
+                    "entry_points": router.entry_points,
+                    "tls": router.tls is not None,
+                }
                 for router in planned.services[service.id].routers
+            ],
+            "tcp_routers": [
+                {
+                    "name": router.name,
+                    "rule": router.rule,
+                    "entry_points": router.entry_points,
+                    "tls": "passthrough" if router.secure and router.tls is None else router.secure,
+                }
+                for router in planned.services[service.id].tcp_routers
             ],
             "ports": [
                 {

@@ -13,6 +13,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from .binding import CannotBind, bind
 from .certificate_report import exposition as certificate_exposition
 from .certificate_report import with_certificates
 from .counting import NOTHING
+from .descriptors import RESERVED, allow
 from .fleet import Fleet
 from .handover import Predecessor, take_over
 from .health.board import Board
@@ -35,11 +37,14 @@ from .plan import TURN_SLOTS, Bound, Planned, Planner
 from .process import WorkerProcess
 from .routes import RouteTable
 from .status import describe
+from .tls.default import self_signed
+from .tls.keeper import Keeper
 from .wire import DropService, Listen, PortCounts, PutService, Unlisten, Verdicts, Version, Welcome
 
 REBIND_SECONDS = 2.0
 SERVICES_AT_ONCE = 50
 STOP_GRACE = 10.0
+ENTRY_POINTS = {"web": 80, "websecure": 443}
 HANDOVER_GRACE = 3600.0
 """Seconds for which the last daemon's workers may finish what they have open."""
 
@@ -49,8 +54,8 @@ class Gateway:
 
     `mesh_addr`: the address to publish on; "" for all (IPv4 and IPv6). `workers`: None is one a core. `linger`: seconds
     for which workers go on serving when the daemon is gone without having stopped them. `entry_points`: the ports of
-    Traefik's entry points; default `web` on 80. They are bound once a service's labels have a router. `health`
-    holds the verdicts on the endpoints.
+    Traefik's entry points; default `web` on 80 and `websecure` on 443. They are bound once a service's labels have a
+    router, or an ACME server's question is to be answered. `health` holds the verdicts on the endpoints.
     """
 
     def __init__(
@@ -72,7 +77,9 @@ class Gateway:
         self._zone = zone
         self._linger = linger
         self._log = log or structlog.get_logger()
-        self._planner = Planner(mesh_addr, {"web": 80} if entry_points is None else entry_points)
+        self._planner = Planner(mesh_addr, ENTRY_POINTS if entry_points is None else entry_points)
+        self._keeper = Keeper(self_signed(datetime.now(UTC)))
+        self._booking: asyncio.Task[None] | None = None
         self._table = RouteTable()
         self.certificates = CertificateBook()
         self._planned = Planned(services={}, bindings={}, warnings={})
@@ -100,6 +107,7 @@ class Gateway:
         for predecessor in self._predecessors:
             for key, sock in predecessor.sockets:
                 self._inherited.setdefault(key.rpartition("#")[0], []).append(sock)
+        self._keeper.inherit([predecessor.book for predecessor in self._predecessors])
         self.health.start()
         self._rebind = asyncio.get_running_loop().create_task(self._bind_again())
         await self._fleet.start()
@@ -109,9 +117,10 @@ class Gateway:
 
         With `leave_workers` (and a linger time) they go on serving, for the next daemon to take over from.
         """
-        if self._rebind:
-            self._rebind.cancel()
-            await asyncio.gather(self._rebind, return_exceptions=True)
+        for task in (self._rebind, self._booking):
+            if task:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         await self.health.stop()
         for sockets in (*self._sockets.values(), *self._inherited.values()):
             for sock in sockets:
@@ -132,7 +141,7 @@ class Gateway:
         async with self._lock:
             if table.version < self._table.version:
                 return self._table.version
-            before, planned = self._planned, self._planner.plan(table)
+            before, planned = self._planned, self._planner.plan(table, self._keeper.questioned)
             self._table, self._planned = table, planned
             changed = [service for key, service in planned.services.items() if before.services.get(key) is not service]
             dropped = [key for key in before.services if key not in planned.services]
@@ -150,10 +159,36 @@ class Gateway:
         self._retire_predecessors()
         return table.version
 
-    def set_certificates(self, book: CertificateBook) -> None:
-        """Serve by this book from now on; an older one is ignored. Kept in memory alone."""
-        if book.version >= self.certificates.version:
+    def set_certificates(self, book: CertificateBook) -> "asyncio.Future[None]":
+        """Serve by this book from now on; an older one is ignored. Kept in memory alone. What is returned may be
+        awaited, as `booked` may: every worker serves by it then.
+        """
+        messages = self._keeper.take(book)
+        for message in messages or ():
+            self._fleet.broadcast(message)
+        if messages is not None:
             self.certificates = book
+            for name, problem in self._keeper.problems.items():
+                self._log.warning("a certificate cannot be used", certificate=name, reason=problem)
+        self._booking = asyncio.get_running_loop().create_task(self._book(self._keeper.number, self._booking))
+        return asyncio.shield(self._booking)
+
+    async def booked(self) -> None:
+        """Return when every live worker serves by the last book, and the entry points of its questions are bound."""
+        if self._booking:
+            await asyncio.shield(self._booking)
+
+    async def _book(self, number: int, before: "asyncio.Task[None] | None") -> None:
+        if before:
+            await asyncio.gather(before, return_exceptions=True)
+        async with self._lock:
+            planned = self._planner.plan(self._table, self._keeper.questioned)
+            if planned.bindings != self._planned.bindings:
+                previous, self._planned = self._planned, planned
+                self._listen(previous, planned)
+                self._fleet.broadcast(Version(self._table.version))
+        await self._fleet.booked(number)
+        self._changed()
 
     def _retire_predecessors(self) -> None:
         """What the old workers served is served: they may finish; what is published no more is closed."""
@@ -199,8 +234,12 @@ class Gateway:
         """Listeners, services and endpoints with verdict and reason, in JSON's types (see `status.py`)."""
         counts = await self._fleet.counts()
         workers = [{"pid": worker.pid, "version": worker.applied} for worker in self._fleet.workers]
-        served = describe(self._table, self._planned, self._failed, self.health.found, counts)
-        return {"node_id": self._node_id, "workers": workers, **with_certificates(served, self.certificates)}
+        warnings = {key: self._keeper.warnings(service) for key, service in self._planned.services.items()}
+        served = describe(self._table, self._planned, self._failed, self.health.found, counts, warnings)
+        found = with_certificates(served, self.certificates)
+        for certificate in found["certificates"]:
+            certificate["problem"] = self._keeper.problems.get(certificate["name"])
+        return {"node_id": self._node_id, "workers": workers, **found}
 
     async def traffic(self) -> list[dict[str, Any]]:
         """Every port's counters in JSON's types, since the workers' start: what `lb top` shows the differences of."""
@@ -227,7 +266,8 @@ class Gateway:
                 found = {one.task_id: self.health.found(one.key) for one in port.endpoints if is_known(one.key)}
                 counted = counts.get(port.key) or PortCounts(port.key, 0, 0, [], NOTHING)
                 measured.append(Measured(service.name, str(port.published_port), counted, found))
-        text = exposition(measured, Checks(self.health.checks, *self.health.shares))
+        checks = Checks(self.health.checks, *self.health.shares)
+        text = exposition(measured, checks, self._fleet.refused_handshakes)
         return text + certificate_exposition(self.certificates)
 
     # -- sockets ----------------------------------------------------------------------------------------------------
@@ -247,6 +287,7 @@ class Gateway:
                     self._send_sockets(worker, key, bound, anew=False)
 
     def _bind(self, key: str, bound: Bound) -> None:
+        allow(self._fleet.count * (len(self._sockets) + 1) + RESERVED)
         try:
             self._sockets[key] = bind(bound.binding, self._fleet.count, self._inherited.pop(key, []))
         except CannotBind as error:
@@ -279,7 +320,12 @@ class Gateway:
     async def _greet(self, worker: WorkerProcess, admit: Callable[[], None]) -> None:
         """Tell a new worker everything; no change may come in between."""
         async with self._lock:
+            number = self._keeper.number
             await self._send_everything(worker)
+            if self._keeper.number != number + 1:
+                # The book changed while the table was being sent.
+                for message in self._keeper.everything():
+                    worker.send(message)
             admit()
 
     async def _send_everything(self, worker: WorkerProcess) -> None:
@@ -287,6 +333,9 @@ class Gateway:
             self._node_id, self._zone, self._linger, str(self._directory), worker.index, self._fleet.count
         )
         worker.send(welcome, self._turns)
+        # Before the sockets: whoever comes first gets the right certificate.
+        for message in self._keeper.everything():
+            worker.send(message)
         for number, service in enumerate(self._planned.services.values()):
             worker.send(PutService(service))
             if number % SERVICES_AT_ONCE == SERVICES_AT_ONCE - 1:

@@ -21,7 +21,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from essaim.cluster.certificates import AlpnChallenge, Authority, Certificate, HttpChallenge
+
 from .options import ServiceOptions
+from .tls.policy import TlsPolicy
 
 
 class EndpointPlan(msgspec.Struct, frozen=True, array_like=True):
@@ -39,13 +42,16 @@ class EndpointPlan(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PortPlan(msgspec.Struct, frozen=True, array_like=True):
-    """One port of a service. `mode`: tcp, udp or http. `turn`: its slot in the shared round-robin counters."""
+    """One port of a service. `mode`: tcp, udp or http. `turn`: its slot in the shared round-robin counters.
+    `tls`: clients speak TLS on it, which is ended here.
+    """
 
     key: str
     mode: str
     turn: int
     published_port: int
     endpoints: list[EndpointPlan]
+    tls: bool = False
 
 
 class MiddlewarePlan(msgspec.Struct, frozen=True, array_like=True):
@@ -56,7 +62,7 @@ class MiddlewarePlan(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RouterPlan(msgspec.Struct, frozen=True, array_like=True):
-    """A rule under which requests at some entry points go to the port `port_key`."""
+    """A rule under which requests at some entry points go to the port `port_key`; `tls`: requests behind TLS only."""
 
     name: str
     entry_points: list[str]
@@ -64,6 +70,22 @@ class RouterPlan(msgspec.Struct, frozen=True, array_like=True):
     priority: int
     port_key: str
     chain: list[MiddlewarePlan]
+    tls: TlsPolicy | None = None
+
+
+class TcpRouterPlan(msgspec.Struct, frozen=True, array_like=True):
+    """A rule under which connections go to the port `port_key`: those in the clear, or (`secure`) those that begin with
+    TLS, which is ended by the policy `tls`, or passed through if that is None.
+    """
+
+    name: str
+    entry_points: list[str]
+    rule: str
+    priority: int
+    port_key: str
+    secure: bool = False
+    tls: TlsPolicy | None = None
+    chain: list[MiddlewarePlan] = []
 
 
 class ServicePlan(msgspec.Struct, frozen=True, array_like=True):
@@ -72,6 +94,11 @@ class ServicePlan(msgspec.Struct, frozen=True, array_like=True):
     options: ServiceOptions
     ports: list[PortPlan]
     routers: list[RouterPlan] = []
+    tcp_routers: list[TcpRouterPlan] = []
+
+    @property
+    def all_routers(self) -> list[RouterPlan | TcpRouterPlan]:
+        return [*self.routers, *self.tcp_routers]
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome", array_like=True):
@@ -120,6 +147,27 @@ class Verdicts(msgspec.Struct, frozen=True, tag="verdicts", array_like=True):
     up: dict[str, bool]
 
 
+class Certificates(msgspec.Struct, frozen=True, tag="certificates", array_like=True):
+    """Certificates that are new or changed, and names of those that are no more. Never logged: it holds keys."""
+
+    put: list[Certificate]
+    drop: list[str]
+
+
+class Authorities(msgspec.Struct, frozen=True, tag="authorities", array_like=True):
+    """All of them."""
+
+    authorities: list[Authority]
+
+
+class Challenges(msgspec.Struct, frozen=True, tag="challenges", array_like=True):
+    """All open questions of ACME servers, with the answers. `number` comes back in `Booked`."""
+
+    number: int
+    http: list[HttpChallenge]
+    alpn: list[AlpnChallenge]
+
+
 class Version(msgspec.Struct, frozen=True, tag="version", array_like=True):
     version: int
 
@@ -140,8 +188,22 @@ class Handed(msgspec.Struct, frozen=True, tag="handed", array_like=True):
     key: str
 
 
+class HandedBook(msgspec.Struct, frozen=True, tag="handed-book", array_like=True):
+    """A part of what a lingering worker ends TLS with: over a socket that is the daemon's user's alone, like the keys
+    before it."""
+
+    certificates: list[Certificate]
+    authorities: list[Authority]
+
+
 class Applied(msgspec.Struct, frozen=True, tag="applied", array_like=True):
     version: int
+
+
+class Booked(msgspec.Struct, frozen=True, tag="booked", array_like=True):
+    """The worker serves by all that was said of certificates up to `Challenges(number)`."""
+
+    number: int
 
 
 class Open(msgspec.Struct, frozen=True, tag="open", array_like=True):
@@ -196,10 +258,15 @@ class Collect(msgspec.Struct, frozen=True, tag="collect", array_like=True):
 class Counts(msgspec.Struct, frozen=True, tag="counts", array_like=True):
     number: int
     ports: list[PortCounts]
+    # TLS handshakes that failed, or took too long.
+    refused_handshakes: int = 0
 
 
-ToWorker = Welcome | Listen | Unlisten | PutService | DropService | Verdicts | Version | Collect | Stop
-FromWorker = Ready | Handed | Applied | Open | Trouble | Counts
+ToWorker = (
+    Welcome | Listen | Unlisten | PutService | DropService | Verdicts | Certificates | Authorities | Challenges
+    | Version | Collect | Stop
+)  # fmt: skip
+FromWorker = Ready | Handed | HandedBook | Applied | Booked | Open | Trouble | Counts
 Message = ToWorker | FromWorker
 
 LENGTH = struct.Struct(">I")

@@ -20,6 +20,7 @@ from .backend import Backend, Endpoint
 from .client import Client
 from .counting import of_port
 from .crowd import ALONE, Crowd
+from .descriptors import Full, allow, connections_for
 from .greeting import Greeting, Peer
 from .handover import Lingering, control_channel
 from .l4 import Front
@@ -27,13 +28,21 @@ from .listener import Listener, RequestIds
 from .plan import TURN_SLOTS
 from .routebook import RouteBook
 from .sweeper import Sweeper
+from .tls.cabinet import Cabinet
+from .tls.doorway import Doorway, is_needed
+from .tls.handshakes import Handshakes
 from .udp import UdpPort
 from .wire import (
     Applied,
+    Authorities,
+    Booked,
+    Certificates,
+    Challenges,
     Collect,
     Counts,
     DropService,
     Handed,
+    HandedBook,
     Listen,
     Message,
     Open,
@@ -57,7 +66,9 @@ DRAIN_REPORT = 0.02
 class Worker:
     """The state of one worker process and the messages that change it."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, room: int) -> None:
+        # With how many connections, of clients and to replicas, new ones are refused.
+        self._room = room
         self._channel = control_channel(control, self._message, self._supervisor_lost)
         self._lingering: Lingering | None = None
         self._sweeper = Sweeper()
@@ -69,6 +80,8 @@ class Worker:
         self._listeners: dict[str, Listener] = {}
         self._log = AccessLog()
         self._routes = RouteBook()
+        self._cabinet = Cabinet()
+        self._handshakes = Handshakes(self._sweeper)
         # What stands behind an entry point where no port is published.
         self._nowhere = Backend(
             PortPlan("", "http", 0, 0, []), self._turns, ("", None), self._trouble, self._drain_changed
@@ -122,6 +135,8 @@ class Worker:
                 self._listen(message, fd)
             case Unlisten():
                 self._unlisten(message.key)
+            case Certificates() | Authorities() | Challenges():
+                self._book(message)
             case Version():
                 self._drain_resting()
                 self._send_open()
@@ -131,13 +146,25 @@ class Worker:
                     gc.freeze()
             case Collect():
                 ports = [of_port(backend, now) for backend in self._backends.values()]
-                self._channel.send(Counts(message.number, ports))
+                self._channel.send(Counts(message.number, ports, self._handshakes.failures))
             case Welcome():
                 self._welcome = message
                 self._log.open(message.directory)
                 self._share_turns(take_fd())
             case Stop():
                 self._stop(message.grace)
+
+    def _book(self, message: Certificates | Authorities | Challenges) -> None:
+        match message:
+            case Certificates():
+                self._cabinet.change(message.put, message.drop)
+            case Authorities():
+                self._cabinet.trust(message.authorities)
+            case Challenges():
+                self._cabinet.challenge(message.http, message.alpn)
+                for listener in self._listeners.values():
+                    listener.answers = self._cabinet.answers
+                self._channel.send(Booked(message.number))
 
     def _share_turns(self, fd: int) -> None:
         shared = mmap.mmap(fd, 4 * TURN_SLOTS * (1 + self._welcome.rows))
@@ -165,6 +192,7 @@ class Worker:
         self._limited = self._limited or service.options.max_service > 0
         self._services[service.id] = [plan.key for plan in service.ports]
         self._routes.replace(service.id, service.routers)
+        self._routes.replace_tcp(service.id, service.tcp_routers)
         for key in before:
             if key not in self._services[service.id]:
                 self._retire(key)
@@ -207,6 +235,7 @@ class Worker:
 
     def _drop(self, service_id: str) -> None:
         self._routes.replace(service_id, [])
+        self._routes.replace_tcp(service_id, [])
         for key in self._services.pop(service_id, []):
             self._retire(key)
 
@@ -215,7 +244,7 @@ class Worker:
         if backend:
             old = list(backend.endpoints.values())
             backend.endpoints = {}
-            backend.ready = []
+            backend.ready, backend.farther = [], []
             backend.retire(old)
             self._index(old, backend)
             for waiter in list(backend.waiting):
@@ -270,15 +299,28 @@ class Worker:
         """Where the connections of a socket go."""
         listener.backend = backend
         listener.alone = not message.port_key
-        listener.router = self._routes.router(message.entry_point) if message.entry_point else None
+        listener.answers = self._cabinet.answers
+        point = message.entry_point
+        listener.router = self._routes.router(point) if point else None
+        listener.secure = self._routes.router(point, secure=True) if point else None
+        listener.tcp = self._routes.tcp(point) if point else None
 
     def _new_connection(self, listener: Listener) -> asyncio.Protocol:
         self._sweeper.wake()
-        http = listener.router is not None or listener.backend.mode == "http"
-        make = self._new_client if http else self._new_front
+        if len(self._sweeper.members) >= self._room:
+            return Full()
+        if is_needed(listener, self._cabinet):
+            make = self._new_doorway
+        elif listener.router is not None or listener.backend.mode == "http":
+            make = self._new_client
+        else:
+            make = self._new_front
         if listener.backend.options.accept_proxy:
             return Greeting(listener, lambda peer: make(listener, peer))
         return make(listener, None)
+
+    def _new_doorway(self, listener: Listener, peer: Peer | None) -> asyncio.Protocol:
+        return Doorway(listener, peer, self._cabinet, self._handshakes)
 
     def _new_client(self, listener: Listener, peer: Peer | None) -> asyncio.Protocol:
         return Client(listener, peer)
@@ -356,6 +398,10 @@ class Worker:
         for key, listener in self._listeners.items():
             if listener.socket is not None:
                 self._channel.send(Handed(key), listener.socket.fileno())
+        book = self._cabinet.book()
+        self._channel.send(HandedBook([], book.authorities))
+        for certificate in book.certificates:
+            self._channel.send(HandedBook([certificate], []))
         self._channel.send(Ready(os.getpid()))
         self._send_open()
 
@@ -374,7 +420,7 @@ class Worker:
     def _check_done(self) -> None:
         known = [endpoint for places in self._places.values() for endpoint in places]
         open_ = any(endpoint.open for endpoint in (*known, *self._leaving))
-        if open_ or any(listener.connections for listener in self._closed):
+        if open_ or len(self._handshakes) or any(listener.connections for listener in self._closed):
             asyncio.get_running_loop().call_later(0.05, self._check_done)
         else:
             asyncio.get_running_loop().call_later(0.05, self._done.set)
@@ -382,12 +428,13 @@ class Worker:
 
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
+    room = connections_for(allow())
     # A full collection over a big route table takes longer than a request should wait: what a table brought is
     # frozen (see Version), and the rest is mostly freed by reference counts.
     gc.set_threshold(50_000, 20, 100)
 
     async def run() -> None:
-        await Worker(control).run()
+        await Worker(control, room).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())

@@ -4,6 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says what else the machine does, not what the code does: hypothesis' own limits (200 ms an
+# example) failed property tests on a busy machine. pytest-timeout ends what hangs.
+settings.register_profile("essaim", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("essaim")
 
 
 @pytest.fixture(autouse=True)

@@ -1,17 +1,19 @@
 """/events: the cluster's, merged with the local Engine's as they come."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
 from essaim.api import engine, query
-from essaim.api.context import Api, api_of
-from essaim.api.events import FILTERS, Follower, Message, matches
+from essaim.api.context import Api, api_of, in_chunks
+from essaim.api.events import FILTERS
 from essaim.api.routing import Route
 from essaim.api.upstream import EngineUnavailable, Exchange
 
-LOOK_SECONDS = 5.0
+SEQUENCE = "application/json-seq"
+KINDS = ("application/jsonl", "application/x-ndjson", SEQUENCE)
+Write = Callable[[bytes], Awaitable[None]]
 
 
 async def events(request: web.Request) -> web.StreamResponse:
@@ -19,51 +21,55 @@ async def events(request: web.Request) -> web.StreamResponse:
     api = api_of(request)
     filters = query.filters(request.query, FILTERS)
     since, until = query.timestamp(request.query, "since"), query.timestamp(request.query, "until")
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    response.enable_chunked_encoding()
-    follower = api.hub.subscribe(filters)
+    kind = _kind(request)
+    response = web.StreamResponse(headers={"Content-Type": kind})
+    chunked = in_chunks(request, response) and kind != SEQUENCE
+    if request.transport is None:
+        raise ConnectionResetError("the client has gone")
+    follower = api.hub.subscribe(filters, since, until, request.transport, chunked=chunked)
     try:
-        past = [m for m in api.hub.since(since) if not until or m.time <= until] if since else []
         await response.prepare(request)
-        await response.write(b"".join(m.data for m in past if matches(m, filters)))
-        limit = until - api.now().timestamp() if until else None
-        async with asyncio.TaskGroup() as group:
-            local = group.create_task(_pass_local(api, request, response, filters))
-            await _follow(api, response, follower, limit)
+        await response.write(b"")
+        write = _as_sequence(response) if kind == SEQUENCE else response.write
+        local = asyncio.create_task(_pass_local(api, request, write, filters))
+        try:
+            while data := await api.hub.take(follower):
+                await write(data)
+        finally:
             local.cancel()
+            (end,) = await asyncio.gather(local, return_exceptions=True)
+            if isinstance(end, Exception):
+                api.log.error("the Engine's events ended", error=repr(end))
     finally:
         api.hub.unsubscribe(follower)
     await response.write_eof()
     return response
 
 
-async def _follow(api: Api, response: web.StreamResponse, follower: Follower, limit: float | None) -> None:
-    try:
-        async with asyncio.timeout(limit if limit is None else max(limit, 0)):
-            while (batch := await _next(api, follower)) or not follower.lost:
-                if batch:
-                    await response.write(b"".join(m.data for m in batch))
-    except TimeoutError:
-        return
+def _kind(request: web.Request) -> str:
+    """The media type that the client asks for; the same lines in all but one."""
+    asked = [part.partition(";")[0].strip() for part in ",".join(request.headers.getall("Accept", [])).split(",")]
+    return next((kind for kind in asked if kind in KINDS), "application/json")
 
 
-async def _next(api: Api, follower: Follower) -> list[Message]:
-    """The next events; empty from time to time, after a look whether the node has become a manager meanwhile."""
-    try:
-        async with asyncio.timeout(LOOK_SECONDS):
-            return await follower.next()
-    except TimeoutError:
-        api.follow_store()
-        return []
+def _as_sequence(response: web.StreamResponse) -> Write:
+    """RFC 7464: each object behind a record separator."""
+
+    async def write(lines: bytes) -> None:
+        await response.write(b"".join(b"\x1e%b\n" % line for line in lines.splitlines()))
+
+    return write
 
 
-async def _pass_local(api: Api, request: web.Request, response: web.StreamResponse, filters: query.Filters) -> None:
+async def _pass_local(api: Api, request: web.Request, write: Write, filters: query.Filters) -> None:
     """The Engine's own events, whole lines only, so that the two streams do not mix within an object."""
     if not api.node.engine_url or filters.get("scope") == ["swarm"]:
         return
     try:
         async for line in _lines(api, request.rel_url.raw_query_string):
-            await response.write(line)
+            await write(line)
+    except ConnectionError:
+        return  # The client has gone; its handler ends by itself.
     except EngineUnavailable as error:
         api.log.warning("the Engine's events ended", error=str(error))
 

@@ -15,7 +15,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from essaim.api import query
-from essaim.api.context import Api, api_of
+from essaim.api.context import Api, api_of, in_chunks
 from essaim.api.control import lookup
 from essaim.api.routing import Route
 from essaim.cluster.errors import ClusterError, InvalidArgument, Unavailable
@@ -80,7 +80,7 @@ async def _send(request: web.Request, api: Api, chunks: AsyncIterator[LogChunk],
     stamps, details = query.flag(request.query, "timestamps"), query.flag(request.query, "details")
     kind = "raw-stream" if tty else "multiplexed-stream"
     response = web.StreamResponse(headers={"Content-Type": f"application/vnd.docker.{kind}"})
-    response.enable_chunked_encoding()
+    in_chunks(request, response)
     await response.prepare(request)
     async with _closing(chunks):
         async for chunk in chunks:

@@ -81,7 +81,7 @@ async def init_swarm(request: web.Request) -> web.Response:
 
 async def _init(api: Api, wanted: InitRequest) -> str:
     node_id = await api.node.init(wanted)
-    api.follow_store()
+    api.hub.look()
     await api.commit(lambda store: (networks.ensure_ingress(store, chance=api.chance), None))
     return node_id
 
@@ -169,7 +169,7 @@ async def unlock(request: web.Request) -> web.Response:
 
 async def _unlock(api: Api, unlock_key: str) -> None:
     await api.node.unlock(unlock_key)
-    api.follow_store()
+    api.hub.look()
 
 
 ROUTES: list[Route] = [

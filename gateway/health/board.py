@@ -3,10 +3,14 @@
 - `share.py` says what to check, `monitor.py` checks; the workers are told (`on_turn`) when what they come to turns.
 - What the checks that are assigned to this gateway found is for the leader (`findings`); what it found beyond them is
   its own affair.
+- What concerns very many endpoints at once (a gateway that comes or goes, a lost leader) is worked off in slices, so
+  that the daemon's loop turns on: 50,000 endpoints are 200 ms of CPU. What runs on this node, and what a small change
+  brings, is taken at once.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
+from itertools import islice
 
 import structlog
 
@@ -16,6 +20,8 @@ from .monitor import Checker, Monitor
 from .share import Found, Share
 from .targets import Target
 
+SLICE = 500
+"""Endpoints that are worked off before others have their turn; measured: 3 ms with 100 gateways."""
 REVIEW_SECONDS = 1.0
 """Between looks at what time alone makes this gateway check."""
 
@@ -44,12 +50,17 @@ class Board:
         self._gateways: list[str] = []
         self._share = Share(node_id, 0.0)
         self._targets: dict[str, Target] = {}
+        # Those on this node.
+        self._here: set[str] = set()
         self._services: dict[str, set[str]] = {}
         self._extra: set[str] = set()
         self._down: set[str] = set()
         # Endpoints of which the leader may have to be told.
         self._news: set[str] = set()
         self._reviewing: asyncio.Task[None] | None = None
+        # Endpoints to look at again, and whether the leader is to be told of them.
+        self._due: dict[str, bool] = {}
+        self._working: asyncio.Task[None] | None = None
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -59,9 +70,10 @@ class Board:
         self._reviewing = asyncio.get_running_loop().create_task(self._review())
 
     async def stop(self) -> None:
-        if self._reviewing:
-            self._reviewing.cancel()
-            await asyncio.gather(self._reviewing, return_exceptions=True)
+        tasks = [task for task in (self._reviewing, self._working) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._monitor.stop()
 
     async def _review(self) -> None:
@@ -78,26 +90,53 @@ class Board:
     def update(self, gateways: list[str], services: dict[str, list[Target]]) -> None:
         """What a new table changes: who serves, and of changed services the endpoints that may get traffic and can be
         checked (none, of those that have left)."""
-        now, left, fresh = self._now(), set[str](), set[str]()
+        left, fresh = set[str](), set[str]()
         for service_id, targets in services.items():
             left |= self._services.pop(service_id, set())
             if targets:
                 self._services[service_id] = {target[0] for target in targets}
                 fresh |= self._services[service_id]
                 self._targets.update((target[0], target) for target in targets)
+                self._here |= {target[0] for target in targets if target[1] == self._node_id}
         self._forget(left - fresh)
         if gateways != self._gateways:
             self._gateways, self._assignment = gateways, Assignment(gateways)
             fresh = set(self._targets)
-        for key in fresh:
-            self._share.put(self._assignment, key, self._targets[key][1], now)
-        self._aim(fresh)
+        self._look_again(fresh, tell=True)
         self._look_further()
-        self._tell(fresh)
+
+    def _look_again(self, keys: Set[str], *, tell: bool) -> None:
+        """Work out anew who checks these: at once if they are few or of this node, else in slices."""
+        if len(keys) > SLICE:
+            # In C: 50,000 keys in 2 ms instead of 10.
+            self._due |= dict.fromkeys(keys if tell else keys - self._due.keys(), tell)
+            keys = self._here & keys
+        for key in keys:
+            self._due.pop(key, None)
+        self._work(dict.fromkeys(keys, tell))
+        if self._due and self._working is None:
+            self._working = asyncio.get_running_loop().create_task(self._work_off())
+
+    async def _work_off(self) -> None:
+        try:
+            while self._due:
+                await asyncio.sleep(0)
+                self._work({key: self._due.pop(key) for key in list(islice(self._due, SLICE))})
+        finally:
+            self._working = None
+
+    def _work(self, keys: dict[str, bool]) -> None:
+        now = self._now()
+        for key in keys:
+            self._share.put(self._assignment, key, self._targets[key][1], now)
+        self._aim(keys)
+        self._tell({key for key, tell in keys.items() if tell})
 
     def _forget(self, keys: set[str]) -> None:
         for key in keys:
             del self._targets[key]
+            self._due.pop(key, None)
+            self._here.discard(key)
             self._share.drop(key)
             self._monitor.drop(key)
         for key in self._down & keys:
@@ -132,7 +171,7 @@ class Board:
         extra = self._share.beyond(self._is_down, self._now())
         if extra != self._extra:
             moved, self._extra = self._extra ^ extra, extra
-            self._aim(moved)
+            self._look_again(moved, tell=False)
 
     def _aim(self, keys: Iterable[str]) -> None:
         """Check these here, or no more."""

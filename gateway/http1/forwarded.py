@@ -53,9 +53,12 @@ def field_lines(address: str, scheme: str, port: int, host: bytes) -> bytes:
 
 
 def extended_lines(
-    address: str, scheme: str, port: int, host: bytes, claimed: Sequence[tuple[int, bytes, bytes]]
+    address: str, scheme: str, port: int, host: bytes, claimed: Sequence[tuple[int, bytes, bytes]], *, proven: bool
 ) -> bytes:
-    """The lines for a request that a trusted proxy forwards: its claims stand, its address is appended."""
+    """The lines for a request that a trusted proxy forwards: its claims stand, its address is appended.
+
+    `proven`: it had to show a certificate itself, so that what it says of its client's is not passed on.
+    """
     hops = [value for kind, value, _ in claimed if kind == FORWARDED_FOR]
     values = {line.partition(b":")[0].lower(): value for _, value, line in claimed}
     out = [b"X-Forwarded-For: " + b", ".join([*hops, address.encode()])]
@@ -65,6 +68,8 @@ def extended_lines(
     out.append(b"X-Forwarded-Port: " + values.get(b"x-forwarded-port", str(port).encode()))
     if named := values.get(b"x-forwarded-host", host):
         out.append(b"X-Forwarded-Host: " + named)
+    if not proven:
+        out += [line for _, _, line in claimed if line[:27].lower() == b"x-forwarded-tls-client-cert"]
     own = f"for={_node(address)};proto={scheme}".encode()
     chain = [value for _, value, line in claimed if line[:10].lower() == b"forwarded:"]
     out.append(b"Forwarded: " + b", ".join([*chain, own]))

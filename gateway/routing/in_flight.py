@@ -1,16 +1,7 @@
 """Traefik's inFlightReq: so many requests of one source at a time; more are answered with 429.
 
-The source (`sourceCriterion`): the client's address (default), a field of the request, or the host that it asks for.
-`ipstrategy.depth` and `.excludedips` read X-Forwarded-For from its end, as far as the connection's peer is believed to
-have written it: that is `essaim.trusted`'s matter here, so both are refused with a warning.
-
 Pure: sources in, verdicts out.
 """
-
-from collections.abc import Callable
-
-Criterion = Callable[[str, bytes, Callable[[bytes], bytes | None]], bytes]
-"""(client's address, host asked for, a field's value by name) -> what is counted."""
 
 
 class InFlight:
@@ -38,16 +29,3 @@ class InFlight:
     @property
     def sources(self) -> int:
         return len(self._open)
-
-
-def criterion(options: dict[str, str]) -> Criterion:
-    """Raises ValueError when the options name two."""
-    field = options.get("sourcecriterion.requestheadername", "").encode()
-    host = options.get("sourcecriterion.requesthost", "false").lower() in ("true", "1")
-    if field and host:
-        raise ValueError("sourceCriterion is either requestHeaderName or requestHost")
-    if field:
-        return lambda address, asked, value: value(field) or b""
-    if host:
-        return lambda address, asked, value: asked.lower()
-    return lambda address, asked, value: address.encode()

@@ -1,4 +1,4 @@
-"""Traefik's labels on services, read into routers that a worker can serve.
+"""Traefik's labels on services, read into routers that a worker can serve: HTTP's and TCP's.
 
 Middlewares and services are named cluster-wide, as in Traefik: a router may use what another service's labels define
 (a provider suffix such as `@swarm` or `@docker` is taken off). What the gateway does not know, or cannot do, becomes a
@@ -11,18 +11,22 @@ import re
 from dataclasses import dataclass, field
 
 from essaim.gateway.routes import RoutePort, RouteService
-from essaim.gateway.wire import MiddlewarePlan, RouterPlan
+from essaim.gateway.tls.policy import TlsPolicy
+from essaim.gateway.wire import MiddlewarePlan, RouterPlan, TcpRouterPlan
 
-from .middlewares import KINDS, known_options, make_middleware
+from .middlewares import make_middleware
 from .rules import BadRule, parse_rule
+from .tcp import parse_tcp_rule, priority_of
+from .tcp_middlewares import KINDS as TCP_KINDS
+from .tcp_middlewares import make_guard
+from .vocabulary import OMITTED, OPTIONS, service_verdict, verdict
 
 LABEL = re.compile(r"traefik\.(http|tcp|udp)\.(routers|services|middlewares)\.([^.]+)\.(.+)", re.IGNORECASE)
 ROUTER_OPTIONS = frozenset({"rule", "entrypoints", "service", "priority", "middlewares"})
-# Read in options.py, or without meaning for a gateway that has one load balancer a service.
-SERVICE_OPTIONS = re.compile(
-    r"loadbalancer\.(server\.port|server\.scheme|healthcheck\.[a-z0-9.-]+|sticky\.cookie(\.[a-z]+)?|passhostheader)$",
-    re.IGNORECASE,
-)
+# Certificates are ordered elsewhere, by what `certresolver` and `domains` say.
+TLS_OPTIONS = re.compile(r"tls(\.(certresolver|options|domains\[\d+\]\.(main|sans)))?", re.IGNORECASE)
+TCP_OPTIONS = frozenset({"rule", "entrypoints", "service", "priority", "middlewares", "tls.passthrough"})
+TCP_SERVICE_OPTIONS = re.compile(r"loadbalancer\.(server\.port|proxyprotocol\.version)", re.IGNORECASE)
 MAX_CHAIN = 32
 
 
@@ -33,6 +37,9 @@ class ServiceLabels:
     routers: dict[str, dict[str, str]] = field(default_factory=dict)
     services: dict[str, dict[str, str]] = field(default_factory=dict)
     middlewares: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
+    tcp_routers: dict[str, dict[str, str]] = field(default_factory=dict)
+    tcp_services: dict[str, dict[str, str]] = field(default_factory=dict)
+    tcp_middlewares: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -42,6 +49,8 @@ class Directory:
 
     middlewares: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
     ports: dict[str, str] = field(default_factory=dict)
+    tcp_ports: dict[str, str] = field(default_factory=dict)
+    tcp_middlewares: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
 
 
 def read_labels(labels: dict[str, str]) -> ServiceLabels | None:
@@ -57,38 +66,53 @@ def read_labels(labels: dict[str, str]) -> ServiceLabels | None:
                 found.warnings.append(f"label {label} is not known to the gateway")
         elif parts[1].lower() == "http":
             _take(found, label, parts[2].lower(), parts[3].lower(), parts[4], ours[label])
-        elif not re.search(r"\.loadbalancer\.(server\.port|proxyprotocol\.version)$", label, re.IGNORECASE):
-            found.warnings.append(f"label {label}: the gateway has Traefik's routers for HTTP only")
+        elif parts[1].lower() == "tcp":
+            _take_tcp(found, label, parts[2].lower(), parts[3].lower(), parts[4].lower(), ours[label])
+        elif not TCP_SERVICE_OPTIONS.fullmatch(parts[4]):
+            found.warnings.append(f"label {label}: the gateway has Traefik's routers for HTTP and TCP only")
     return found
+
+
+def _take_tcp(found: ServiceLabels, label: str, section: str, name: str, option: str, value: str) -> None:
+    if section == "routers":
+        found.tcp_routers.setdefault(name, {})[option] = value
+        known = option in TCP_OPTIONS or TLS_OPTIONS.fullmatch(option) is not None
+    elif section == "services":
+        found.tcp_services.setdefault(name, {})[option] = value
+        known = TCP_SERVICE_OPTIONS.fullmatch(option) is not None
+    else:
+        kind, _, rest = option.partition(".")
+        found.tcp_middlewares.setdefault(name, (kind, {}))[1][rest] = value
+        known = kind in TCP_KINDS and rest == TCP_KINDS[kind][1]
+    if not known:
+        found.warnings.append(f"label {label} is not known to the gateway")
 
 
 def _take(found: ServiceLabels, label: str, section: str, name: str, option: str, value: str) -> None:
     lower = option.lower()
     if section == "routers":
-        found.routers.setdefault(name, {})
-        if lower in ROUTER_OPTIONS:
-            found.routers[name][lower] = value
-        else:
-            # `tls` among them: the gateway ends no TLS, so the router would be served in the clear.
+        found.routers.setdefault(name, {})[lower] = value
+        if lower not in ROUTER_OPTIONS and not TLS_OPTIONS.fullmatch(lower):
             found.warnings.append(f"label {label} is not known to the gateway")
-            if lower.split(".")[0] == "tls":
-                found.routers[name]["tls"] = value
     elif section == "services":
         found.services.setdefault(name, {})[lower] = value
-        if not SERVICE_OPTIONS.match(lower):
-            found.warnings.append(f"label {label} is not known to the gateway")
+        why_not = service_verdict(lower, value)
+        if why_not:
+            found.warnings.append(f"label {label}: {why_not}")
     else:
-        kind, _, rest = option.partition(".")
-        kind = kind.lower()
-        group, dot, tail = rest.partition(".")
-        known = found.middlewares.setdefault(name, (kind, {}))
-        known[1][group.lower() + dot + tail if kind == "headers" else rest.lower()] = value
-        if kind == "chain":
-            return
-        if kind not in KINDS:
-            found.warnings.append(f"label {label}: the gateway has no middleware {kind!r}")
-        elif (group.lower() if kind == "headers" else rest.lower()) not in known_options(kind):
-            found.warnings.append(f"label {label}: {kind} has no option {rest!r} here")
+        _take_middleware(found, label, name, option, value)
+
+
+def _take_middleware(found: ServiceLabels, label: str, name: str, option: str, value: str) -> None:
+    """`option`: the kind and its own option; of `headers` the part after the second dot is a field's name as spelt."""
+    kind, _, rest = option.partition(".")
+    group, dot, tail = rest.partition(".")
+    known = found.middlewares.setdefault(name, (kind.lower(), {}))
+    why_not = verdict(kind, rest)
+    if why_not:
+        found.warnings.append(f"label {label}: {why_not}")
+    elif kind.lower() in OPTIONS:
+        known[1][group.lower() + dot + tail if kind.lower() == "headers" else rest.lower()] = value
 
 
 def directory(services: list[tuple[RouteService, ServiceLabels]], keys: dict[tuple[str, int], str]) -> Directory:
@@ -97,11 +121,18 @@ def directory(services: list[tuple[RouteService, ServiceLabels]], keys: dict[tup
     for service, labels in services:
         for name, middleware in labels.middlewares.items():
             found.middlewares.setdefault(name, middleware)
+        for name, middleware in labels.tcp_middlewares.items():
+            found.tcp_middlewares.setdefault(name, middleware)
         for name, options in labels.services.items():
             port = options.get("loadbalancer.server.port", "")
             key = keys.get((service.id, int(port))) if port.isdigit() else _only_port(service, keys)
             if key is not None:
                 found.ports.setdefault(name, key)
+        for name, options in labels.tcp_services.items():
+            port = options.get("loadbalancer.server.port", "")
+            key = keys.get((service.id, int(port))) if port.isdigit() else _only_port(service, keys)
+            if key is not None:
+                found.tcp_ports.setdefault(name, key)
     return found
 
 
@@ -117,16 +148,23 @@ def resolve(
     everything: Directory,
     keys: dict[tuple[str, int], str],
     entry_points: dict[str, int],
-) -> tuple[list[RouterPlan], list[str]]:
-    """The routers of one service, and why others are not served."""
+    policy: TlsPolicy,
+) -> tuple[list[RouterPlan], list[TcpRouterPlan], list[str]]:
+    """The routers of one service, HTTP's and TCP's, and why others are not served. `policy`: how its TLS is ended."""
     plans: list[RouterPlan] = []
+    tcp_plans: list[TcpRouterPlan] = []
     warnings: list[str] = []
     for name, options in sorted(labels.routers.items()):
         try:
-            plans.append(_router(name, options, service, labels, everything, keys, entry_points))
+            plans.append(_router(name, options, service, labels, everything, keys, entry_points, policy))
         except ValueError as error:
             warnings.append(f"router {name} is not served: {error}")
-    return plans, warnings
+    for name, options in sorted(labels.tcp_routers.items()):
+        try:
+            tcp_plans.append(_tcp_router(name, options, service, labels, everything, keys, entry_points, policy))
+        except ValueError as error:
+            warnings.append(f"TCP router {name} is not served: {error}")
+    return plans, tcp_plans, warnings
 
 
 def _router(
@@ -137,22 +175,14 @@ def _router(
     everything: Directory,
     keys: dict[tuple[str, int], str],
     entry_points: dict[str, int],
+    policy: TlsPolicy,
 ) -> RouterPlan:
     """Raises ValueError (BadRule among them) with what it lacks."""
-    if options.get("tls", "false").lower() != "false":
-        raise ValueError("it asks for TLS, which the gateway does not end")
     if "rule" not in options:
         raise ValueError("it has no rule")
     parse_rule(options["rule"])
-    wanted = [one.strip().lower() for one in options.get("entrypoints", "web").split(",") if one.strip()]
-    points = [one for one in wanted if one in entry_points]
-    if not points:
-        there = ", ".join(sorted(entry_points)) or "none"
-        raise ValueError(f"of its entry points ({', '.join(wanted)}) the gateway has none; it has: {there}")
-    priority = options.get("priority", "0")
-    if not priority.lstrip("-").isdigit():
-        raise ValueError(f"its priority {priority!r} is not a number")
-    key = _port_key(options, service, labels, everything, keys)
+    points, priority = _entry_points(options, entry_points), _priority(options)
+    key = _port_key(options, service, labels.services, everything.ports, keys)
     chain = [
         MiddlewarePlan(kind, choices)
         for one in options.get("middlewares", "").split(",")
@@ -160,22 +190,88 @@ def _router(
         for kind, choices in _middlewares(one.strip(), everything, 0)
     ]
     # A rule's length is its priority unless it says otherwise, as in Traefik: the more exact one wins.
-    return RouterPlan(name, points, options["rule"], int(priority) or len(options["rule"]), key, chain)
+    tls = policy if _asks_for_tls(options) else None
+    return RouterPlan(name, points, options["rule"], priority or len(options["rule"]), key, chain, tls)
 
 
-def _port_key(
+def _tcp_router(
+    name: str,
     options: dict[str, str],
     service: RouteService,
     labels: ServiceLabels,
     everything: Directory,
     keys: dict[tuple[str, int], str],
+    entry_points: dict[str, int],
+    policy: TlsPolicy,
+) -> TcpRouterPlan:
+    """Raises ValueError (BadRule among them) with what it lacks."""
+    if "rule" not in options:
+        raise ValueError("it has no rule")
+    passthrough = options.get("tls.passthrough", "false").lower() == "true"
+    secure = _asks_for_tls(options)
+    parse_tcp_rule(options["rule"], tls=secure)
+    points, priority = _entry_points(options, entry_points), priority_of(options["rule"], _priority(options))
+    key = _port_key(options, service, labels.tcp_services, everything.tcp_ports, keys)
+    chain = [
+        _tcp_middleware(one.strip(), everything) for one in options.get("middlewares", "").split(",") if one.strip()
+    ]
+    tls = policy if secure and not passthrough else None
+    return TcpRouterPlan(name, points, options["rule"], priority, key, secure, tls, chain)
+
+
+def _tcp_middleware(name: str, everything: Directory) -> MiddlewarePlan:
+    """Raises ValueError."""
+    name = name.lower().partition("@")[0]
+    if name not in everything.tcp_middlewares:
+        raise ValueError(f"there is no TCP middleware {name!r}")
+    kind, options = everything.tcp_middlewares[name]
+    make_guard(kind, options)
+    return MiddlewarePlan(kind, options)
+
+
+def _asks_for_tls(options: dict[str, str]) -> bool:
+    """`tls=true`, or any option of it, as in Traefik. Raises ValueError for a set of options that is not there: it may
+    say that clients need a certificate."""
+    chosen = options.get("tls.options", "default").lower().partition("@")[0]
+    if chosen != "default":
+        said = "cannot be defined by labels; use essaim.tls.* labels"
+        raise ValueError(f"its tls.options {options['tls.options']!r}: sets of TLS options {said}")
+    if "tls" in options:
+        return options["tls"].lower() != "false"
+    return any(option.startswith("tls.") for option in options)
+
+
+def _entry_points(options: dict[str, str], entry_points: dict[str, int]) -> list[str]:
+    """Those that the router names, else all, as in Traefik. Raises ValueError."""
+    wanted = [one.strip().lower() for one in options.get("entrypoints", "").split(",") if one.strip()]
+    points = [one for one in wanted or sorted(entry_points) if one in entry_points]
+    if not points:
+        there = ", ".join(sorted(entry_points)) or "none"
+        raise ValueError(f"of its entry points ({', '.join(wanted)}) the gateway has none; it has: {there}")
+    return points
+
+
+def _priority(options: dict[str, str]) -> int:
+    """0 when it has none. Raises ValueError."""
+    priority = options.get("priority", "0")
+    if not priority.lstrip("-").isdigit():
+        raise ValueError(f"its priority {priority!r} is not a number")
+    return int(priority)
+
+
+def _port_key(
+    options: dict[str, str],
+    service: RouteService,
+    services: dict[str, dict[str, str]],
+    ports: dict[str, str],
+    keys: dict[tuple[str, int], str],
 ) -> str:
     name = options.get("service", "").lower().partition("@")[0]
-    if not name and len(labels.services) == 1:
-        name = next(iter(labels.services))
-    if not name and len(labels.services) > 1:
+    if not name and len(services) == 1:
+        name = next(iter(services))
+    if not name and len(services) > 1:
         raise ValueError("it does not say which of the services of the labels is meant")
-    key = everything.ports.get(name) if name else _only_port(service, keys)
+    key = ports.get(name) if name else _only_port(service, keys)
     if key is None:
         raise ValueError(f"the service {name or service.name!r} has no such port")
     return key
@@ -187,6 +283,8 @@ def _middlewares(name: str, everything: Directory, depth: int) -> list[tuple[str
     if name not in everything.middlewares:
         raise ValueError(f"there is no middleware {name!r}")
     kind, options = everything.middlewares[name]
+    if kind in OMITTED:
+        return []
     if kind != "chain":
         make_middleware(kind, options)
         return [(kind, options)]

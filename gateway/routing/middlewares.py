@@ -8,84 +8,48 @@ Pure: a call in, a changed call out; time is handed in with it.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
 
 from essaim.gateway.durations import seconds
 from essaim.gateway.http1.forwarded import is_trusted, parse_networks
-from essaim.gateway.http1.head import Request
 
 from .breaker import Breaker
 from .breaker_expression import parse_expression
-from .in_flight import InFlight, criterion
+from .call import Answer, Call, Middleware, Options, field_name, field_value, flag, get_field, listed, number, set_field
+from .headers import Headers
+from .in_flight import InFlight
 from .passwords import Users
-
-Options = dict[str, str]
-
-
-class Answer(Exception):
-    """The gateway answers by itself. `lines`: further fields, each ended by CRLF."""
-
-    def __init__(self, status: int, reason: str, lines: bytes = b"") -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-        self.lines = lines
-
-
-@dataclass(slots=True)
-class Call:
-    """A request on its way: `path`, `query` and `fields` (lines, each ended by CRLF) are what the replica will get."""
-
-    request: Request
-    path: bytes
-    query: bytes
-    fields: bytes
-    address: str
-    authority: bytes
-    now: float
-    scheme: str = "http"
-    max_body: int = 0
-    retries: int | None = None
-    edits: list[Callable[[bytes], bytes]] = field(default_factory=list)
-    # Told when the request is over: the status of its answer, and the seconds that it took.
-    after: list[Callable[[int, float], None]] = field(default_factory=list)
-    # The middlewares to pass, and how many of them are passed.
-    chain: "tuple[Middleware, ...]" = ()
-    step: int = 0
-
-    def proceed(self) -> None:
-        """Pass the middlewares; after an interruption, those that are left. Raises Answer, and Unproven."""
-        while self.step < len(self.chain):
-            self.chain[self.step](self)
-            self.step += 1
-
-    def end(self, status: int, seconds: float) -> None:
-        """The request is over; said again it has no effect."""
-        after, self.after = self.after, []
-        for tell in reversed(after):
-            tell(status, seconds)
-
-    @property
-    def target(self) -> bytes:
-        return self.path + b"?" + self.query if self.query else self.path
-
-
-class Middleware(Protocol):
-    def __call__(self, call: Call) -> None: ...
+from .source import address_strategy, source_criterion
 
 
 class StripPrefix:
+    """`forceSlash` makes no difference here: what is left of a path always begins with a slash on the wire."""
+
     def __init__(self, options: Options) -> None:
-        self._prefixes = _list(options["prefixes"])
+        self._prefixes = [one.encode() for one in listed(options["prefixes"])]
+        flag(options, "forceslash", "true")
 
     def __call__(self, call: Call) -> None:
         for prefix in self._prefixes:
             if call.path.startswith(prefix):
-                call.fields = set_field(call.fields, b"X-Forwarded-Prefix", prefix)
-                rest = call.path[len(prefix) :]
-                call.path = rest if rest.startswith(b"/") else b"/" + rest
+                _strip(call, prefix)
                 return
+
+
+class StripPrefixRegex:
+    def __init__(self, options: Options) -> None:
+        self._patterns = [re.compile(one.encode()) for one in listed(options["regex"])]
+
+    def __call__(self, call: Call) -> None:
+        for pattern in self._patterns:
+            if (found := pattern.match(call.path)) and found[0]:
+                _strip(call, found[0])
+                return
+
+
+def _strip(call: Call, prefix: bytes) -> None:
+    call.fields = set_field(call.fields, b"X-Forwarded-Prefix", prefix)
+    rest = call.path[len(prefix) :]
+    call.path = rest if rest.startswith(b"/") else b"/" + rest
 
 
 class AddPrefix:
@@ -117,7 +81,7 @@ class RedirectScheme:
     def __init__(self, options: Options) -> None:
         self._scheme = options["scheme"]
         self._port = f":{int(options['port'])}" if options.get("port") else ""
-        self._status = 308 if _flag(options.get("permanent", "false")) else 307
+        self._status = 308 if flag(options, "permanent") else 307
 
     def __call__(self, call: Call) -> None:
         if call.scheme != self._scheme:
@@ -129,7 +93,7 @@ class RedirectRegex:
     def __init__(self, options: Options) -> None:
         self._pattern = re.compile(options["regex"].encode())
         self._replacement = _expansion(options["replacement"])
-        self._status = 308 if _flag(options.get("permanent", "false")) else 307
+        self._status = 308 if flag(options, "permanent") else 307
 
     def __call__(self, call: Call) -> None:
         url = f"{call.scheme}://".encode() + call.authority + call.target
@@ -137,47 +101,17 @@ class RedirectRegex:
             raise _redirect(self._status, self._pattern.sub(self._replacement, url))
 
 
-class Headers:
-    """Custom request and response fields (an empty value removes), and the security fields that Traefik knows."""
-
-    def __init__(self, options: Options) -> None:
-        self._request = _named(options, "customrequestheaders.")
-        self._response = _named(options, "customresponseheaders.")
-        for option, name, value in SECURITY:
-            if option in options and (value is None or _flag(options[option])):
-                self._response.append((name, options[option].encode() if value is None else value))
-        if age := int(options.get("stsseconds", "0")):
-            parts = [f"max-age={age}"]
-            parts += ["includeSubDomains"] if _flag(options.get("stsincludesubdomains", "false")) else []
-            parts += ["preload"] if _flag(options.get("stspreload", "false")) else []
-            self._response.append((b"Strict-Transport-Security", "; ".join(parts).encode()))
-
-    def __call__(self, call: Call) -> None:
-        for name, value in self._request:
-            call.fields = set_field(call.fields, name, value)
-        if self._response:
-            call.edits.append(self._edit)
-
-    def _edit(self, head: bytes) -> bytes:
-        line, _, fields = head.partition(b"\r\n")
-        for name, value in self._response:
-            fields = set_field(fields, name, value)
-        return line + b"\r\n" + fields
-
-
 class BasicAuth:
     def __init__(self, options: Options) -> None:
         self._users = Users(options["users"])
-        self._realm = options.get("realm", "traefik").replace('"', "")
-        self._remove = _flag(options.get("removeheader", "false"))
-        self._header = options.get("headerfield", "").encode()
+        self._realm = field_value("realm", options.get("realm", "traefik").replace('"', ""))
+        self._remove = flag(options, "removeheader")
+        self._header = field_name(options["headerfield"]) if options.get("headerfield") else b""
 
     def __call__(self, call: Call) -> None:
         user = self._users.verify(get_field(call.fields, b"authorization"))
         if user is None:
-            raise Answer(
-                401, "a user and password are needed", f'WWW-Authenticate: Basic realm="{self._realm}"\r\n'.encode()
-            )
+            raise Answer(401, "a user and password are needed", b'WWW-Authenticate: Basic realm="%b"\r\n' % self._realm)
         if self._remove:
             call.fields = set_field(call.fields, b"Authorization", b"")
         if self._header:
@@ -186,31 +120,40 @@ class BasicAuth:
 
 class AllowList:
     def __init__(self, options: Options) -> None:
-        self._networks = parse_networks([one.decode() for one in _list(options["sourcerange"])])
+        self._networks = parse_networks(listed(options["sourcerange"]))
+        self._source = address_strategy(options)
+        self._status = number(options, "rejectstatuscode", "403", 200)
+        if self._status > 599:
+            raise ValueError("rejectStatusCode must be a status from 200 to 599")
 
     def __call__(self, call: Call) -> None:
-        if not is_trusted(call.address, self._networks):
-            raise Answer(403, "this address is not allowed here")
+        if not is_trusted(self._source(call), self._networks):
+            raise Answer(self._status, "this address is not allowed here")
 
 
 class RateLimit:
-    """A token bucket for each source address; counted by each worker, so the node's limit is divided among them."""
+    """A token bucket for each source; counted by each worker, so the node's limit is divided among them.
+
+    No average, or 0, is no limit.
+    """
 
     def __init__(self, options: Options) -> None:
-        self._rate = float(options["average"]) / (seconds(options.get("period", "1s")) or 1.0)
-        self._burst = max(1.0, float(options.get("burst", "1")))
-        self._buckets: dict[str, tuple[float, float]] = {}
+        self._rate = number(options, "average") / (seconds(options.get("period", "1s")) or 1.0)
+        self._burst = max(1.0, number(options, "burst", "1"))
+        self._source = source_criterion(options)
+        self._buckets: dict[bytes, tuple[float, float]] = {}
 
     def __call__(self, call: Call) -> None:
         if self._rate <= 0:
             return
-        tokens, seen = self._buckets.get(call.address, (self._burst, call.now))
+        source = self._source(call)
+        tokens, seen = self._buckets.get(source, (self._burst, call.now))
         tokens = min(self._burst, tokens + (call.now - seen) * self._rate)
         if tokens < 1.0:
             raise Answer(429, "too many requests", b"Retry-After: %d\r\n" % max(1, round((1 - tokens) / self._rate)))
         if len(self._buckets) >= MAX_BUCKETS:
             self._forget(call.now)
-        self._buckets[call.address] = (tokens - 1.0, call.now)
+        self._buckets[source] = (tokens - 1.0, call.now)
 
     def _forget(self, now: float) -> None:
         """Full buckets say nothing; if too few are full, all start anew."""
@@ -224,29 +167,27 @@ class Buffering:
     """Only the limit on the request's body: nothing is buffered, as the gateway streams."""
 
     def __init__(self, options: Options) -> None:
-        self._limit = int(options["maxrequestbodybytes"])
+        self._limit = number(options, "maxrequestbodybytes")
 
     def __call__(self, call: Call) -> None:
-        call.max_body = self._limit
+        call.max_body = self._limit or call.max_body
 
 
 class Retry:
     def __init__(self, options: Options) -> None:
-        self._attempts = int(options["attempts"])
+        self._attempts = number(options, "attempts", "", 1)
+        self._pause = seconds(options.get("initialinterval", "0"))
 
     def __call__(self, call: Call) -> None:
-        call.retries = self._attempts
+        call.retries, call.retry_pause = self._attempts, self._pause
 
 
 class InFlightReq:
     """So many requests of one source at a time, by worker."""
 
     def __init__(self, options: Options) -> None:
-        amount = int(options["amount"])
-        if amount < 1:
-            raise ValueError("amount must be at least 1")
-        self._flights = InFlight(amount)
-        self._criterion = criterion(options)
+        self._flights = InFlight(number(options, "amount", "", 1))
+        self._source = source_criterion(options)
 
     @property
     def in_progress(self) -> int:
@@ -254,7 +195,7 @@ class InFlightReq:
         return self._flights.sources
 
     def __call__(self, call: Call) -> None:
-        source = self._criterion(call.address, call.request.host, lambda name: get_field(call.fields, name))
+        source = self._source(call)
         if not self._flights.enter(source):
             raise Answer(429, "too many requests of this source are in progress")
         call.after.append(lambda status, seconds: self._flights.leave(source))
@@ -262,8 +203,8 @@ class InFlightReq:
 
 class CircuitBreaker:
     def __init__(self, options: Options) -> None:
-        self._status = int(options.get("responsecode", "503"))
-        if not 200 <= self._status <= 599:
+        self._status = number(options, "responsecode", "503", 200)
+        if self._status > 599:
             raise ValueError("responseCode must be a status from 200 to 599")
         self._breaker = Breaker(
             parse_expression(options["expression"]),
@@ -282,6 +223,7 @@ class CircuitBreaker:
 MAX_BUCKETS = 65_536
 KINDS: dict[str, Callable[[Options], Middleware]] = {
     "stripprefix": StripPrefix,
+    "stripprefixregex": StripPrefixRegex,
     "addprefix": AddPrefix,
     "replacepath": ReplacePath,
     "replacepathregex": ReplacePathRegex,
@@ -297,40 +239,6 @@ KINDS: dict[str, Callable[[Options], Middleware]] = {
     "inflightreq": InFlightReq,
     "retry": Retry,
 }
-SECURITY: tuple[tuple[str, bytes, bytes | None], ...] = (
-    ("framedeny", b"X-Frame-Options", b"DENY"),
-    ("customframeoptionsvalue", b"X-Frame-Options", None),
-    ("contenttypenosniff", b"X-Content-Type-Options", b"nosniff"),
-    ("browserxssfilter", b"X-XSS-Protection", b"1; mode=block"),
-    ("contentsecuritypolicy", b"Content-Security-Policy", None),
-    ("referrerpolicy", b"Referrer-Policy", None),
-    ("permissionspolicy", b"Permissions-Policy", None),
-)
-
-
-def known_options(kind: str) -> frozenset[str]:
-    """The options that a kind of middleware reads; those of `headers` may have names behind a dot."""
-    return OPTIONS[kind]
-
-
-OPTIONS: dict[str, frozenset[str]] = {
-    "stripprefix": frozenset({"prefixes", "forceslash"}),
-    "addprefix": frozenset({"prefix"}),
-    "replacepath": frozenset({"path"}),
-    "replacepathregex": frozenset({"regex", "replacement"}),
-    "redirectscheme": frozenset({"scheme", "port", "permanent"}),
-    "redirectregex": frozenset({"regex", "replacement", "permanent"}),
-    "headers": frozenset({"customrequestheaders", "customresponseheaders", "stsseconds", "stsincludesubdomains",
-                          "stspreload"} | {one[0] for one in SECURITY}),
-    "basicauth": frozenset({"users", "realm", "removeheader", "headerfield"}),
-    "ipallowlist": frozenset({"sourcerange"}),
-    "ipwhitelist": frozenset({"sourcerange"}),
-    "ratelimit": frozenset({"average", "period", "burst"}),
-    "buffering": frozenset({"maxrequestbodybytes"}),
-    "circuitbreaker": frozenset({"expression", "checkperiod", "fallbackduration", "recoveryduration", "responsecode"}),
-    "inflightreq": frozenset({"amount", "sourcecriterion.requestheadername", "sourcecriterion.requesthost"}),
-    "retry": frozenset({"attempts", "initialinterval"}),
-}  # fmt: skip
 
 
 def make_middleware(kind: str, options: Options) -> Middleware:
@@ -346,24 +254,6 @@ def make_middleware(kind: str, options: Options) -> Middleware:
         raise ValueError(f"{kind}: {error}") from None
 
 
-def get_field(fields: bytes, name: bytes) -> bytes | None:
-    """The first value of a field in a block of lines."""
-    for line in fields.split(b"\r\n"):
-        key, _, value = line.partition(b":")
-        if key.lower() == name.lower():
-            return value.strip()
-    return None
-
-
-def set_field(fields: bytes, name: bytes, value: bytes) -> bytes:
-    """The block with the field set to one value; removed if that is empty."""
-    lower = name.lower()
-    kept = [line for line in fields.split(b"\r\n") if line and line.partition(b":")[0].lower() != lower]
-    if value:
-        kept.append(name + b": " + value)
-    return b"".join(line + b"\r\n" for line in kept)
-
-
 def _redirect(status: int, url: bytes) -> Answer:
     # What came from the client must not end the line.
     return Answer(status, "see Location", b"Location: " + re.sub(rb"[\x00-\x20\x7f]", b"", url) + b"\r\n")
@@ -372,23 +262,3 @@ def _redirect(status: int, url: bytes) -> Answer:
 def _expansion(text: str) -> bytes:
     """Go's `$1` and `${1}` as Python writes them."""
     return re.sub(r"\$\{?(\w+)\}?", r"\\g<\1>", text.replace("\\", "\\\\")).encode()
-
-
-def _list(value: str) -> list[bytes]:
-    return [item.strip().encode() for item in value.split(",") if item.strip()]
-
-
-def _flag(value: str) -> bool:
-    return value.lower() in ("true", "1")
-
-
-def _named(options: Options, prefix: str) -> list[tuple[bytes, bytes]]:
-    found = [
-        (name[len(prefix) :].encode(), value) for name, value in sorted(options.items()) if name.startswith(prefix)
-    ]
-    for name, value in found:
-        if not re.fullmatch(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
-            raise ValueError(f"the field {name.decode()} cannot be set so")
-        if name.lower() in (b"host", b"content-length", b"transfer-encoding", b"connection"):
-            raise ValueError(f"the field {name.decode()} is the gateway's own")
-    return [(name, value.encode()) for name, value in found]

@@ -2,14 +2,16 @@
 
 Matchers by their names in Traefik 3, and version 2's where they mean the same (`Headers`, `HeadersRegexp`). Beyond
 Traefik, `Host(`*.example.com`)` is any name one level below. `!` binds tighter than `&&`, that tighter than `||`.
+The language is the same for TCP routers, whose matchers are in `tcp.py`.
 
 Pure: text in, a predicate out.
 """
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl
 
 from essaim.gateway.affinity import field
@@ -32,7 +34,16 @@ class Asked:
     address: str
 
 
-Predicate = Callable[[Asked], bool]
+Predicate = Callable[[Any], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """Matchers by lower-case name; `names` as users write them; `host`: the one whose values are names of hosts."""
+
+    matchers: Mapping[str, Callable[[list[str]], Predicate]]
+    names: tuple[str, ...]
+    host: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +54,10 @@ class Rule:
     hosts: frozenset[str] | None
 
 
-def parse_rule(text: str) -> Rule:
-    """Raises BadRule."""
+def parse_rule(text: str, language: Language | None = None) -> Rule:
+    """HTTP's language unless another is given. Raises BadRule."""
     tokens = _tokens(text)
-    rule, rest = _either(tokens)
+    rule, rest = _either(tokens, language or HTTP)
     if rest:
         raise BadRule(f"{rest[0][1]!r} is not expected there in the rule {text!r}")
     return rule
@@ -68,32 +79,32 @@ def _tokens(text: str) -> Tokens:
     return found
 
 
-def _either(tokens: Tokens) -> tuple[Rule, Tokens]:
-    rule, tokens = _both(tokens)
+def _either(tokens: Tokens, language: Language) -> tuple[Rule, Tokens]:
+    rule, tokens = _both(tokens, language)
     while tokens and tokens[0] == ("sign", "||"):
-        other, tokens = _both(tokens[1:])
+        other, tokens = _both(tokens[1:], language)
         rule = _or(rule, other)
     return rule, tokens
 
 
-def _both(tokens: Tokens) -> tuple[Rule, Tokens]:
-    rule, tokens = _single(tokens)
+def _both(tokens: Tokens, language: Language) -> tuple[Rule, Tokens]:
+    rule, tokens = _single(tokens, language)
     while tokens and tokens[0] == ("sign", "&&"):
-        other, tokens = _single(tokens[1:])
+        other, tokens = _single(tokens[1:], language)
         rule = _and(rule, other)
     return rule, tokens
 
 
-def _single(tokens: Tokens) -> tuple[Rule, Tokens]:
+def _single(tokens: Tokens, language: Language) -> tuple[Rule, Tokens]:
     if not tokens:
         raise BadRule("the rule ends where a matcher is expected")
     kind, value = tokens[0]
     if (kind, value) == ("sign", "!"):
-        rule, rest = _single(tokens[1:])
+        rule, rest = _single(tokens[1:], language)
         matches = rule.matches
         return Rule(lambda asked: not matches(asked), None), rest
     if (kind, value) == ("sign", "("):
-        rule, rest = _either(tokens[1:])
+        rule, rest = _either(tokens[1:], language)
         return rule, _expect(rest, ")")
     if kind != "name":
         raise BadRule(f"a matcher is expected instead of {value!r}")
@@ -104,7 +115,7 @@ def _single(tokens: Tokens) -> tuple[Rule, Tokens]:
         rest = rest[1:]
         if rest and rest[0] == ("sign", ","):
             rest = rest[1:]
-    return _matcher(value, values), _expect(rest, ")")
+    return _matcher(value, values, language), _expect(rest, ")")
 
 
 def _expect(tokens: Tokens, sign: str) -> Tokens:
@@ -126,14 +137,14 @@ def _or(a: Rule, b: Rule) -> Rule:
     return Rule(lambda asked: first(asked) or second(asked), hosts)
 
 
-def _matcher(name: str, values: list[str]) -> Rule:
-    make = MATCHERS.get(name.lower())
+def _matcher(name: str, values: list[str], language: Language) -> Rule:
+    make = language.matchers.get(name.lower())
     if make is None:
-        raise BadRule(f"there is no matcher {name!r}; there are: {', '.join(NAMES)}")
+        raise BadRule(f"there is no matcher {name!r}; there are: {', '.join(language.names)}")
     if not values:
         raise BadRule(f"{name} needs a value in backticks")
     hosts = None
-    if name.lower() == "host":
+    if name.lower() == language.host and "*" not in values:
         # A wildcard and a name below it may both be meant by one rule: the index takes each as it is written.
         hosts = frozenset(value.lower() for value in values)
     try:
@@ -214,10 +225,11 @@ def _query_regexp(values: list[str]) -> Predicate:
     )
 
 
-def _client_ip(values: list[str]) -> Predicate:
+def client_ip(values: list[str]) -> Predicate:
+    """Anything with an `address`."""
     networks = [ipaddress.ip_network(value, strict=False) for value in values]
 
-    def matches(asked: Asked) -> bool:
+    def matches(asked: Any) -> bool:
         try:
             address = ipaddress.ip_address(asked.address)
         except ValueError:
@@ -244,5 +256,6 @@ MATCHERS: dict[str, Callable[[list[str]], Predicate]] = {
     "headersregexp": _header_regexp,
     "query": _query,
     "queryregexp": _query_regexp,
-    "clientip": _client_ip,
+    "clientip": client_ip,
 }
+HTTP = Language(MATCHERS, NAMES, "host")

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 DEADLINE = 60.0
@@ -10,7 +11,13 @@ DEADLINE = 60.0
 
 
 async def docker(
-    host: str, config: Path, *words: str, text: bytes | None = None, code: int | None = 0, context: str = ""
+    host: str,
+    config: Path,
+    *words: str,
+    text: bytes | None = None,
+    code: int | None = 0,
+    context: str = "",
+    env: Mapping[str, str] | None = None,
 ) -> str:
     """What it prints; fails on another exit code (None: any). `config` is a folder of its own; `context` is used in
     place of `host`."""
@@ -20,7 +27,7 @@ async def docker(
         stdin=subprocess.DEVNULL if text is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={"PATH": os.environ["PATH"], "DOCKER_CONFIG": str(config)},
+        env={"PATH": os.environ["PATH"], "DOCKER_CONFIG": str(config), **(env or {})},
     )  # fmt: skip
     async with asyncio.timeout(DEADLINE):
         output, _ = await process.communicate(text)

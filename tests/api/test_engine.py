@@ -251,3 +251,21 @@ async def test_logs_that_fail_half_way_do_not_look_whole(scheduled: Served) -> N
         async with scheduled.client.get("http://essaim/services/web/logs?stdout=1") as reply:
             await reply.read()
     assert len(await scheduled.call("GET", "/services")) == 1
+
+
+async def test_images_in_registries_and_disk_usage_are_asked_of_the_engine(outside: Served, engine: FakeEngine) -> None:
+    auth = {"X-Registry-Auth": "e30="}
+    for path in ("/distribution/127.0.0.1:5000/team/app:1.2/json", "/v1.50/system/df?type=image"):
+        async with outside.client.get("http://essaim" + path, headers=auth) as reply:
+            assert (reply.status, await reply.read()) == (200, b"{}")
+    assert [h.split()[1] for h in engine.heads] == [
+        "/distribution/127.0.0.1:5000/team/app:1.2/json",
+        "/v1.41/system/df?type=image",
+    ]
+    assert "X-Registry-Auth: e30=" in engine.heads[0]
+
+
+async def test_images_in_registries_and_disk_usage_have_answers_without_an_engine(outside: Served) -> None:
+    assert (await outside.call("GET", "/distribution/team/app:1.2/json"))["Descriptor"]["digest"] == ""
+    usage = await outside.call("GET", "/system/df")
+    assert (usage["LayersSize"], usage["Images"], usage["Volumes"]) == (0, [], [])

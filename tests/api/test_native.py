@@ -16,6 +16,8 @@ async def check(served: Served, path: str, status: int = 200) -> Any:
     """Fetch it and hold the answer against the description's schema for this status."""
     document = await served.call("GET", f"{NATIVE}/openapi.json")
     template = "/essaim/v1/lb/config/{target}" if "/lb/config/" in path else path
+    if template not in document["paths"]:
+        template = template.rpartition("/")[0] + "/{id}"
     described = document["paths"][template]["get"]["responses"][str(status)]["content"]
     async with served.client.get("http://essaim" + path) as reply:
         assert reply.status == status
@@ -32,7 +34,8 @@ async def test_every_path_answers_as_described(served: Served) -> None:
     for template, operations in document["paths"].items():
         if "get" not in operations:
             continue
-        await check(served, template.replace("{target}", "haproxy"))
+        if "{id}" not in template:
+            await check(served, template.replace("{target}", "haproxy"))
     assert (await check(served, f"{NATIVE}/routes"))["Version"] == 7
     assert await check(served, f"{NATIVE}/lb/config/haproxy") == "global\n"
     message = (await check(served, f"{NATIVE}/lb/config/nosuch", 404))["message"]

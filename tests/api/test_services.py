@@ -262,3 +262,21 @@ async def test_registry_credentials_are_kept_hidden_and_follow_the_specification
     assert stored() == "c2VjcmV0LW9uZQ=="
     status, message = await served.error("POST", "/services/web/update?version=1&registryAuthFrom=x", body)
     assert (status, "registryAuthFrom" in message) == (400, True)
+
+
+async def test_defaults_are_shown_when_asked_for_and_only_then(served: Served) -> None:
+    await served.create("web")
+    plain = (await served.call("GET", "/services/web"))["Spec"]
+    full = (await served.call("GET", "/services/web?insertDefaults=true"))["Spec"]
+    listed = (await served.call("GET", "/services?insertDefaults=1"))[0]["Spec"]
+    assert full == listed
+    assert "UpdateConfig" not in plain
+    assert "RestartPolicy" not in plain["TaskTemplate"]
+    assert full["TaskTemplate"]["RestartPolicy"] == {"Condition": "any", "Delay": 5 * 10**9, "MaxAttempts": 0}
+    assert full["TaskTemplate"]["ContainerSpec"]["StopGracePeriod"] == 10 * 10**9
+    for name in ("UpdateConfig", "RollbackConfig"):
+        assert (full[name]["Parallelism"], full[name]["Monitor"], full[name]["FailureAction"]) == (
+            1,
+            5 * 10**9,
+            "pause",
+        )

@@ -124,6 +124,26 @@ async def test_events_are_filtered(served: Served, filters: dict[str, list[str]]
         assert len((await reply.read()).splitlines()) == count
 
 
+@pytest.mark.parametrize(
+    ("accept", "kind", "first"),
+    [
+        ("*/*", "application/json", b"{"),
+        ("application/jsonl", "application/jsonl", b"{"),
+        ("text/html, application/x-ndjson;q=0.5", "application/x-ndjson", b"{"),
+        ("application/json-seq", "application/json-seq", b"\x1e{"),
+    ],
+)
+async def test_events_come_in_the_form_that_is_asked_for(served: Served, accept: str, kind: str, first: bytes) -> None:
+    before = time.time()
+    await served.create("web")
+    query, headers = {"since": str(before), "until": str(time.time() + 0.05)}, {"Accept": accept}
+    async with served.client.get("http://essaim/events", params=query, headers=headers) as reply:
+        assert reply.headers["Content-Type"] == kind
+        (line,) = (await reply.read()).splitlines()
+    assert line.startswith(first)
+    assert json.loads(line.lstrip(b"\x1e"))["Actor"]["Attributes"]["name"] == "web"
+
+
 async def test_events_of_the_past_are_told_until_a_time(scheduled: Served) -> None:
     before = time.time() - 1
     await running(scheduled, "web")

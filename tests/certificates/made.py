@@ -1,5 +1,6 @@
 """Certificates for tests, made once: real chains of a root, an intermediate and leaves."""
 
+import base64
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
+FAR = datetime(2090, 1, 1, tzinfo=UTC)
 
 
 @cache
@@ -72,3 +74,7 @@ def encrypted(traditional: bool = False) -> bytes:
     key = ec.generate_private_key(ec.SECP256R1())
     form = PrivateFormat.TraditionalOpenSSL if traditional else PrivateFormat.PKCS8
     return key.private_bytes(Encoding.PEM, form, BestAvailableEncryption(b"secret"))
+
+
+def base64_of(data: bytes) -> str:
+    return base64.b64encode(data).decode()

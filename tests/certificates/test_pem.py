@@ -1,11 +1,13 @@
 """What a gateway can serve, and the reason why not."""
 
+import base64
 import contextlib
 import itertools
 import random
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -97,6 +99,16 @@ def test_what_cannot_be_served_is_refused_with_a_reason(data: bytes, words: str)
     with pytest.raises(BadCertificate, match=words) as refusal:
         read_pair(data)
     assert "BEGIN PRIVATE" not in str(refusal.value)
+
+
+def test_a_serial_number_that_is_not_positive_is_served_without_a_warning() -> None:
+    """Some authorities of the nineties made them; OpenSSL takes them."""
+    chain, key = made.issued("a.example.org")
+    der = bytearray(x509.load_pem_x509_certificate(chain[0]).public_bytes(Encoding.DER))
+    serial = der.index(b"\xa0\x03\x02\x01\x02\x02") + 7
+    der[serial] |= 0x80
+    odd = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(bytes(der)) + b"-----END CERTIFICATE-----\n"
+    assert read_pair(odd, key).names == ("a.example.org",)
 
 
 @given(st.binary(max_size=300), st.integers(0, 3000), st.integers(0, 255))

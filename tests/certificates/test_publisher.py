@@ -8,10 +8,12 @@ import pytest
 
 from essaim.certificates.keeper import CertificateKeeper
 from essaim.cluster.certificates import CertificateBook
+from essaim.cluster.writer import Writer
 from tests.certificates import made
 from tests.certificates.made import NOW
 from tests.certificates.test_book import World
 from tests.scheduler.agents import Quiet, until
+from tests.scheduler.memory_log import MemoryLog
 
 
 class Gateways:
@@ -33,9 +35,10 @@ class Publishing(World):
         super().__init__()
         self.gateways = Gateways()
         self.quiet = Quiet()
+        self.writer = Writer(MemoryLog(self.store), self.store, lambda: NOW)
         self.now: Callable[[], datetime] = lambda: NOW
         self.keeper = CertificateKeeper(
-            self.store, self.gateways, now=lambda: self.now(), monotonic=lambda: 0.0, log=self.quiet
+            self.store, self.writer, self.gateways, now=lambda: self.now(), monotonic=lambda: 0.0, log=self.quiet
         )
 
     @property

@@ -47,8 +47,8 @@ def table(version: int, *services: RouteService) -> RouteTable:
     return RouteTable(version=version, services=list(services), gateways=gateways)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    """Poll until true; processes of their own are involved, so time passes for real."""
+async def until(condition: Callable[[], bool], seconds: float = 45.0) -> None:
+    """Poll until true; processes of their own are involved, so time passes for real, and slowly on a busy machine."""
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)

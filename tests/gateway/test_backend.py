@@ -125,6 +125,29 @@ def test_backend_near_prefers_the_node_then_the_zone_then_all() -> None:
     assert scene.ready == ["far"]
 
 
+def test_backend_near_ones_that_are_full_or_failed_spill_over_to_the_zone_and_then_to_all() -> None:
+    far, zone, local = plan("far", node_id="n3"), plan("zone", node_id="n2", zone="z1"), plan("local")
+    scene = Scene(far, zone, local, near="node", max_connections=2)
+    picked = []
+    for _ in range(7):
+        endpoint = scene.backend.pick()
+        picked.append(endpoint.key if endpoint else None)
+        if endpoint:
+            endpoint.open += 1
+    assert picked == ["local", "local", "zone", "zone", "far", "far", None]
+    tried = Scene(far, zone, local, near="node").backend
+    assert [one.key for one in (tried.pick(tried={tried.endpoints["local"]}),) if one] == ["zone"]
+
+
+def test_backend_retries_are_spread_and_not_all_sent_to_the_first() -> None:
+    backend = Scene(*(plan(name) for name in "abcd")).backend
+    for _ in range(30):
+        other = backend.pick(tried={backend.endpoints["a"]})
+        assert other is not None
+        other.open += 1
+    assert max(one.open for one in backend.endpoints.values()) <= 12
+
+
 def test_backend_request_waits_and_is_served_when_an_endpoint_comes() -> None:
     scene = Scene(queue_timeout=5.0)
     waiter = Waiting(scene.backend)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from essaim.gateway.http1.head import Request
 from essaim.gateway.routing.breaker import Breaker, Window
 from essaim.gateway.routing.breaker_expression import parse_expression
+from essaim.gateway.routing.call import Answer, Call, Middleware
 from essaim.gateway.routing.in_flight import InFlight
-from essaim.gateway.routing.middlewares import Answer, Call, Middleware, make_middleware
+from essaim.gateway.routing.middlewares import make_middleware
 
 
 class Fixed:

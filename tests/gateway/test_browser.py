@@ -23,7 +23,7 @@ PAGE = """<!doctype html><title>essaim</title><p id=fetched>?</p><p id=socket>?<
 const say = (id, text) => { document.getElementById(id).textContent = text; fetch("/told") };
 fetch("/stream", {method: "POST", body: "x".repeat(100000)}).then(answer => answer.text())
   .then(text => say("fetched", "fetched:" + text.length));
-const socket = new WebSocket("ws://" + location.host + "/ws");
+const socket = new WebSocket(location.protocol.replace("http", "ws") + "//" + location.host + "/ws");
 socket.onopen = () => socket.send("hello");
 socket.onmessage = message => { say("socket", "socket:" + message.data); socket.close() };
 </script>"""
@@ -90,10 +90,10 @@ async def application() -> AsyncIterator[int]:
     await runner.cleanup()
 
 
-async def dumped(chromium: str, profile: Path, url: str) -> str:
+async def dumped(chromium: str, profile: Path, url: str, *flags: str) -> str:
     """The page as it is after its scripts have run. The browser's processes are a group of their own, and end."""
     process = await asyncio.create_subprocess_exec(
-        chromium, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", url,
+        chromium, *FLAGS, *flags, f"--user-data-dir={profile}", "--dump-dom", url,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
         env=os.environ | {"HOME": str(profile), "no_proxy": "*"},
     )  # fmt: skip

@@ -66,6 +66,39 @@ async def test_circuit_breaker_leaves_a_service_of_errors_alone(entry: Entry, ba
     assert asked == 1
 
 
+async def test_retry_waits_its_initial_interval_between_tries(entry: Entry, backends: Backends) -> None:
+    asked: list[float] = []
+
+    async def third_time_lucky(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.append(asyncio.get_running_loop().time())
+        if len(asked) == 3:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    replica = await backends.serve(third_time_lucky)
+    await entry.serve(replica, "re", re_retry_attempts="3", re_retry_initialinterval="200ms")
+    assert await entry.status() == 200
+    assert asked[1] - asked[0] >= 0.19
+    assert asked[2] - asked[1] >= 0.29
+
+
+async def test_cors_preflight_is_answered_by_the_gateway_with_an_empty_body(entry: Entry, backends: Backends) -> None:
+    await entry.serve(await backends.web("t"), "co", co_headers_accesscontrolalloworiginlist="http://o.example")
+    asked = b"Host: a\r\nOrigin: http://o.example\r\nConnection: close\r\n"
+    answer = await exchange(
+        entry.port, b"OPTIONS / HTTP/1.1\r\n" + asked + b"Access-Control-Request-Method: PUT\r\n\r\n"
+    )
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nAccess-Control-Allow-Origin: http://o.example\r\n" in answer
+    assert answer.endswith(b"\r\n\r\n")
+    assert b"\r\nContent-Length: 0\r\n" in answer
+    assert backends.hits == {}
+    answer = await exchange(entry.port, b"GET / HTTP/1.1\r\n" + asked + b"\r\n")
+    assert b"\r\nAccess-Control-Allow-Origin: http://o.example\r\n" in answer
+    assert backends.hits == {"t": 1}
+
+
 async def test_in_flight_limit_counts_until_the_response_is_complete(entry: Entry, backends: Backends) -> None:
     asked, answer = asyncio.Event(), asyncio.Event()
 

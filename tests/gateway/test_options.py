@@ -44,7 +44,7 @@ def test_options_sticky_cookie_by_traefiks_labels() -> None:
         ("essaim.eject.share", "200", "percentage from 0 to 100"),
         ("essaim.trusted", "10.0.0.0/99", "ignored"),
         ("essaim.sticky.cookie", "a b", "cookie's name"),
-        ("essaim.timeout.idel", "1s", "not known to the gateway"),
+        ("essaim.timeout.idel", "1s", "the closest that is: essaim.timeout.idle"),
         ("essaim.proxyprotocol.accept", "true", "no effect without essaim.trusted"),
     ],
 )

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from essaim.gateway.http1.head import Request
 from essaim.gateway.plan import Planner
 from essaim.gateway.routes import RoutePort, RouteService, RouteTable
-from essaim.gateway.routing.middlewares import Answer, Call, make_middleware
+from essaim.gateway.routing.call import Answer, Call
+from essaim.gateway.routing.middlewares import make_middleware
 from essaim.gateway.routing.passwords import Users, apr1
 from essaim.gateway.routing.paths import normal
 from essaim.gateway.routing.router import Route, Router
@@ -177,8 +178,10 @@ def test_middleware_answers(kind: str, options: dict[str, str], status: int, lin
 
 def test_middleware_headers_set_and_remove_both_ways() -> None:
     options = {"customrequestheaders.X-A": "1", "customrequestheaders.X-B": "", "framedeny": "true",
-               "customresponseheaders.Server": "", "stsseconds": "60", "stsincludesubdomains": "true"}  # fmt: skip
+               "customresponseheaders.Server": "", "stsseconds": "60", "stsincludesubdomains": "true",
+               "forcestsheader": "true"}  # fmt: skip
     one = call(fields=b"x-a: 0\r\nX-B: 2\r\nX-C: 3\r\n")
+    one.scheme = "https"
     make_middleware("headers", options)(one)
     assert one.fields == b"X-C: 3\r\nX-A: 1\r\n"
     assert one.edits[0](b"HTTP/1.1 200 OK\r\nServer: x\r\nA: b\r\n") == (
@@ -233,6 +236,7 @@ def labelled(name: str, labels: dict[str, str], port: int = 80, target: int = 9)
 
 
 R = "traefik.http.routers."
+TCP = "traefik.tcp.routers."
 
 
 def warnings_of(*services: RouteService) -> list[str]:
@@ -246,15 +250,24 @@ def warnings_of(*services: RouteService) -> list[str]:
         ({R + "x.entrypoints": "web"}, "it has no rule"),
         ({R + "x.rule": "Hots(`a`)"}, "there is no matcher 'Hots'"),
         ({R + "x.rule": "Host(`a`)", R + "x.entrypoints": "websecure"}, "the gateway has none; it has: web"),
-        ({R + "x.rule": "Host(`a`)", R + "x.tls": "true"}, "it asks for TLS"),
+        ({R + "x.rule": "Host(`a`)", R + "x.tls.options": "mtls@file"}, "cannot be defined by labels"),
         ({R + "x.rule": "Host(`a`)", R + "x.middlewares": "m"}, "there is no middleware 'm'"),
         ({R + "x.rule": "Host(`a`)", R + "x.service": "other"}, "the service 'other' has no such port"),
         ({R + "x.rule": "Host(`a`)", R + "x.priority": "high"}, "is not a number"),
         ({R + "x.rule": "Host(`a`)", R + "x.ruleSyntax": "v2"}, "is not known to the gateway"),
         ({"traefik.http.middlewares.m.forwardauth.address": "x"}, "has no middleware 'forwardauth'"),
         ({"traefik.http.middlewares.m.ratelimit.avg": "1"}, "ratelimit has no option 'avg'"),
-        ({"traefik.http.services.s.loadbalancer.serverstransport": "x"}, "is not known to the gateway"),
-        ({"traefik.tcp.routers.x.rule": "HostSNI(`*`)"}, "routers for HTTP only"),
+        ({"traefik.http.services.s.loadbalancer.serverstransport": "x"}, "is not carried out: see essaim.timeout"),
+        ({"traefik.http.services.s.loadbalancer.server.prot": "x"}, "is 'loadbalancer.server.port' meant?"),
+        ({"traefik.udp.routers.x.entrypoints": "dns"}, "routers for HTTP and TCP only"),
+        ({TCP + "x.rule": "HostSNI(`a`)"}, "TCP router x is not served: without tls no name is known"),
+        ({TCP + "x.rule": "Host(`a`)", TCP + "x.tls": "true"}, "there is no matcher 'Host'; there are: HostSNI"),
+        ({TCP + "x.rule": "HostSNI(`*`)", TCP + "x.middlewares": "m"}, "there is no TCP middleware 'm'"),
+        ({"traefik.tcp.middlewares.m.ipallowlist.ranges": "x"}, "is not known to the gateway"),
+        (
+            {TCP + "x.rule": "HostSNI(`*`)", TCP + "x.middlewares": "m", "traefik.tcp.middlewares.m.tarpit.a": "x"},
+            "the gateway has no TCP middleware 'tarpit'",
+        ),
         ({"traefik.htpp.routers.x.rule": "Host(`a`)"}, "is not known to the gateway"),
     ],
 )

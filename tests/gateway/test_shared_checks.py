@@ -3,15 +3,18 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from essaim.cluster.wire import Findings, Verdicts
 from essaim.gateway.health import board as board_module
 from essaim.gateway.health import share as share_module
-from essaim.gateway.health.assignment import EXTRA
-from essaim.gateway.health.board import Board
-from essaim.gateway.health.share import Found
+from essaim.gateway.health.assignment import EXTRA, Assignment
+from essaim.gateway.health.board import SLICE, Board
+from essaim.gateway.health.share import Found, Share
+from essaim.gateway.health.targets import Target
 from essaim.gateway.options import HealthOptions
 from essaim.scheduler.verdicts import SharedVerdicts
 
@@ -167,3 +170,50 @@ async def test_gateway_that_leaves_hands_its_checks_to_others(mesh: Mesh) -> Non
         board.update(GATEWAYS[1:], {})
     assert {len(mesh.checkers(key)) for key in ENDPOINTS} == {1 + EXTRA}
     await until(mesh.is_settled)
+
+
+async def test_gateway_that_joins_a_big_mesh_does_not_hold_up_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20,000 endpoints whose checkers are worked out anew: in slices, with the same outcome as at once."""
+    gateways = [f"n{n}" for n in range(100)]
+    options = HealthOptions()
+    targets: dict[str, list[Target]] = {
+        f"s{n}": [(f"t{n}-{m}@10.0.0.1:{m}", f"n{(n + m) % 100}", "10.0.0.1", m, options) for m in range(100)]
+        for n in range(200)
+    }
+
+    async def never(options: HealthOptions, address: str, port: int) -> str | None:
+        await asyncio.sleep(3600)
+        return None
+
+    board = Board("n7", lambda key, found: None, lambda: None, never)
+    board.start()
+    board.update(gateways, targets)
+    wanted = Assignment(gateways[:-1])
+    expected = {
+        key for service in targets.values() for key, node, *_ in service if wanted.is_checked_by("n7", key, node)
+    }
+    here = {key for service in targets.values() for key, node, *_ in service if node == "n7"}
+    worked_out = 0
+    put = Share.put
+
+    def counted(share: Share, *about: Any) -> None:
+        nonlocal worked_out
+        worked_out += 1
+        put(share, *about)
+
+    monkeypatch.setattr(Share, "put", counted)
+    turns = [0]
+    board.update(gateways[:-1], {})
+    turns.append(worked_out)
+    # What runs here is never without a check.
+    assert all(board.is_checked(key) for key in here)
+    async with asyncio.timeout(20):
+        while board.shares[0] != len(expected):
+            await asyncio.sleep(0)
+            turns.append(worked_out)
+    checked = {key for service in targets.values() for key, *_ in service if board.is_checked(key)}
+    await board.stop()
+    assert checked == expected
+    # All at once it is 100 to 250 ms.
+    assert turns[-1] == 20_000
+    assert max(after - before for before, after in pairwise(turns)) == SLICE

@@ -1,0 +1,122 @@
+"""The leader's orderer: follows the store, and carries out what is due (`orders.py`), several orders at a time.
+
+Whatever is in progress is kept in the store, so it can be stopped at any moment and taken up by another leader.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any
+
+from essaim.cluster.errors import ClusterError
+from essaim.cluster.store import Store
+from essaim.cluster.watch import Lagged, Watch
+from essaim.cluster.writer import Writer
+
+from .ordering import Gone, Ordering, Served, Sleep
+from .orders import Plan, plan
+from .survey import Survey
+
+TABLES = ("services", "resolvers", "certificates")
+AT_ONCE = 4
+REST = 10
+"""It plans at most one part in this of the time."""
+RETRY = 1.0
+"""Seconds after a write that failed."""
+
+
+class Orderer:
+    """`run` until cancelled. `now` is the wall clock in UTC, `monotonic` in seconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        gateways: Served,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        log: Any,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._store = store
+        self._writer = writer
+        self._now = now
+        self._monotonic = monotonic
+        self._log = log
+        self._sleep = sleep
+        self._survey = Survey()
+        self._ordering = Ordering(store, writer, gateways, now, sleep, log)
+        self._busy: dict[str, asyncio.Task[None]] = {}
+        self._freed = asyncio.Event()
+
+    async def run(self) -> None:
+        try:
+            with self._store.watch(*TABLES) as watch:
+                while True:
+                    began = self._monotonic()
+                    wake = await self._step()
+                    await asyncio.sleep((self._monotonic() - began) * REST)
+                    await self._rest(watch, wake)
+        finally:
+            for task in self._busy.values():
+                task.cancel()
+            await asyncio.gather(*self._busy.values(), return_exceptions=True)
+
+    async def _step(self) -> float | None:
+        """Do what is due; when to look again (seconds since 1970)."""
+        made = plan(self._store, self._survey.take(self._store), self._now().timestamp())
+        if made.changes:
+            try:
+                await self._writer.write(made.changes, atomic=False)
+            except ClusterError as error:
+                self._log.warning("certificates cannot be looked after yet", reason=str(error))
+                await self._sleep(RETRY)
+        self._start(made)
+        return made.wake
+
+    def _start(self, made: Plan) -> None:
+        for resolver_id in made.register:
+            resolver = self._store.resolvers.get(resolver_id)
+            if resolver is not None:
+                self._do(resolver_id, self._ordering.register, resolver)
+        for row_id in made.order:
+            self._do(row_id, self._ordering.order, row_id)
+        for row_id in made.ask:
+            self._do(row_id, self._ordering.ask, row_id)
+
+    def _do(self, key: str, work: Callable[[Any], Awaitable[None]], argument: Any) -> None:
+        if key not in self._busy and len(self._busy) < AT_ONCE:
+            self._busy[key] = asyncio.create_task(self._done(key, work, argument), name=f"certificate {key}")
+
+    async def _done(self, key: str, work: Callable[[Any], Awaitable[None]], argument: Any) -> None:
+        try:
+            await work(argument)
+        except Gone:
+            pass
+        except ClusterError as error:
+            self._log.warning("a certificate's state could not be written", reason=str(error))
+            await self._sleep(RETRY)
+        except Exception as error:
+            self._log.error("the work on a certificate failed", error=repr(error), exc_info=True)
+            await self._sleep(RETRY)
+        finally:
+            del self._busy[key]
+            self._freed.set()
+
+    async def _rest(self, watch: Watch, wake: float | None) -> None:
+        """Until the store changes, something is done, or the time has come."""
+        left = None if wake is None else max(0.0, wake - self._now().timestamp())
+        waiting = [asyncio.ensure_future(self._changed(watch)), asyncio.ensure_future(self._freed.wait())]
+        try:
+            await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        self._freed.clear()
+
+    async def _changed(self, watch: Watch) -> None:
+        try:
+            await watch.next()
+        except Lagged:
+            return

@@ -1,0 +1,74 @@
+"""Certificates that a real ACME server gives for names which a real gateway proves, and then serves."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from essaim.cluster.acme import HTTP, TLS_ALPN
+from essaim.cluster.certificates import CertificateBook
+from essaim.gateway.supervisor import Gateway
+from tests.certificates.pebble import pebble
+from tests.certificates.test_acme import LIFETIME, Cluster
+
+from .conftest import Backends, free_port, table
+from .test_routing import R, labelled
+from .test_tls import ask, router
+
+pytestmark = [pytest.mark.root, pytest.mark.blocking_allowed]
+
+
+class Serving:
+    """A gateway where the orderer's tests have one of their own: what it is given, it serves by."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._book = CertificateBook()
+
+    @property
+    def book(self) -> CertificateBook:
+        return self._book
+
+    @book.setter
+    def book(self, book: CertificateBook) -> None:
+        self._book = book
+        self._gateway.set_certificates(book)
+
+
+async def test_names_are_proved_at_the_gateway_and_their_certificates_served(
+    tmp_path: Path, backends: Backends
+) -> None:
+    """By HTTP-01 past a redirect of everything, and by TLS-ALPN-01 past a pass-through of every name."""
+    ports = {"web": free_port(), "websecure": free_port()}
+    gateway = Gateway(mesh_addr="127.0.0.1", state_dir=tmp_path / "g", node_id="n1", workers=2, entry_points=ports)
+    await gateway.start()
+    settings = {"certificateValidityPeriod": LIFETIME}
+    with pebble(tmp_path, http_port=ports["web"], tls_port=ports["websecure"], **settings) as server:
+        cluster = Cluster(server, Serving(gateway))  # type: ignore[arg-type]
+        try:
+            shop = router("shop", "Host(`http.example.org`) || Host(`alpn.example.org`)") | {
+                R + "all.rule": "PathPrefix(`/`)",
+                R + "all.entrypoints": "web",
+                R + "all.middlewares": "secure",
+                "traefik.http.middlewares.secure.redirectscheme.scheme": "https",
+                "traefik.tcp.routers.rest.rule": "HostSNI(`*`)",
+                "traefik.tcp.routers.rest.entrypoints": "websecure",
+                "traefik.tcp.routers.rest.tls.passthrough": "true",
+            }
+            await gateway.apply(table(1, labelled("shop", shop, target=await backends.web("shop"))))
+            for challenge, name in ((HTTP, "http.example.org"), (TLS_ALPN, "alpn.example.org")):
+                cluster.pebble_resolver(challenge)
+                cluster.routed("web", name)
+                row = await cluster.issued(but_not=cluster.row().chain if len(cluster.store.certificates) else "")
+                assert row.domains == [name]
+                await gateway.booked()
+                context = ssl.create_default_context(cadata=server.root())
+                told = await ask(ports["websecure"], name, context)
+                assert told.answer.startswith(b"HTTP/1.1 200 ")
+                assert told.names == [name]
+                cluster.delete("resolvers", "id-le")
+                cluster.delete("certificates", row.id)
+        finally:
+            await cluster.keeper.stop()
+            await gateway.stop(grace=0.2)
+    assert cluster.quiet.errors == []
