@@ -161,7 +161,7 @@ def test_services_of_a_stack_reach_each_other_by_name_across_hosts(cluster: Clus
 
     # The other network's names are known too; it ends at its nodes, and its port is published all the same.
     eventually(lambda: fetched(here, web, "cache") == "hello", 20, "cache", retry_on=(CommandFailed,))
-    assert "mtu 1300" in there.docker("exec", container(there, "demo_cache"), "ip", "link", "show", "eth0")
+    assert "mtu 1300" in there.docker("exec", container(there, "demo_cache"), "ip", "link")
     for host in (here, there):
         assert "dstport 7789 " in host.run(["ip", "-d", "link", "show", "type", "vxlan"]).stdout
         eventually(lambda host=host: cluster.fetch(host, 8081) == "hello", 20, "its port", retry_on=(OSError,))
