@@ -66,10 +66,13 @@ class Overlays:
             await responder.stop()
 
     async def clear(self) -> None:
-        """The node leaves, and its containers are gone: so go bridges and links."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+        """The node leaves, and its containers are gone: so go bridges and links. It may join again."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        self._wanted = None
+        self.balancer.offer([])
         await self._apply({})
 
     async def ready(self, task: Task) -> list[OverlayNetwork]:

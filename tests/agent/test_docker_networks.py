@@ -138,3 +138,26 @@ async def test_network_that_a_task_is_about_to_join_is_there_whatever_the_leader
         # A task that comes while it goes waits until it is made anew.
         overlays.offer([NETWORK])
     await overlays.close()
+
+
+async def test_network_of_a_node_that_left_and_joined_again_is_there_again() -> None:
+    engine = SlowEngine()
+    overlays = Overlays(cast("Engine", engine), "127.0.0.1", structlog.get_logger())
+    overlays.offer([NETWORK])
+    await overlays.ready(TASK)
+    overlays.release(TASK.id)
+    await overlays.clear()
+    assert engine.networks == {}
+    overlays.offer([NETWORK])
+    await overlays.ready(TASK)
+    assert set(engine.networks) == {"net1"}
+    await overlays.close()
+
+
+async def test_network_left_by_an_earlier_run_goes_when_the_node_leaves() -> None:
+    engine = SlowEngine()
+    engine.networks["old"] = {"Labels": {"essaim.network.vxlan": "4099"}}
+    overlays = Overlays(cast("Engine", engine), "127.0.0.1", structlog.get_logger())
+    await overlays.clear()
+    assert engine.networks == {}
+    await overlays.close()
