@@ -184,7 +184,8 @@ def test_services_of_a_stack_reach_each_other_by_name_across_hosts(cluster: Clus
         retry_on=(CommandFailed,),
     )  # fmt: skip
     assert looked_up(here, web, "db") == {vip}
-    assert fetched(here, web, "db") == "hello"
+    # The replacement runs before it listens.
+    eventually(lambda: fetched(here, web, "db") == "hello", 20, "the replacement", retry_on=(CommandFailed,))
 
     # Nothing of the networks stays: on a node that leaves with its tasks, and on one whose last task has gone.
     cluster.essaim("swarm", "leave", host=there)
