@@ -11,7 +11,7 @@ Rejected: a queue and a wake-up for each follower. With 500 followers, writes to
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from essaim.cluster.store import Store
 from essaim.cluster.watch import Lagged, Watch
 
+from .engine_events import time_of
 from .events import NOUNS, Message, describe, matches
 from .query import Filters
 
@@ -106,7 +107,7 @@ class EventHub:
         if store is not None:
             watch = store.watch(*NOUNS)
             watch.__enter__()
-            self._reading = asyncio.get_running_loop().create_task(self._read(watch), name="api events")
+            self._reading = self._begin(self._read(watch), "api events")
             self._reading.add_done_callback(lambda _: watch.__exit__())
 
     async def stop(self) -> None:
@@ -122,16 +123,29 @@ class EventHub:
         """A follower from the first kept event at or after `since` on (0: from now on). Its handler is to `take`."""
         place = self._end
         if since:
-            place -= sum(1 for message in self._kept if message.time >= since)
+            place -= len(self._kept)
+            place += next((n for n, m in enumerate(self._kept) if m.time >= since), len(self._kept))
         key = repr(sorted((name, sorted(values)) for name, values in filters.items()))
         follower = Follower(filters, key, place, until, sink, chunked)
         self._followers[follower] = None
         if self._handing is None:
-            self._handing = asyncio.get_running_loop().create_task(self._hand_out(), name="api events, handed out")
+            self._handing = self._begin(self._hand_out(), "api events, handed out")
         return follower
 
     def unsubscribe(self, follower: Follower) -> None:
+        """Nothing is written to its connection from now on."""
+        follower.direct = False
         self._followers.pop(follower, None)
+
+    def past(self, follower: Follower, known: float) -> list[Message]:
+        """Kept events for it, which have been given to it with that; of the Engine's, those after `known` seconds."""
+        kept = [m for m in self._after(follower.place) if _concerns(m, follower) and (not m.only or m.time > known)]
+        follower.place = self._end
+        return kept
+
+    def tell(self, key: str, line: bytes) -> None:
+        """An event of the Engine's, for the followers of one filter."""
+        self._keep(Message("", "", "", {}, time_of(line), line, only=key))
 
     async def take(self, follower: Follower) -> bytes:
         """What the follower has not been given by the hub itself, unframed; empty when its stream is to end."""
@@ -152,6 +166,17 @@ class EventHub:
         """Seconds until the last one of interest."""
         return max(follower.until - self._now().timestamp(), 0) if follower.until else None
 
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
+        """Should it fail, nobody is to wait for events that do not come."""
+
+        def ended(task: "asyncio.Task[None]") -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._cut(list(self._followers), f"internal error: {error!r}")
+
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        task.add_done_callback(ended)
+        return task
+
     # -- inside -------------------------------------------------------------------------------------------------
 
     async def _read(self, watch: Watch) -> None:
@@ -163,11 +188,14 @@ class EventHub:
                 continue
             for event in batch:
                 if (message := describe(event, self._now())) is not None:
-                    self._kept.append(message)
-                    self._end += 1
-            if len(self._kept) > self._limit * 5 // 4:
-                del self._kept[: -self._limit]
-            self._grown.set()
+                    self._keep(message)
+
+    def _keep(self, message: Message) -> None:
+        self._kept.append(message)
+        self._end += 1
+        if len(self._kept) > self._limit * 5 // 4:
+            del self._kept[: -self._limit]
+        self._grown.set()
 
     def _after(self, place: int) -> Iterator[Message]:
         """Events from that place on."""
@@ -182,7 +210,7 @@ class EventHub:
             if size >= FULL:
                 break
             follower.place += 1
-            if (not follower.until or message.time <= follower.until) and matches(message, follower.filters):
+            if _concerns(message, follower):
                 parts.append(message.data)
                 size += len(message.data)
         return b"".join(parts)
@@ -223,7 +251,7 @@ class EventHub:
     def _frame(self, follower: Follower, end: int) -> bytes:
         """One chunk (RFC 9112, 7.1) of the events before that place; nothing when none concerns this filter."""
         messages = islice(self._after(follower.place), end - follower.place)
-        data = b"".join(m.data for m in messages if matches(m, follower.filters))
+        data = b"".join(m.data for m in messages if _concerns(m, follower))
         return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
     def _cut(self, followers: list[Follower], reason: str) -> None:
@@ -232,3 +260,9 @@ class EventHub:
             self.unsubscribe(follower)
             follower.sink.abort()
             follower.end()
+
+
+def _concerns(message: Message, follower: Follower) -> bool:
+    if follower.until and message.time > follower.until:
+        return False
+    return message.only == follower.key if message.only else matches(message, follower.filters)

@@ -4,6 +4,7 @@ Whatever is in progress is kept in the store, so it can be stopped at any moment
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
@@ -15,7 +16,7 @@ from essaim.cluster.writer import Writer
 
 from .ordering import Gone, Ordering, Served, Sleep
 from .orders import Plan, plan
-from .survey import Survey
+from .survey import Survey, concern_certificates
 
 TABLES = ("services", "resolvers", "certificates")
 AT_ONCE = 4
@@ -64,6 +65,7 @@ class Orderer:
 
     async def _step(self) -> float | None:
         """Do what is due; when to look again (seconds since 1970)."""
+        self._give_up()
         made = plan(self._store, self._survey.take(self._store), self._now().timestamp())
         if made.changes:
             try:
@@ -73,6 +75,12 @@ class Orderer:
                 await self._sleep(RETRY)
         self._start(made)
         return made.wake
+
+    def _give_up(self) -> None:
+        """Work on what was removed meanwhile."""
+        for key, task in self._busy.items():
+            if self._store.certificates.get(key) is None and self._store.resolvers.get(key) is None:
+                task.cancel()
 
     def _start(self, made: Plan) -> None:
         for resolver_id in made.register:
@@ -116,7 +124,6 @@ class Orderer:
         self._freed.clear()
 
     async def _changed(self, watch: Watch) -> None:
-        try:
-            await watch.next()
-        except Lagged:
-            return
+        with contextlib.suppress(Lagged):
+            while not concern_certificates(await watch.next()):
+                pass

@@ -75,6 +75,8 @@ class Listener:
         self.log = log
         self.closing = False
         self.socket: socket.socket | None = None
+        # 0 while there is no socket.
+        self.port = 0
         self.close_socket: Callable[[], None] = lambda: None
         # HTTP connections, to be told when the socket closes.
         self.connections: set[Stoppable] = set()
@@ -87,6 +89,7 @@ class Listener:
     def accept(self, sock: socket.socket, make: "Callable[[Listener], asyncio.Protocol]") -> None:
         """Serve the connections of a socket that listens already."""
         self.socket = sock
+        self.port = sock.getsockname()[1]
         loop = asyncio.get_running_loop()
         starting = loop.create_task(loop.create_server(lambda: make(self), sock=sock, backlog=BACKLOG))
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from essaim.api.certificate_schema import CertificateShown, CreateResolver, ResolverShown
+from essaim.api.certificate_schema import CertificateShown, CreateResolver, ResolverShown, UpdateResolver
 from essaim.certificates.book import BookMaker, Entry, age
 from essaim.certificates.orders import sets_to_order
 from essaim.certificates.pem import BadCertificate, read_authority
@@ -37,6 +37,22 @@ def create_resolver(
         raise AlreadyExists(f"certificate resolver {spec.name} already exists")
     resolver = Resolver(id=new_id(chance), spec=spec, account_key=account_key)
     return [put("resolvers", resolver, new=True)], Created(resolver.id)
+
+
+def update_resolver(store: Store, reference: str, asked: UpdateResolver) -> list[Change]:
+    """Its certificates stay. Raises InvalidArgument, NotFound."""
+    resolver = find_resolver(store, reference)
+    before = resolver.spec
+    fields = {name: _either(getattr(asked, name), getattr(before, name)) for name in asked.__struct_fields__}
+    spec = _checked(CreateResolver(name=before.name, **fields))
+    changed = replace(resolver, spec=spec, failure=None)
+    if (spec.directory, spec.eab_kid, spec.eab_key) != (before.directory, before.eab_kid, before.eab_key):
+        changed = replace(changed, account_url=None)
+    return [put("resolvers", changed)]
+
+
+def _either(asked: str | None, before: str | None) -> str:
+    return asked if asked is not None else before or ""
 
 
 def _checked(asked: CreateResolver) -> ResolverSpec:
@@ -162,10 +178,13 @@ def _show_ordered(store: Store, wanted: Wanted, row: OrderedCertificate, now: fl
     name = resolver.spec.name if resolver is not None else ""
     services = wanted.orders.get((name, tuple(row.domains)), set())
     state, reason = "waiting", "the resolver has no account yet"
+    failure = row.failure
+    if resolver is not None and not resolver.account_url and resolver.failure is not None:
+        failure = replace(resolver.failure, reason=f"the resolver has no account: {resolver.failure.reason}")
     if row.order is not None:
         state, reason = "ordering", ""
-    elif row.failure is not None:
-        state, reason = "failed", row.failure.reason
+    elif failure is not None:
+        state, reason = "failed", failure.reason
     elif row.chain:
         aged = age(row.not_before, row.not_after, now, 0)
         state, reason = ("expired" if aged else "issued"), aged
@@ -181,7 +200,7 @@ def _show_ordered(store: Store, wanted: Wanted, row: OrderedCertificate, now: fl
         names=row.domains,
         state=state,
         reason=reason,
-        retry_at=row.failure.retry_at if row.failure is not None and state == "failed" else 0,
+        retry_at=failure.retry_at if failure is not None and state == "failed" else 0,
         not_before=row.not_before,
         not_after=row.not_after,
         renew_at=renewal_at(row) if row.chain else 0,

@@ -101,8 +101,9 @@ class Board:
         self._forget(left - fresh)
         if gateways != self._gateways:
             self._gateways, self._assignment = gateways, Assignment(gateways)
-            fresh = set(self._targets)
-        self._look_again(fresh, tell=True)
+            self._look_again(self._targets.keys(), tell=True)
+        else:
+            self._look_again(fresh, tell=True)
         self._look_further()
 
     def _look_again(self, keys: Set[str], *, tell: bool) -> None:
@@ -110,7 +111,7 @@ class Board:
         if len(keys) > SLICE:
             # In C: 50,000 keys in 2 ms instead of 10.
             self._due |= dict.fromkeys(keys if tell else keys - self._due.keys(), tell)
-            keys = self._here & keys
+            keys = {key for key in self._here if key in keys}
         for key in keys:
             self._due.pop(key, None)
         self._work(dict.fromkeys(keys, tell))

@@ -71,6 +71,26 @@ async def test_resolver_that_cannot_work_is_refused(served: Served, change: dict
     assert words in message
 
 
+async def test_resolver_is_changed_and_registered_anew_only_where_it_must(served: Served) -> None:
+    made_id = await resolver(served)
+    manager = served.node.manager
+    assert manager is not None
+    (stored,) = manager.store.resolvers
+    failure = Failure(reason="no", attempts=1, at=1, retry_at=5e9)
+    await manager.writer.commit([put("resolvers", replace(stored, account_url="https://a/1", failure=failure))])
+    path = f"{RESOLVERS}/le/update"
+    await served.call("POST", path, {"Email": "", "Challenge": "tls-alpn"}, 202)
+    shown = await check(served, f"{RESOLVERS}/{made_id}")
+    assert (shown["Email"], shown["Challenge"], shown["State"]) == ("", "tls-alpn", "ready")
+    assert shown["Directory"] == GOOD["Directory"]
+    await served.call("POST", path, {"Directory": "https://other.example.org/dir"}, 202)
+    assert (await check(served, f"{RESOLVERS}/le"))["State"] == "registering"
+    status, message = await served.error("POST", path, {"EabKid": "kid-1"})
+    assert status == 400
+    assert "needs both" in message
+    assert (await served.error("POST", f"{RESOLVERS}/nosuch/update"))[0] == 404
+
+
 async def test_second_resolver_of_a_name_is_refused(served: Served) -> None:
     await resolver(served)
     assert await served.error("POST", f"{RESOLVERS}/create", GOOD) == (409, "certificate resolver le already exists")
@@ -115,6 +135,22 @@ async def test_certificates_of_both_kinds_are_listed_with_state_and_reason(serve
     assert shown["RenewAt"] > 0
     assert "PRIVATE" not in str(shown)
     assert (await served.error("GET", f"{CERTIFICATES}/nosuch"))[0] == 404
+
+
+async def test_certificate_of_a_resolver_without_account_shows_why(served: Served) -> None:
+    made_id = await resolver(served)
+    await served.create("web", Labels=ROUTER)
+    await store_row(served, made_id)
+    shown = await check(served, f"{CERTIFICATES}/a.example.org")
+    assert (shown["State"], shown["Reason"]) == ("waiting", "the resolver has no account yet")
+    manager = served.node.manager
+    assert manager is not None
+    (stored,) = manager.store.resolvers
+    failure = Failure(reason="no answer", attempts=1, at=1, retry_at=5e9)
+    await manager.writer.commit([put("resolvers", replace(stored, failure=failure))])
+    shown = await check(served, f"{CERTIFICATES}/a.example.org")
+    assert (shown["State"], shown["Reason"]) == ("failed", "the resolver has no account: no answer")
+    assert shown["RetryAt"] == 5e9
 
 
 async def test_renewal_is_asked_for_by_name_and_forgets_failures(served: Served) -> None:

@@ -79,7 +79,7 @@ class Cluster(World):
     def advance(self, seconds: float) -> None:
         """Move the clock, and have the keeper look at it."""
         self.later += timedelta(seconds=seconds)
-        self.service("clock", moved=str(self.later))
+        self.service("clock", **{"traefik.moved": str(self.later)})
 
     def pebble_resolver(self, challenge: str = HTTP, **spec: str) -> None:
         fields = {"ca_certificate": self.server.ca_file.read_text(), "directory": self.server.directory} | spec
@@ -198,6 +198,18 @@ def _of(cluster: Cluster) -> ordering.Order:
     order = cluster.row().order
     assert order is not None
     return order
+
+
+async def test_order_of_what_is_wanted_no_more_is_given_up_at_once(cluster: Cluster) -> None:
+    cluster.gateway.frozen = True
+    cluster.pebble_resolver()
+    cluster.routed("web", "a.example.org")
+    await until(lambda: len(cluster.store.certificates) and cluster.row().order and _of(cluster).http_challenges)
+    cluster.service("web")
+    await until(lambda: len(cluster.store.certificates) == 0 and not cluster.gateway.books[-1].http_challenges)
+    cluster.gateway.frozen = False
+    cluster.routed("web", "a.example.org")
+    await cluster.issued(within=10)
 
 
 async def test_server_is_not_asked_to_look_before_every_gateway_serves(

@@ -20,8 +20,8 @@ class FakeTransport:
         self.reading = True
         self._protocol = protocol
 
-    def get_extra_info(self, name: str) -> Any:
-        return {"peername": ("192.0.2.7", 4711), "sockname": ("192.0.2.1", 80)}.get(name)
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return {"peername": ("192.0.2.7", 4711), "sockname": ("192.0.2.1", 80)}.get(name, default)
 
     def write(self, data: bytes) -> None:
         assert not self.ended, "written after the end"

@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import httptools
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from essaim.gateway.http1.head import CHUNKED, Refused, parse_request
+from essaim.gateway.http1.head import CHUNKED, FIELD, Refused, parse_request
 
 from .plane import Plane
 
@@ -405,3 +405,26 @@ def test_parser_any_bytes_are_refused_or_parsed_and_nothing_else_is_raised(data:
     for head in (data, b"GET / HTTP/1.1\r\nHost: a\r\n" + data + b"\r\n", b"GET " + data + b" HTTP/1.1\r\nHost: a\r\n"):
         with contextlib.suppress(Refused):
             parse_request(head)
+
+
+VALUES = st.one_of(
+    st.binary(max_size=20), st.sampled_from([b" a=1", b"\t\x80\xff", b"a\rb", b"a\nb", b"a\0", b"\x7f", b""])
+)
+
+
+@given(
+    st.sampled_from([b"Cookie", b"Cookie ", b"cookie", b"Coo\xffkie", b""]), st.sampled_from([b":", b"", b"::"]), VALUES
+)
+def test_parser_lines_of_a_name_that_was_seen_before_are_judged_by_the_grammar_too(
+    name: bytes, colon: bytes, value: bytes
+) -> None:
+    """Cookies are new each time: only their characters are looked at once the name has been."""
+    line = name + colon + value
+    assume(b"\r\n" not in line)
+    parse_request(b"GET / HTTP/1.1\r\nHost: a\r\nCookie: seen\r\n")
+    head = b"GET / HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n"
+    if not FIELD.fullmatch(line):
+        with pytest.raises(Refused):
+            parse_request(head)
+    else:
+        assert parse_request(head).fields == b"Host: a\r\n" + line + b"\r\n"

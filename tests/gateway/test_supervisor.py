@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from essaim.gateway.supervisor import Gateway
 
@@ -263,3 +264,30 @@ async def test_supervisor_endpoint_behind_two_published_ports_is_checked_once(
     assert gateway.health.shares == (1, 0)
     await until(lambda: gateway.health.checks >= 1)
     assert gateway.health.checks == 1
+
+
+async def test_supervisor_table_whose_taking_in_was_cancelled_is_made_up_for(
+    gateway: Gateway, backends: Backends
+) -> None:
+    port, other = free_port(), free_port()
+    one = service("one", port, [endpoint("a", await backends.echo("a"))])
+    two = service("two", other, [endpoint("b", await backends.echo("b"))])
+    await gateway.apply(table(1, one))
+    for steps in range(6):
+        taking = asyncio.create_task(gateway.apply(table(10 * steps + 2, one, two)))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)
+        # What the cancelled one had bound is not forgotten.
+        await gateway.apply(table(10 * steps + 3, one))
+        with pytest.raises(ConnectionRefusedError):
+            await tcp_line(other)
+        taking = asyncio.create_task(gateway.apply(table(10 * steps + 4, one, two)))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)
+        await gateway.apply(table(10 * steps + 5, one, two))
+        assert await tcp_line(other) == "b"
+        await gateway.apply(table(10 * steps + 6, one))
