@@ -88,7 +88,7 @@ class Agent:
         self._log = log.bind(node_id=node_id)
         self._on_managers, self._on_redirect = on_managers, on_redirect
         self._on_node, self._on_refused = on_node, on_refused
-        self._networks = NetworkKeeper(on_networks, networks_settled)
+        self._networks = NetworkKeeper(state_dir / "networks.msgpack", on_networks, networks_settled, self._log)
         self._outbox = Outbox()
         self._assigned = Assigned()
         self._managers: dict[str, TaskManager] = {}
@@ -156,6 +156,7 @@ class Agent:
 
     async def _live(self) -> None:
         await self._routes.recover()
+        await self._networks.recover()
         await self._recover()
         try:
             await self._session.run()

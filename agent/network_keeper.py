@@ -1,7 +1,15 @@
-"""The node's overlay networks as the leader last told them, and the word to it when they hold here."""
+"""The node's overlay networks as the leader last told them, and the word to it when they hold here.
+
+They are also kept on disk: after a restart of the daemon names are served although no manager can be reached.
+"""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+import structlog
 
 from essaim.cluster.overlay import OverlayNetwork
 from essaim.cluster.wire import FromAgent, Networks, NetworksApplied
@@ -15,12 +23,26 @@ class NetworkKeeper:
     """`offer` hands tables on at once; `settled` returns when containers have the rules of what was offered last."""
 
     def __init__(
-        self, offer: Callable[[list[OverlayNetwork]], None], settled: Callable[[], Awaitable[None]] | None
+        self,
+        path: Path,
+        offer: Callable[[list[OverlayNetwork]], None],
+        settled: Callable[[], Awaitable[None]] | None,
+        log: structlog.typing.FilteringBoundLogger,
     ) -> None:
+        self._path = path
         self._offer = offer
         self._settled = settled or _at_once
-        self._version = 0
+        self._log = log
+        self._newest = Networks([])
         self._news = asyncio.Event()
+        # A save whose caller was cancelled goes on beside the next one.
+        self._saving = threading.Lock()
+
+    async def recover(self) -> None:
+        """Offer what the last run was told, if anything."""
+        networks = await asyncio.to_thread(self._load)
+        if networks:
+            self._offer(networks)
 
     def begin(self) -> None:
         """A session is to be opened: versions of another leader mean nothing there."""
@@ -28,7 +50,7 @@ class NetworkKeeper:
 
     def take(self, message: Networks) -> None:
         self._offer(message.networks)
-        self._version = message.version
+        self._newest = message
         self._news.set()
 
     async def run(self, send: Callable[[FromAgent], Awaitable[None]]) -> None:
@@ -36,6 +58,26 @@ class NetworkKeeper:
         while True:
             await self._news.wait()
             self._news.clear()
-            version = self._version
+            newest = self._newest
             await self._settled()
-            await send(NetworksApplied(version))
+            await send(NetworksApplied(newest.version))
+            try:
+                await asyncio.to_thread(self._save, newest.networks)
+            except OSError as problem:
+                self._log.warning("the node's networks could not be kept on disk", reason=str(problem))
+
+    def _load(self) -> list[OverlayNetwork]:
+        try:
+            return msgspec.msgpack.decode(self._path.read_bytes(), type=list[OverlayNetwork])
+        except (OSError, msgspec.DecodeError):
+            return []
+
+    def _save(self, networks: list[OverlayNetwork]) -> None:
+        with self._saving:
+            if not networks:
+                self._path.unlink(missing_ok=True)
+                return
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = self._path.with_suffix(".new")
+            fresh.write_bytes(msgspec.msgpack.encode(networks))
+            fresh.replace(self._path)

@@ -1,5 +1,7 @@
 """Secrets, configs and swarm-scoped networks (Engine API definitions of the same names)."""
 
+import contextlib
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from .container import DriverSpec
@@ -52,3 +54,17 @@ class Network(StoredObject, kw_only=True):
 
     spec: NetworkSpec
     driver_state: DriverSpec | None = None
+
+    @property
+    def subnets(self) -> list[IPv4Network | IPv6Network]:
+        """Those that its address management names; what cannot be read is left out."""
+        found = []
+        for config in (self.spec.ipam or {}).get("Config") or []:
+            with contextlib.suppress(ValueError, AttributeError):
+                found.append(ip_network(str(config.get("Subnet")), strict=False))
+        return found
+
+    def overlaps(self, other: "Network") -> bool:
+        return any(
+            mine.version == their.version and mine.overlaps(their) for mine in self.subnets for their in other.subnets
+        )

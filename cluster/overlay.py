@@ -5,6 +5,11 @@ Pure: data only.
 
 import msgspec
 
+DATA_PATH_PORT = 4789
+MTU_OPTION = "com.docker.network.driver.mtu"
+MTU = 1450
+"""Unless the option says otherwise: what Ethernet's usual 1500 leave when a frame is put into a datagram."""
+
 BRIDGE_LABEL = "essaim.network"
 """Of an Engine's bridge that is its node's part of an overlay network; the value is the network's name."""
 
@@ -20,7 +25,7 @@ class VirtualService(msgspec.Struct, frozen=True):
 
 class OverlayNetwork(msgspec.Struct, frozen=True):
     """`peers`: data addresses of all nodes with tasks on it; `names`: addresses by lower-case name, virtual ones among
-    them; `services`: what those stand for; `vxlan`: its id."""
+    them; `services`: what those stand for; `vxlan`: its id; `port`: the UDP port of its link; `mtu`: of containers."""
 
     id: str
     name: str
@@ -31,3 +36,5 @@ class OverlayNetwork(msgspec.Struct, frozen=True):
     peers: list[str] = []
     names: dict[str, list[str]] = {}
     services: list[VirtualService] = []
+    port: int = DATA_PATH_PORT
+    mtu: int = MTU

@@ -5,7 +5,8 @@ else changes it. Objects are immutable, so a reader may keep what it got for as 
 
 - The store-wide version is the log index of the last change set that had an effect.
 - Events are published after the whole set was applied, in the order of its changes.
-- Names are unique within a table, except for nodes and tasks. Rejected: relational storage (sqlite) under the store;
+- Names are unique within a table, except for nodes and tasks; no new network overlaps another's subnet, so that two
+  managers which choose one at once do not both get it. Rejected: relational storage (sqlite) under the store;
   the log is the durable copy, and loops read far more often than anybody writes.
 """
 
@@ -95,7 +96,7 @@ class Table(Generic[T]):
 class Rejected:
     """Why a change (or with it the whole atomic set) had no effect."""
 
-    reason: Literal["version", "name", "unknown table", "undecodable"]
+    reason: Literal["version", "name", "subnet", "unknown table", "undecodable"]
     table: str
     id: str
 
@@ -245,6 +246,8 @@ class Store:
             return Rejected("version", table.name, value.id)
         if table.unique_name and (other := table.named(_spec_name(value) or "")) and other.id != value.id:
             return Rejected("name", table.name, value.id)
+        if isinstance(value, Network) and current is None and any(value.overlaps(other) for other in self.networks):
+            return Rejected("subnet", table.name, value.id)
         return None
 
     def _duplicate_names(self, change_set: ChangeSet) -> list[Rejected]:

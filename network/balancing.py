@@ -16,6 +16,7 @@ Pure: services in, text out.
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from essaim.cluster.overlay import VirtualService
 
@@ -79,13 +80,14 @@ def _chain(name: str, rules: Iterable[str]) -> list[str]:
 
 
 def _set(addresses: Iterable[str]) -> str:
-    return f"{{ {', '.join(sorted(set(_addresses(addresses)), key=ipaddress.IPv4Address))} }}"
+    return f"{{ {', '.join(sorted(set(_addresses(addresses))))} }}"
 
 
 def _addresses(addresses: Iterable[str]) -> list[str]:
     return [_address(address) for address in addresses]
 
 
+@lru_cache(maxsize=1 << 16)
 def _address(text: str) -> str:
-    """Nothing but an address gets into the text. Raises ValueError."""
+    """Nothing but an address gets into the text. Raises ValueError. The same ones come again for each container."""
     return str(ipaddress.IPv4Address(text))

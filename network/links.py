@@ -7,12 +7,10 @@ bridge of its own node. Blocking: call it from a thread.
 
 import hashlib
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyroute2 import IPRoute
 
-PORT = 4789
-OVERHEAD = 50
 EVERYBODY = "00:00:00:00:00:00"
 
 
@@ -38,11 +36,16 @@ class Link:
     vxlan: int
     local: str
     peers: frozenset[str]
+    port: int
+    mtu: int
 
     @property
     def is_needed(self) -> bool:
         """Nodes that share a machine (and its Engine) by loopback addresses share the bridge too."""
         return not ipaddress.ip_address(self.local).is_loopback
+
+    def only_peers_differ(self, other: "Link") -> bool:
+        return replace(self, peers=other.peers) == other
 
 
 def lay(link: Link) -> None:
@@ -54,11 +57,11 @@ def lay(link: Link) -> None:
         for index in routes.link_lookup(ifname=name):
             routes.link("del", index=index)
         routes.link(
-            "add", ifname=name, kind="vxlan", vxlan_id=link.vxlan, vxlan_local=link.local, vxlan_port=PORT,
+            "add", ifname=name, kind="vxlan", vxlan_id=link.vxlan, vxlan_local=link.local, vxlan_port=link.port,
             vxlan_learning=True,
         )  # fmt: skip
         index = routes.link_lookup(ifname=name)[0]
-        routes.link("set", index=index, master=bridge, state="up")
+        routes.link("set", index=index, mtu=link.mtu, master=bridge, state="up")
         for peer in sorted(link.peers - {link.local}):
             routes.fdb("append", ifindex=index, lladdr=EVERYBODY, dst=peer)
 

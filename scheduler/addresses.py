@@ -111,14 +111,28 @@ class Pool:
         if found is None:
             return None
         subnet, gateway = found
-        first, end = int(subnet.network_address) + 1, int(subnet.broadcast_address)
+        first, end, reserved = _space(network, subnet)
         start = self.last + 1 if first <= self.last + 1 < end else first
         for number in (*range(start, end), *range(first, start)):
-            if number not in self.taken and number != int(gateway):
+            if number not in self.taken and number != int(gateway) and number not in reserved:
                 self.taken[number] = holder
                 self.last = number
                 return f"{ipaddress.IPv4Address(number)}/{subnet.prefixlen}"
         return None
+
+
+def _space(network: Network, subnet: ipaddress.IPv4Network) -> tuple[int, int, set[int]]:
+    """The first number to give and the end, within the range if one is named; those that its user has reserved."""
+    first, end = int(subnet.network_address) + 1, int(subnet.broadcast_address)
+    reserved: set[int] = set()
+    for config in (network.spec.ipam or {}).get("Config") or []:
+        if ipaddress.ip_network(config["Subnet"], strict=False) != subnet:
+            continue
+        if config.get("IPRange"):
+            part = ipaddress.IPv4Network(config["IPRange"], strict=False)
+            first, end = max(first, int(part.network_address)), min(end, int(part.broadcast_address) + 1)
+        reserved |= {int(ipaddress.IPv4Address(each)) for each in (config.get("AuxiliaryAddresses") or {}).values()}
+    return first, end, reserved
 
 
 class Book:

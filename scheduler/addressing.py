@@ -22,6 +22,7 @@ from essaim.cluster.watch import Event
 from .addresses import Book, is_overlay, needs_addresses, subnet_of, virtual_ips, vxlan_id, wants_vip, with_vxlan_ids
 from .allocator import is_allocated, is_ingress
 from .loop import Decision
+from .tasks import task_spec
 
 
 class Addressing:
@@ -150,7 +151,7 @@ def vip_networks(service: Service, store: Store) -> list[Network]:
     """Where the service has a virtual address: the ingress network first, then its own in their order."""
     if not wants_vip(service):
         return []
-    endpoint, template = service.spec.endpoint_spec, service.spec.task_template
+    endpoint = service.spec.endpoint_spec
     published = any(is_ingress(port) for port in (endpoint.ports if endpoint else None) or [])
     ingress = [network for network in store.networks if published and network.spec.ingress and subnet_of(network)]
-    return [*ingress, *networks_of(template.networks if template else None, store)]
+    return [*ingress, *networks_of(task_spec(service.spec).networks, store)]

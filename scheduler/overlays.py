@@ -15,17 +15,18 @@ import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from essaim.cluster.node import Node
 from essaim.cluster.objects import Network
-from essaim.cluster.overlay import OverlayNetwork, VirtualService
+from essaim.cluster.overlay import DATA_PATH_PORT, MTU, MTU_OPTION, OverlayNetwork, VirtualService
 from essaim.cluster.service import NetworkAttachmentConfig, Service
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState
 from essaim.cluster.watch import Event
 
 from .addresses import subnet_of, virtual_ips, vxlan_id
-from .tasks import is_gone, is_up
+from .tasks import is_gone, is_up, task_spec
 
 
 @dataclass
@@ -82,7 +83,7 @@ def overlays(store: Store) -> dict[str, list[OverlayNetwork]]:
 
 
 def _plain(address: str) -> str:
-    return str(ipaddress.ip_interface(address).ip)
+    return address.partition("/")[0]
 
 
 def _table(store: Store, network: Network, members: _Members) -> OverlayNetwork | None:
@@ -100,6 +101,8 @@ def _table(store: Store, network: Network, members: _Members) -> OverlayNetwork 
         peers=sorted({reached for node in nodes if node and (reached := _data_address(node))}),
         names=_names(store, network, members),
         services=_services(store, members),
+        port=(store.cluster.data_path_port if store.cluster else None) or DATA_PATH_PORT,
+        mtu=int((network.spec.options or {}).get(MTU_OPTION) or MTU),
     )
 
 
@@ -121,7 +124,7 @@ def _services(store: Store, members: _Members) -> list[VirtualService]:
         up = {address for task, address in of_service[service.id] if _is_fit(task, store)}
         leaving = {address for _, address in of_service[service.id]} - up
         found.append(VirtualService(vip, _in_order(up), _in_order(leaving)))
-    return sorted(found, key=lambda virtual: ipaddress.ip_address(virtual.vip))
+    return sorted(found, key=lambda virtual: _number(virtual.vip))
 
 
 def _names(store: Store, network: Network, members: _Members) -> dict[str, list[str]]:
@@ -142,12 +145,17 @@ def _names(store: Store, network: Network, members: _Members) -> dict[str, list[
 
 
 def _in_order(addresses: Iterable[str]) -> list[str]:
-    return sorted(addresses, key=ipaddress.ip_address)
+    return sorted(addresses, key=_number)
+
+
+@lru_cache(maxsize=1 << 16)
+def _number(address: str) -> int:
+    """Half of the time that tables take was spent on reading addresses anew."""
+    return int(ipaddress.IPv4Address(address))
 
 
 def _configs(service: Service) -> list[NetworkAttachmentConfig] | None:
-    template = service.spec.task_template
-    return template.networks if template else None
+    return task_spec(service.spec).networks
 
 
 def _called(name: str | None, configs: list[NetworkAttachmentConfig] | None, network: Network) -> set[str]:

@@ -22,7 +22,7 @@ from essaim.cluster.task import Task, TaskState
 from .constraints import satisfies
 from .plan import Plan
 from .restart import next_restart
-from .tasks import Template, current_template, is_dirty, is_gone, is_stateless, is_up
+from .tasks import Template, current_template, is_dirty, is_gone, is_stateless, is_up, task_spec
 
 LOST = "the node is down"
 REMOVED = "the node was removed from the cluster"
@@ -130,7 +130,7 @@ class SlotKeeper:
         """A change of the service that does not concern the task: it is up to date as it is."""
         service = self.service
         if task.spec_version != service.spec_version and not is_dirty(service, task, self.plan.node(task)):
-            self.plan.change(task, spec_version=service.spec_version, spec=service.spec.task_template or task.spec)
+            self.plan.change(task, spec_version=service.spec_version, spec=task_spec(service.spec))
 
     def _close_the_past(self, slot: Slot) -> None:
         """Ends that nothing is to follow any more: others came after, or the service has changed meanwhile."""

@@ -31,6 +31,15 @@ class Template:
     version: Version | None
 
 
+def task_spec(spec: ServiceSpec) -> TaskSpec:
+    """What its tasks are to be. Networks of the service itself, where the API had them once, count when the task's own
+    part names none."""
+    template = spec.task_template or TaskSpec()
+    if template.networks or not spec.networks:
+        return template
+    return msgspec.structs.replace(template, networks=spec.networks)
+
+
 def current_template(service: Service) -> Template:
     return Template(service.spec, service.spec_version)
 
@@ -75,7 +84,7 @@ def new_task(
     return Task(
         id=task_id,
         name=f"{name}.{slot if slot is not None else node_id}.{task_id}",
-        spec=template.spec.task_template or TaskSpec(),
+        spec=task_spec(template.spec),
         service_id=service.id,
         service_name=name,
         slot=slot,
@@ -104,7 +113,7 @@ def is_dirty(service: Service, task: Task, node: Node | None) -> bool:
     """Whether the task has to be replaced to be what its service declares. `node` is where it is, if anywhere."""
     if task.spec_version is not None and task.spec_version == service.spec_version:
         return False
-    wanted = service.spec.task_template or TaskSpec()
+    wanted = task_spec(service.spec)
     if task.spec != wanted:
         if msgspec.structs.replace(task.spec, placement=wanted.placement) != wanted:
             return True

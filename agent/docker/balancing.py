@@ -8,7 +8,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -165,13 +165,13 @@ class Balancer:
 
     async def _load(self, member: _Member, network: OverlayNetwork, slots: asyncio.Semaphore) -> bool:
         place, before = member.place, member.loaded.get(network.id, [])
-        rules = ruleset(network.id, network.services, member.turn(network.id))
+        turn = member.turn(network.id)
         over = ended(before, network.services)
         async with slots:
             try:
-                await self._ask(self._kernel.load, place, rules)
+                await asyncio.to_thread(self._load_rules, place, network, turn)
                 if over:
-                    await self._ask(self._kernel.forget_flows, place, over)
+                    await asyncio.to_thread(self._kernel.forget_flows, place.pid, place.container_id, over)
             except NamespaceGone:
                 # It has ended; the Engine will say so.
                 return True
@@ -183,9 +183,9 @@ class Balancer:
         member.loaded[network.id] = network.services
         return True
 
-    @staticmethod
-    async def _ask(call: Callable[[int, str, Any], None], place: Place, what: Any) -> None:
-        await asyncio.to_thread(call, place.pid, place.container_id, what)
+    def _load_rules(self, place: Place, network: OverlayNetwork, turn: int) -> None:
+        """In a thread: the text of a large network takes milliseconds."""
+        self._kernel.load(place.pid, place.container_id, ruleset(network.id, network.services, turn))
 
     def _say(self, problem: str) -> None:
         """Each problem once, until it is another."""

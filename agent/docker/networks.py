@@ -16,7 +16,7 @@ import structlog
 from pyroute2.netlink.exceptions import NetlinkError
 
 from essaim.agent.runtime import Rejected, RuntimeUnavailable
-from essaim.cluster.overlay import BRIDGE_LABEL, OverlayNetwork
+from essaim.cluster.overlay import BRIDGE_LABEL, MTU_OPTION, OverlayNetwork
 from essaim.cluster.task import Task
 from essaim.network import links
 from essaim.network.links import Link
@@ -25,10 +25,10 @@ from essaim.network.responder import Responder, node_resolvers
 from .balancing import Balancer
 from .engine import Engine, EngineError
 
+NODE_BRIDGE = "bridge"
 VXLAN_LABEL = "essaim.network.vxlan"
 WAIT = 20.0
 RETRY = 1.0
-MTU = 1500 - links.OVERHEAD
 
 
 class Overlays:
@@ -66,11 +66,14 @@ class Overlays:
             await responder.stop()
 
     async def clear(self) -> None:
-        """The node leaves, and its containers are gone: so go bridges and links."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
-            await self._apply({})
+        """The node leaves, and its containers are gone: so go bridges and links. It may join again."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        self._wanted = None
+        self.balancer.offer([])
+        await self._apply({})
 
     async def ready(self, task: Task) -> list[OverlayNetwork]:
         """The task's networks, there to be joined. Raises Rejected when the leader does not tell of one in time."""
@@ -134,7 +137,7 @@ class Overlays:
             "IPAM": {"Driver": "default", "Config": [{"Subnet": network.subnet, "Gateway": network.gateway}]},
             "Options": {
                 "com.docker.network.bridge.name": links.bridge_name(network.id),
-                "com.docker.network.driver.mtu": str(MTU),
+                MTU_OPTION: str(network.mtu),
             },
             "Labels": {BRIDGE_LABEL: network.name, VXLAN_LABEL: str(network.vxlan)},
         }
@@ -145,11 +148,12 @@ class Overlays:
                 raise
 
     async def _wire(self, network: OverlayNetwork) -> None:
-        link = Link(network.id, network.vxlan, self._data_addr, frozenset(network.peers) - {self._data_addr})
+        peers = frozenset(network.peers) - {self._data_addr}
+        link = Link(network.id, network.vxlan, self._data_addr, peers, network.port, network.mtu)
         before = self._links.get(network.id)
         if link == before or not link.is_needed:
             return
-        if before is None:
+        if before is None or not link.only_peers_differ(before):
             await asyncio.to_thread(links.lay, link)
         else:
             await asyncio.to_thread(
@@ -201,11 +205,14 @@ def join(body: dict[str, Any], task: Task, networks: list[OverlayNetwork]) -> li
     host = body.setdefault("HostConfig", {})
     if not networks or host.get("NetworkMode"):
         return []
-    points = [
+    points: list[tuple[str, dict[str, Any]]] = [
         (a.network_id or "", {"IPAMConfig": {"IPv4Address": (a.addresses or [""])[0].partition("/")[0]}})
         for a in task.networks_attachments or []
     ]
     host["NetworkMode"] = points[0][0]
     host["Dns"] = [*(network.gateway for network in networks), *(host.get("Dns") or [])]
     body["NetworkingConfig"] = {"EndpointsConfig": dict(points[:1])}
+    if host.get("PortBindings") and all(network.internal for network in networks):
+        # An Engine publishes no port of an internal network.
+        points.append((NODE_BRIDGE, {}))
     return points[1:]

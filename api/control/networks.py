@@ -13,6 +13,7 @@ from essaim.cluster.changes import Change, Delete, put
 from essaim.cluster.errors import AlreadyExists, FailedPrecondition, Forbidden, InvalidArgument
 from essaim.cluster.ids import Chance, new_id
 from essaim.cluster.objects import Network, NetworkSpec
+from essaim.cluster.overlay import MTU_OPTION
 from essaim.cluster.shape import Shape
 from essaim.cluster.store import Store
 from essaim.cluster.swarm import Cluster
@@ -64,6 +65,7 @@ def create(store: Store, request: NetworkRequest, *, chance: Chance) -> tuple[li
     present = next((n for n in store.networks if n.spec.ingress), None)
     if request.ingress and present is not None:
         raise AlreadyExists(f"ingress network ({present.id}) is already present")
+    _check_options(request)
     spec = NetworkSpec(
         name=name,
         labels=request.labels or {},
@@ -76,7 +78,23 @@ def create(store: Store, request: NetworkRequest, *, chance: Chance) -> tuple[li
         options=request.options or {},
     )
     network = Network(id=new_id(chance), spec=spec)
-    return [put("networks", network, new=True)], NetworkCreated(network.id)
+    if not any(subnet.version == 4 for subnet in network.subnets):
+        raise InvalidArgument("invalid IPAM.Config: a subnet of IPv4 is needed; networks have no IPv6 yet")
+    warning = "IPv6 has no effect yet: containers on the network have addresses of IPv4" if request.enable_ipv6 else ""
+    return [put("networks", network, new=True)], NetworkCreated(network.id, warning)
+
+
+def _check_options(request: NetworkRequest) -> None:
+    """What would be taken for done and is not is refused."""
+    options = request.options or {}
+    if "encrypted" in options and options["encrypted"].lower() not in ("0", "false"):
+        raise InvalidArgument(
+            "encrypted overlay networks are not supported: leave out the option `encrypted`, and keep the traffic "
+            "between nodes on a network that you trust, or encrypt it in the services"
+        )
+    mtu = options.get(MTU_OPTION)
+    if mtu is not None and not (mtu.isascii() and mtu.isdigit() and 576 <= int(mtu) <= 65000):
+        raise InvalidArgument(f"invalid {MTU_OPTION} {mtu!r}: use 576 to 65000")
 
 
 def first_ingress(cluster: Cluster, *, chance: Chance) -> Network:
@@ -123,12 +141,14 @@ def with_subnet(cluster: Cluster | None, networks: Iterable[Network], ipam: dict
     configs = ipam.get("config") or []
     if not isinstance(configs, list) or not all(isinstance(c, dict) for c in configs):
         raise InvalidArgument("invalid IPAM.Config: a list of objects with Subnet and Gateway is expected")
+    if (driver := ipam.get("driver") or "default") != "default":
+        raise InvalidArgument(f"invalid IPAM.Driver {driver!r}: the cluster gives out the addresses itself (default)")
     wanted = [{str(k).lower(): v for k, v in c.items()} for c in configs]
-    taken = [net for network in networks for net in _subnets(network)]
+    taken = [net for network in networks for net in network.subnets]
     if not any(c.get("subnet") for c in wanted):
         wanted = [{"subnet": str(_free(cluster, taken))}]
     return {
-        "Driver": ipam.get("driver") or "default",
+        "Driver": driver,
         "Options": ipam.get("options") or None,
         "Config": [_config(c, taken) for c in wanted],
     }
@@ -146,10 +166,29 @@ def _config(config: dict[str, Any], taken: list[Any]) -> dict[str, Any]:
         raise InvalidArgument(f"invalid gateway {gateway!r}: {error}") from error
     if not inside:
         raise InvalidArgument(f"no matching subnet for gateway {gateway}")
-    shown = {"Subnet": str(subnet), "Gateway": gateway}
+    shown: dict[str, Any] = {"Subnet": str(subnet), "Gateway": gateway}
     if config.get("iprange"):
-        shown["IPRange"] = str(config["iprange"])
+        part = _parse(config["iprange"])
+        if part.version != subnet.version or not part.subnet_of(subnet):
+            raise InvalidArgument(f"no matching subnet for range {part}")
+        shown["IPRange"] = str(part)
+    if auxiliary := config.get("auxiliaryaddresses"):
+        shown["AuxiliaryAddresses"] = _auxiliary(auxiliary, subnet)
     return shown
+
+
+def _auxiliary(found: Any, subnet: Any) -> dict[str, str]:
+    """Addresses that no task gets."""
+    if not isinstance(found, dict):
+        raise InvalidArgument("invalid IPAM.Config: AuxiliaryAddresses is an object of names and addresses")
+    for name, text in found.items():
+        try:
+            inside = ipaddress.ip_address(str(text)) in subnet
+        except ValueError as error:
+            raise InvalidArgument(f"invalid auxiliary address {name}={text!r}: {error}") from error
+        if not inside:
+            raise InvalidArgument(f"no matching subnet for aux-address {text}")
+    return {str(name): str(text) for name, text in found.items()}
 
 
 def _parse(text: Any) -> Any:
@@ -157,11 +196,6 @@ def _parse(text: Any) -> Any:
         return ipaddress.ip_network(str(text), strict=False)
     except ValueError as error:
         raise InvalidArgument(f"invalid subnet {text!r}: {error}") from error
-
-
-def _subnets(network: Network) -> list[Any]:
-    configs = (network.spec.ipam or {}).get("Config") or []
-    return [_parse(c["Subnet"]) for c in configs if c.get("Subnet")]
 
 
 def _free(cluster: Cluster | None, taken: list[Any]) -> Any:

@@ -168,8 +168,11 @@ def leave_objection(managers: int, reachable: int, *, knows_cluster: bool) -> st
     return LEAVING + RESTORE
 
 
-def check_addresses(pool: list[str], subnet_size: int) -> None:
-    """The default address pool of a new swarm. Raises InvalidArgument."""
+def check_addresses(pool: list[str], subnet_size: int, data_path_port: int = 0) -> None:
+    """The default address pool of a new swarm, and the UDP port of its networks (0: the usual one). Raises
+    InvalidArgument."""
+    if data_path_port and not 1024 <= data_path_port <= 49151:
+        raise InvalidArgument(f"invalid DataPathPort {data_path_port}: use 1024 to 49151, or 0 for 4789")
     for text in pool:
         try:
             net = ipaddress.ip_network(text)

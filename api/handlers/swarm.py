@@ -61,7 +61,7 @@ async def init_swarm(request: web.Request) -> web.Response:
     spec = body.spec or SwarmSpec()
     if body.auto_lock_managers:
         spec = replace(spec, encryption_config=EncryptionConfig(auto_lock_managers=True))
-    swarm.check_addresses(body.default_addr_pool or [], body.subnet_size or 0)
+    swarm.check_addresses(body.default_addr_pool or [], body.subnet_size or 0, body.data_path_port or 0)
     merged = swarm.merge(default_spec(), spec)
     swarm.check(merged)
     wanted = InitRequest(

@@ -4,13 +4,14 @@ import asyncio
 import errno
 from typing import Any, cast
 
+import msgspec
 import pytest
 import structlog
 from pyroute2.netlink.exceptions import NetlinkError
 
 from essaim.agent.docker import networks
 from essaim.agent.docker.engine import Engine
-from essaim.agent.docker.networks import Overlays
+from essaim.agent.docker.networks import Overlays, join
 from essaim.agent.runtime import Rejected
 from essaim.cluster.overlay import OverlayNetwork
 from essaim.cluster.service import TaskSpec
@@ -62,6 +63,45 @@ async def test_network_that_cannot_be_made_rejects_the_task_with_the_cause(probl
     assert (await reason([NETWORK], problem)).endswith(says)
 
 
+TWO = msgspec.structs.replace(NETWORK, id="net2", name="back", gateway="10.0.2.1", internal=True)
+ON_BOTH = msgspec.structs.replace(
+    TASK,
+    networks_attachments=[
+        NetworkAttachment(network_id="net1", addresses=["10.0.1.5/24"]),
+        NetworkAttachment(network_id="net2", addresses=["10.0.2.6/24"]),
+    ],
+)
+
+
+def test_join_begins_on_the_first_network_asks_all_and_connects_to_the_others() -> None:
+    body: dict[str, Any] = {"HostConfig": {"Dns": ["9.9.9.9"], "PortBindings": {"80/tcp": [{}]}}}
+    further = join(body, ON_BOTH, [NETWORK, TWO])
+    point = {"IPAMConfig": {"IPv4Address": "10.0.1.5"}}
+    assert body["NetworkingConfig"] == {"EndpointsConfig": {"net1": point}}
+    assert (body["HostConfig"]["NetworkMode"], body["HostConfig"]["Dns"]) == (
+        "net1",
+        ["10.0.1.1", "10.0.2.1", "9.9.9.9"],
+    )
+    assert further == [("net2", {"IPAMConfig": {"IPv4Address": "10.0.2.6"}})]
+
+
+def test_join_published_port_of_internal_networks_alone_goes_by_the_nodes_bridge() -> None:
+    inside = msgspec.structs.replace(NETWORK, internal=True)
+    for bindings, there, joins in (
+        ({"80/tcp": [{}]}, [inside, TWO], ["net2", "bridge"]),
+        ({}, [inside, TWO], ["net2"]),
+        ({"80/tcp": [{}]}, [NETWORK, TWO], ["net2"]),
+    ):
+        body: dict[str, Any] = {"HostConfig": {"PortBindings": bindings}}
+        assert [name for name, _ in join(body, ON_BOTH, there)] == joins
+
+
+def test_join_nodes_own_network_or_none_changes_nothing() -> None:
+    body: dict[str, Any] = {"HostConfig": {"NetworkMode": "host"}}
+    assert join(body, ON_BOTH, [NETWORK, TWO]) == []
+    assert body == {"HostConfig": {"NetworkMode": "host"}}
+
+
 class SlowEngine:
     """Networks by name; nothing is refused, and others go on before a removal is done."""
 
@@ -97,4 +137,27 @@ async def test_network_that_a_task_is_about_to_join_is_there_whatever_the_leader
             await asyncio.sleep(0)
         # A task that comes while it goes waits until it is made anew.
         overlays.offer([NETWORK])
+    await overlays.close()
+
+
+async def test_network_of_a_node_that_left_and_joined_again_is_there_again() -> None:
+    engine = SlowEngine()
+    overlays = Overlays(cast("Engine", engine), "127.0.0.1", structlog.get_logger())
+    overlays.offer([NETWORK])
+    await overlays.ready(TASK)
+    overlays.release(TASK.id)
+    await overlays.clear()
+    assert engine.networks == {}
+    overlays.offer([NETWORK])
+    await overlays.ready(TASK)
+    assert set(engine.networks) == {"net1"}
+    await overlays.close()
+
+
+async def test_network_left_by_an_earlier_run_goes_when_the_node_leaves() -> None:
+    engine = SlowEngine()
+    engine.networks["old"] = {"Labels": {"essaim.network.vxlan": "4099"}}
+    overlays = Overlays(cast("Engine", engine), "127.0.0.1", structlog.get_logger())
+    await overlays.clear()
+    assert engine.networks == {}
     await overlays.close()

@@ -177,7 +177,7 @@ MASKS = [
 ]
 # What differs for a known reason, cut from both.
 CUTS = [
-    r'\n *"VirtualIPs": \[[^\]]*\],?',  # no overlay network yet
+    r'\n *"VirtualIPs": \[[^\]]*\],?',  # the leader's loops give them; none runs here
     r'\n *"com.docker.network.driver.overlay.vxlanid_list": "[^"]*",?',
     r'\n *"EnableIPv4": true,',  # newer than this Engine
     r'\n *"Peers": \[[^\]]*\],?',

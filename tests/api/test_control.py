@@ -87,6 +87,16 @@ def test_networks_never_overlap(subnets: list[str]) -> None:
     assert not [1 for i, a in enumerate(given_out) for b in given_out[i + 1 :] if a.overlaps(b)]
 
 
+def test_networks_decided_at_once_by_two_managers_do_not_share_a_subnet() -> None:
+    store, chance = Store(), random.Random(1)
+    decided = [networks.create(store, networks.NetworkRequest(name=n, driver="overlay"), chance=chance) for n in "ab"]
+    apply(store, decided[0][0])
+    late = store.apply(store.version + 1, encode(ChangeSet(decided[1][0], NOW)))
+    assert [rejected.reason for rejected in late.rejected] == ["subnet"]
+    apply(store, networks.create(store, networks.NetworkRequest(name="b", driver="overlay"), chance=chance)[0])
+    assert [str(n.subnets[0]) for n in store.networks] == ["10.0.0.0/24", "10.0.1.0/24"]
+
+
 def test_subnets_run_out_with_a_word_about_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "DEFAULT_POOL", ["10.0.0.0/23"])
     store, chance = Store(), random.Random(1)

@@ -99,6 +99,46 @@ async def test_network_with_a_wrong_subnet_is_refused(served: Served, config: An
     assert (status, bool(message)) == (400, True)
 
 
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"Options": {"encrypted": ""}}, "encrypted overlay networks are not supported"),
+        ({"Options": {"com.docker.network.driver.mtu": "huge"}}, "invalid com.docker.network.driver.mtu 'huge'"),
+        ({"Options": {"com.docker.network.driver.mtu": "70000"}}, "use 576 to 65000"),
+        ({"IPAM": {"Driver": "mine"}}, "invalid IPAM.Driver 'mine'"),
+        ({"IPAM": {"Config": [{"Subnet": "fd00::/64"}]}}, "a subnet of IPv4 is needed"),
+        ({"IPAM": {"Config": [{"Subnet": "10.9.0.0/24", "IPRange": "10.8.0.0/28"}]}}, "no matching subnet for range"),
+        (
+            {"IPAM": {"Config": [{"Subnet": "10.9.0.0/24", "AuxiliaryAddresses": {"a": "10.8.0.1"}}]}},
+            "no matching subnet for aux-address 10.8.0.1",
+        ),
+        (
+            {"IPAM": {"Config": [{"Subnet": "10.9.0.0/24", "AuxiliaryAddresses": {"a": "x"}}]}},
+            "auxiliary address a='x'",
+        ),
+    ],
+)
+async def test_network_of_a_kind_that_cannot_be_had_is_refused(served: Served, body: Any, says: str) -> None:
+    status, message = await served.error("POST", "/networks/create", {"Name": "c", "Driver": "overlay"} | body)
+    assert status == 400
+    assert says in message
+
+
+async def test_network_with_range_auxiliary_addresses_and_options_is_kept_as_asked(served: Served) -> None:
+    config = {
+        "Subnet": "10.9.0.0/24",
+        "Gateway": "10.9.0.254",
+        "IPRange": "10.9.0.0/28",
+        "AuxiliaryAddresses": {"a": "10.9.0.3"},
+    }
+    options = {"com.docker.network.driver.mtu": "1300"}
+    body = {"Name": "c", "Driver": "overlay", "IPAM": {"Config": [config]}, "Options": options, "EnableIPv6": True}
+    made = await served.call("POST", "/networks/create", body, 201)
+    assert made["Warning"].startswith("IPv6 has no effect")
+    shown = await served.call("GET", "/networks/c")
+    assert (shown["IPAM"]["Config"], shown["Options"]) == ([config], options)
+
+
 async def test_network_is_listed_inspected_and_removed(served: Served) -> None:
     made = await served.call("POST", "/networks/create", {"Name": "ov1", "Driver": "overlay", "Attachable": True}, 201)
     shown = await served.call("GET", "/networks/ov1")

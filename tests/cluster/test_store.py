@@ -12,7 +12,7 @@ from essaim.cluster import changes
 from essaim.cluster.changes import ChangeSet, Delete, Expect, NodeReport, Put, Report, put
 from essaim.cluster.ids import ID_LENGTH, new_id
 from essaim.cluster.node import Node, NodeDescription, NodeSpec, NodeStatus
-from essaim.cluster.objects import Secret, SecretSpec
+from essaim.cluster.objects import Network, NetworkSpec, Secret, SecretSpec
 from essaim.cluster.service import TaskSpec
 from essaim.cluster.store import Outcome, Store
 from essaim.cluster.task import Task, TaskEndpoint, TaskStatus
@@ -72,6 +72,24 @@ def test_put_taken_name_is_rejected() -> None:
     both = apply(store, 3, put("secrets", secret("c", "same"), new=True), put("secrets", secret("d", "same"), new=True))
     assert reasons(both) == ["name"]
     assert [s.id for s in store.secrets] == ["a"]
+
+
+def network(object_id: str, *subnets: str) -> Network:
+    return Network(id=object_id, spec=NetworkSpec(name=object_id, ipam={"Config": [{"Subnet": s} for s in subnets]}))
+
+
+def test_put_new_network_in_anothers_subnet_is_rejected() -> None:
+    """Two managers chose the same one at the same time."""
+    store = Store()
+    assert apply(store, 1, put("networks", network("a", "10.0.1.0/24", "fd00::/64"), new=True)).ok
+    for number, subnet in enumerate(["10.0.1.0/24", "10.0.0.0/16", "10.0.1.128/25", "fd00::/80"]):
+        taken = apply(store, 2, put("networks", network(f"b{number}", "10.9.0.0/24", subnet), new=True))
+        assert reasons(taken) == ["subnet"], subnet
+    assert apply(store, 3, put("networks", network("c", "10.0.2.0/24"), new=True)).ok
+    stored = store.networks.get("a")
+    assert stored is not None
+    assert apply(store, 4, put("networks", stored)).ok
+    assert apply(store, 5, put("networks", network("odd", "nonsense"), new=True)).ok
 
 
 def test_renamed_object_frees_its_name() -> None:

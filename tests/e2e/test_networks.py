@@ -25,15 +25,23 @@ STACK = """
 services:
   web:
     image: site:1
-    networks: [inner]
+    networks: [inner, back]
     ports: ["8080:80"]
     deploy: {placement: {constraints: ["node.hostname==%s"]}}
   db:
     image: site:1
     networks: {inner: {aliases: [store]}}
     deploy: {replicas: 2, placement: {constraints: ["node.hostname==%s"]}}
+  cache:
+    image: site:1
+    networks: [back]
+    ports: ["8081:80"]
+    deploy: {placement: {constraints: ["node.hostname==%s"]}}
 networks:
   inner:
+  back:
+    internal: true
+    driver_opts: {com.docker.network.driver.mtu: "1300"}
 """
 BALANCED = """
 services:
@@ -64,7 +72,7 @@ while not os.path.exists("/stop"):
     time.sleep(0.01)
 print(json.dumps({"answers": answers, "failures": failures}))
 """
-NETWORKS = {"h1": ["bridge", "demo_inner", "host", "ingress", "none"], "h2": ["bridge", "host", "none"]}
+NETWORKS = {"h1": ["bridge", "demo_back", "demo_inner", "host", "ingress", "none"], "h2": ["bridge", "host", "none"]}
 """What `docker network ls` shows on the manager and on the worker."""
 
 
@@ -72,7 +80,7 @@ NETWORKS = {"h1": ["bridge", "demo_inner", "host", "ingress", "none"], "h2": ["b
 def cluster(lab: Lab) -> Iterator[Cluster]:
     server = ["python3", "-m", "http.server", "80", "--directory", "/var/www"]
     lab.load_image(python_image("site:1", server, {"/var/www/index.html": "hello"}))
-    with Cluster(lab, managers=1) as made:
+    with Cluster(lab, managers=1, init=("--data-path-port", "7789")) as made:
         yield made
 
 
@@ -139,7 +147,7 @@ def links(host: Host) -> str:
 
 def test_services_of_a_stack_reach_each_other_by_name_across_hosts(cluster: Cluster) -> None:
     here, there = cluster.lab.hosts
-    cluster.deploy("demo", STACK % (here.name, there.name))
+    cluster.deploy("demo", STACK % (here.name, there.name, there.name))
     cluster.wait_running("demo_db", 2)
     cluster.wait_running("demo_web", 1)
     web = container(here, "demo_web")
@@ -150,6 +158,13 @@ def test_services_of_a_stack_reach_each_other_by_name_across_hosts(cluster: Clus
         eventually(lambda name=name: fetched(here, web, name) == "hello", 20, name, retry_on=(CommandFailed,))
     before = two_addresses(here, web, "tasks.db")
     assert vip not in before
+
+    # The other network's names are known too; it ends at its nodes, and its port is published all the same.
+    eventually(lambda: fetched(here, web, "cache") == "hello", 20, "cache", retry_on=(CommandFailed,))
+    assert "mtu 1300" in there.docker("exec", container(there, "demo_cache"), "ip", "link")
+    for host in (here, there):
+        assert "dstport 7789 " in host.run(["ip", "-d", "link", "show", "type", "vxlan"]).stdout
+        eventually(lambda host=host: cluster.fetch(host, 8081) == "hello", 20, "its port", retry_on=(OSError,))
 
     # A published port leads to a task that is on a network; listings show the network, not a node's part of it.
     for host in (here, there):
@@ -169,8 +184,11 @@ def test_services_of_a_stack_reach_each_other_by_name_across_hosts(cluster: Clus
         retry_on=(CommandFailed,),
     )  # fmt: skip
     assert looked_up(here, web, "db") == {vip}
-    assert fetched(here, web, "db") == "hello"
+    # The replacement runs before it listens.
+    eventually(lambda: fetched(here, web, "db") == "hello", 20, "the replacement", retry_on=(CommandFailed,))
 
+    # Nothing of the networks stays: on a node that leaves with its tasks, and on one whose last task has gone.
+    cluster.essaim("swarm", "leave", host=there)
     cluster.essaim("stack", "rm", "demo")
     for host in (here, there):
         eventually(lambda host=host: " es" not in links(host), 40, f"links of {host.name} are gone")

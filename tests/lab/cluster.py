@@ -32,12 +32,19 @@ class Cluster:
     """One essaimd on each host of the lab; the first `managers` of them are managers."""
 
     def __init__(
-        self, lab: Lab, *, managers: int = 3, flags: tuple[str, ...] = (), shared_sockets: bool = False
+        self,
+        lab: Lab,
+        *,
+        managers: int = 3,
+        flags: tuple[str, ...] = (),
+        shared_sockets: bool = False,
+        init: tuple[str, ...] = (),
     ) -> None:
         self.lab = lab
         self._managers = managers
         self._flags = flags
         self._shared_sockets = shared_sockets
+        self._init = init
         self.daemons: dict[str, HostProcess] = {}
 
     def __enter__(self) -> "Cluster":
@@ -56,7 +63,7 @@ class Cluster:
             self.start_daemon(host)
         for host in self.lab.hosts:
             self.wait_up(host)
-        self.essaim("swarm", "init", "--advertise-addr", self.first.address)
+        self.essaim("swarm", "init", "--advertise-addr", self.first.address, *self._init)
         tokens = {role: self.essaim("swarm", "join-token", "-q", role) for role in ("manager", "worker")}
         for number, host in enumerate(self.lab.hosts[1:], 2):
             token = tokens["manager" if number <= self._managers else "worker"]

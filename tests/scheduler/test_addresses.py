@@ -45,6 +45,14 @@ def test_book_full_network_says_which() -> None:
     assert book.attach(task("more"), [net]) == "no free address is left on network n: give it a larger subnet"
 
 
+def test_book_gives_only_what_the_networks_range_leaves() -> None:
+    net = network("n", "10.0.1.0/24")
+    (net.spec.ipam or {})["Config"][0] |= {"IPRange": "10.0.1.8/30", "AuxiliaryAddresses": {"router": "10.0.1.9"}}
+    book = Book()
+    assert [address(attached(book, f"t{i}", net)) for i in range(3)] == ["10.0.1.8/24", "10.0.1.10/24", "10.0.1.11/24"]
+    assert isinstance(book.attach(task("more"), [net]), str)
+
+
 def test_book_refused_on_one_network_takes_none_on_the_other() -> None:
     book, wide, full = Book(), network("w", "10.0.2.0/29"), network("f", "10.0.3.0/30")
     attached(book, "t0", full)

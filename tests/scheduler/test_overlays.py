@@ -163,3 +163,37 @@ def test_concerns_networks_names_every_change_that_nodes_are_to_hear_of(world: W
     assert sum(changed for changed, _ in seen) > 5
     for changed, events in seen:
         assert not changed or any(concerns_networks(event) for event in events)
+
+
+def test_networks_of_the_service_itself_count_when_the_task_names_none(world: World) -> None:
+    spec = replicated("db", 2, networks=[NetworkAttachmentConfig(target="one", aliases=["store"])])
+    world.add_service(spec)
+    world.settle()
+    assert vips(world, "db") == {"one": "10.0.1.2/24"}
+    assert addresses(world.running("svc-db")) == ["10.0.1.3", "10.0.1.4"]
+    assert told(world).names["store"] == ["10.0.1.2"]
+    before = world.running("svc-db")
+    world.update_service("svc-db", msgspec.structs.replace(spec, labels={"a": "b"}))
+    world.settle()
+    assert [t.id for t in world.running("svc-db")] == [t.id for t in before]
+
+
+def test_link_has_the_clusters_port_and_the_networks_mtu(world: World) -> None:
+    world.put("networks", network("big", "10.0.3.0/24", options={"com.docker.network.driver.mtu": "8950"}))
+    world.add_service(attached("db", "one", "big"))
+    world.settle()
+    assert (told(world).port, told(world).mtu, told(world, "big").mtu) == (4789, 1450, 8950)
+    cluster = world.store.cluster
+    world.put("clusters", msgspec.structs.replace(cluster, data_path_port=7789))
+    assert (told(world).port, told(world, "big").port) == (7789, 7789)
+
+
+def test_service_that_joins_or_leaves_a_network_gets_new_tasks_with_those_addresses(world: World) -> None:
+    world.add_service(attached("db", "one"))
+    world.settle()
+    world.update_service("svc-db", attached("db", "two"))
+    world.pass_time(60)
+    running = world.running("svc-db")
+    assert len(running) == 2
+    assert (addresses(running, "one"), len(addresses(running, "two"))) == ([], 2)
+    assert set(vips(world, "db")) == {"two"}
