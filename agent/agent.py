@@ -24,6 +24,7 @@ from essaim.cluster.wire import Channel, ToAgent
 from .assigned import Assigned
 from .book_keeper import BookKeeper, OnBook
 from .log_streams import LogStreams
+from .network_keeper import NetworkKeeper
 from .outbox import Outbox
 from .route_keeper import RouteKeeper
 from .runtime import Runtime, RuntimeUnavailable, View
@@ -47,8 +48,9 @@ class Agent:
     `on_redirect` that of the leader (empty: unknown), `on_node` the node's own object, `on_refused` the reason why
     the cluster does not know this node any more (its tasks have been stopped by then), `on_tunnel` the address of a
     manager that wants a connection to this node's Engine, and its key, `on_networks` the overlay networks that the
-    node is to be on, `on_certificates` the certificate book. `health` are the gateway's verdicts. `tls_info` tells
-    what the node trusts, for its description, `on_trust` hears what it is to trust.
+    node is to be on, `on_certificates` the certificate book. `networks_settled` returns when the networks hold here.
+    `health` are the gateway's verdicts. `tls_info` tells what the node trusts, for its description, `on_trust` hears
+    what it is to trust.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Agent:
         on_node: Callable[[Node], None] = _ignore,
         on_refused: Callable[[str], None] = _ignore,
         on_networks: Callable[[list[OverlayNetwork]], None] = _ignore,
+        networks_settled: Callable[[], Awaitable[None]] | None = None,
         on_tunnel: Callable[[str, str], None] | None = None,
         tls_info: Callable[[], TLSInfo | None] = lambda: None,
         on_trust: Callable[[TLSInfo], None] = _ignore,
@@ -85,7 +88,7 @@ class Agent:
         self._log = log.bind(node_id=node_id)
         self._on_managers, self._on_redirect = on_managers, on_redirect
         self._on_node, self._on_refused = on_node, on_refused
-        self._on_networks = on_networks
+        self._networks = NetworkKeeper(on_networks, networks_settled)
         self._outbox = Outbox()
         self._assigned = Assigned()
         self._managers: dict[str, TaskManager] = {}
@@ -112,7 +115,7 @@ class Agent:
             wire.RoutesChanged: lambda message: self._routes.change(message.delta),
             wire.Verdicts: self._verdicts.take,
             wire.Certificates: self._books.take,
-            wire.Networks: lambda message: self._on_networks(message.networks),
+            wire.Networks: self._networks.take,
             wire.OpenTunnel: lambda message: on_tunnel(message.address, message.key) if on_tunnel else None,
             wire.LogRequest: self._logs.open,
             wire.LogCancel: lambda message: self._logs.cancel(message.request),
@@ -178,6 +181,7 @@ class Agent:
     # The session's hooks
 
     async def _hello(self) -> wire.Hello:
+        self._networks.begin()
         try:
             self._description = await self._describe()
         except RuntimeUnavailable as problem:
@@ -194,6 +198,7 @@ class Agent:
             self._send_reports(),
             self._routes.run(self._session.send),
             self._verdicts.run(self._session.send),
+            self._networks.run(self._session.send),
             self._books.run(self._session.send),
             self._describe_changes(),
             self._describe_at_once(),
@@ -273,7 +278,7 @@ class Agent:
                 self._managers[task.id] = manager
                 manager.start()
         if message.full and not any(task.networks_attachments for task in message.tasks):
-            self._on_networks([])
+            self._networks.take(wire.Networks([]))
         if message.full:
             self._clear_strays()
 

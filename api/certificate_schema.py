@@ -25,6 +25,17 @@ class CreateResolver(Shape):
     eab_key: str = ""
 
 
+class UpdateResolver(Shape):
+    """What is absent stays as it is; an empty text takes a value away."""
+
+    directory: str | None = None
+    challenge: str | None = None
+    email: str | None = None
+    ca_certificate: str | None = None
+    eab_kid: str | None = None
+    eab_key: str | None = None
+
+
 class ResolverShown(Shape, omit_defaults=False):
     """`state` is registering, ready or failed."""
 
@@ -68,7 +79,7 @@ class CreatedBody(Shape):
     id: str
 
 
-SHAPES: list[Any] = [CreateResolver, ResolverShown, CertificateShown, CreatedBody]
+SHAPES: list[Any] = [CreateResolver, UpdateResolver, ResolverShown, CertificateShown, CreatedBody]
 
 
 def _parameter(of: str) -> dict[str, Any]:
@@ -77,7 +88,7 @@ def _parameter(of: str) -> dict[str, Any]:
 
 def paths(parts: list[Any], error: Any) -> dict[str, Any]:
     """The operations by path; `parts` are the schemas of `SHAPES`."""
-    create, resolver, certificate, created = parts
+    create, update, resolver, certificate, created = parts
     resolver_id = [_parameter("The resolver's ID, name, or the beginning of its ID.")]
     certificate_id = [_parameter("The certificate's ID, a name that it is for, or the secret that it is from.")]
 
@@ -116,6 +127,15 @@ def paths(parts: list[Any], error: Any) -> dict[str, Any]:
                 {"204": {"description": "It is gone."}, **refusals("400", "404", "503")},
                 parameters=resolver_id,
             ),
+        },
+        RESOLVERS + "/{id}/update": {
+            "post": operation(
+                "updateResolver",
+                "Change a resolver; at another server, or of another external account, it is registered anew.",
+                {"202": {"description": "It was changed."}, **refusals("400", "404", "503")},
+                parameters=resolver_id,
+                requestBody={"required": True, "content": {"application/json": {"schema": update}}},
+            )
         },
         CERTIFICATES: {
             "get": operation(

@@ -11,7 +11,7 @@ Rejected: a queue and a wake-up for each follower. With 500 followers, writes to
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -106,7 +106,7 @@ class EventHub:
         if store is not None:
             watch = store.watch(*NOUNS)
             watch.__enter__()
-            self._reading = asyncio.get_running_loop().create_task(self._read(watch), name="api events")
+            self._reading = self._begin(self._read(watch), "api events")
             self._reading.add_done_callback(lambda _: watch.__exit__())
 
     async def stop(self) -> None:
@@ -127,10 +127,12 @@ class EventHub:
         follower = Follower(filters, key, place, until, sink, chunked)
         self._followers[follower] = None
         if self._handing is None:
-            self._handing = asyncio.get_running_loop().create_task(self._hand_out(), name="api events, handed out")
+            self._handing = self._begin(self._hand_out(), "api events, handed out")
         return follower
 
     def unsubscribe(self, follower: Follower) -> None:
+        """Nothing is written to its connection from now on."""
+        follower.direct = False
         self._followers.pop(follower, None)
 
     async def take(self, follower: Follower) -> bytes:
@@ -151,6 +153,17 @@ class EventHub:
     def _left(self, follower: Follower) -> float | None:
         """Seconds until the last one of interest."""
         return max(follower.until - self._now().timestamp(), 0) if follower.until else None
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
+        """Should it fail, nobody is to wait for events that do not come."""
+
+        def ended(task: "asyncio.Task[None]") -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._cut(list(self._followers), f"internal error: {error!r}")
+
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        task.add_done_callback(ended)
+        return task
 
     # -- inside -------------------------------------------------------------------------------------------------
 

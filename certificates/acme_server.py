@@ -130,8 +130,8 @@ class AcmeServer:
                 )
             elif connected.external_account_required():
                 raise AcmeFailure(
-                    "the server takes only accounts that are bound to one it has given out: make the resolver anew "
-                    "with --eab-kid and --eab-key"
+                    "the server takes only accounts that are bound to one it has given out: essaim certificate "
+                    "resolver update --eab-kid and --eab-key"
                 )
             asked = messages.NewRegistration.from_data(
                 email=spec.email or None, terms_of_service_agreed=True, external_account_binding=binding

@@ -7,7 +7,7 @@ progress are in it.
 Pure: the store and the time in, a book out; equal stores give equal books but for what time does.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,9 +19,11 @@ from essaim.cluster.store import Store
 
 from .pem import BadCertificate, Pair, read_authority, read_pair
 from .survey import Survey
-from .wanted import Wanted
+from .wanted import ORDERED, Wanted
 
 OFFERED = "essaim.certificate"
+MOST_AUTHORITIES = 16 << 20
+"""Bytes: they go in one message, whenever the book changes; certificates go in parts."""
 SOON = 14 * 24 * 3600.0
 """Seconds before its end in which a certificate of a secret is warned about: nobody renews it by itself."""
 
@@ -56,24 +58,40 @@ class Shelf:
         self._before, self._now = self._now, {}
 
     def pair(self, store: Store, reference: str) -> Read:
-        return self._read("pair", store, reference.split(":", 1) if ":" in reference else [reference])
+        return self._read("pair", store, _names_of(reference))
+
+    def has_pair(self, store: Store, reference: str) -> bool:
+        """Whether it has been read, or cannot be."""
+        found = _contents("pair", store, _names_of(reference))
+        return isinstance(found, str) or found[0] in self._now or found[0] in self._before
 
     def authority(self, store: Store, reference: str) -> Read:
         return self._read("authority", store, [reference])
 
     def _read(self, kind: str, store: Store, names: list[str]) -> Read:
-        parts: list[bytes] = []
-        ids: list[str] = [kind]
-        for place, name in enumerate(names):
-            found = _content(store, name.strip(), is_key=kind == "pair" and place == len(names) - 1)
-            if isinstance(found, str):
-                return Read(problem=found)
-            ids.append(found[0])
-            parts.append(found[1])
-        key = tuple(ids)
+        found = _contents(kind, store, names)
+        if isinstance(found, str):
+            return Read(problem=found)
+        key, parts = found
         if key not in self._now:
             self._now[key] = self._before.get(key) or _parsed(kind, parts)
         return self._now[key]
+
+
+def _names_of(reference: str) -> list[str]:
+    return reference.split(":", 1) if ":" in reference else [reference]
+
+
+def _contents(kind: str, store: Store, names: list[str]) -> tuple[tuple[str, ...], list[bytes]] | str:
+    """What tells a reference from any other, and its content; or what is wrong."""
+    ids, parts = [kind], []
+    for place, name in enumerate(names):
+        found = _content(store, name.strip(), is_key=kind == "pair" and place == len(names) - 1)
+        if isinstance(found, str):
+            return found
+        ids.append(found[0])
+        parts.append(found[1])
+    return tuple(ids), parts
 
 
 def _parsed(kind: str, parts: list[bytes]) -> Read:
@@ -104,6 +122,13 @@ class BookMaker:
         self._survey = Survey()
         self._shelf = Shelf()
 
+    def read_ahead(self, store: Store) -> Iterator[None]:
+        """Read what the next book needs, a certificate a step: 0.7 ms each, which the caller may spread over time."""
+        for entry in self._references(store, self._survey.take(store)):
+            if not self._shelf.has_pair(store, entry):
+                self._shelf.pair(store, entry)
+                yield
+
     def make(self, store: Store, now: float) -> CertificateBook:
         wanted = self._survey.take(store)
         self._shelf.turn()
@@ -129,11 +154,16 @@ class BookMaker:
         return self._entries(store, self._survey.take(store))
 
     def _entries(self, store: Store, wanted: Wanted) -> list[Entry]:
+        users = self._references(store, wanted)
+        return [Entry(one, frozenset(users[one]), self._shelf.pair(store, one)) for one in sorted(users)]
+
+    def _references(self, store: Store, wanted: Wanted) -> dict[str, set[str]]:
+        """What services ask for, and what secrets offer, with the services that ask."""
         users = dict(wanted.certificates)
         for secret in store.secrets:
             if _says_yes((secret.spec.labels or {}).get(OFFERED, "")):
                 users.setdefault(secret.spec.name or "", set())
-        return [Entry(one, frozenset(users[one]), self._shelf.pair(store, one)) for one in sorted(users)]
+        return users
 
     def _of_secrets(
         self, store: Store, wanted: Wanted, problems: list[CertificateProblem], now: float
@@ -151,11 +181,16 @@ class BookMaker:
 
     def _authorities(self, store: Store, wanted: Wanted, problems: list[CertificateProblem]) -> list[Authority]:
         made: list[Authority] = []
+        size = 0
         for reference, services in sorted(wanted.authorities.items()):
             read = self._shelf.authority(store, reference)
-            if read.problem:
-                problems += _told(services, f"client authority {reference} cannot be used: {read.problem}")
+            problem = read.problem
+            if size + len(read.authority) > MOST_AUTHORITIES:
+                problem = f"all services' authorities together are more than {MOST_AUTHORITIES >> 20} MiB"
+            if problem:
+                problems += _told(services, f"client authority {reference} cannot be used: {problem}")
             else:
+                size += len(read.authority)
                 made.append(Authority(name=reference, chain=read.authority))
         return made
 
@@ -175,7 +210,9 @@ def _of_orders(store: Store, wanted: Wanted, problems: list[CertificateProblem],
         if row is None:
             continue
         if row.failure is not None:
-            problems += _told(services, f"no certificate for {', '.join(domains)}: {failure_text(row.failure)}")
+            names = ", ".join(domains)
+            what = f"the certificate for {names} is not renewed" if row.chain else f"no certificate for {names}"
+            problems += _told(services, f"{what}: {failure_text(row.failure)}")
         if row.chain:
             name = _name(resolver, row, made)
             made[name] = _certificate(name, row.chain, row.key, row.domains, row.not_after)
@@ -192,7 +229,7 @@ def failure_text(failure: Failure) -> str:
 
 def _name(resolver: Resolver, row: OrderedCertificate, taken: dict[str, Certificate]) -> str:
     more = f" +{len(row.domains) - 1}" if len(row.domains) > 1 else ""
-    name = f"acme {resolver.spec.name} {row.domains[0]}{more}"
+    name = f"{ORDERED}{resolver.spec.name} {row.domains[0]}{more}"
     return name if name not in taken else f"{name} {row.id}"
 
 

@@ -64,6 +64,7 @@ class Orderer:
 
     async def _step(self) -> float | None:
         """Do what is due; when to look again (seconds since 1970)."""
+        self._give_up()
         made = plan(self._store, self._survey.take(self._store), self._now().timestamp())
         if made.changes:
             try:
@@ -73,6 +74,12 @@ class Orderer:
                 await self._sleep(RETRY)
         self._start(made)
         return made.wake
+
+    def _give_up(self) -> None:
+        """Work on what was removed meanwhile."""
+        for key, task in self._busy.items():
+            if self._store.certificates.get(key) is None and self._store.resolvers.get(key) is None:
+                task.cancel()
 
     def _start(self, made: Plan) -> None:
         for resolver_id in made.register:

@@ -117,12 +117,15 @@ class Ordering:
 
     async def _carry_out(self, row_id: str, server: AcmeServer) -> None:
         order = await self._begin(row_id, server)
-        pause, before = LOOK_FIRST, ""
+        pause, before, answered = LOOK_FIRST, "", set[str]()
         while True:
             state = await in_thread(server.order, order.url)
             if state.status == "pending":
                 proofs = await in_thread(server.proofs, state)
-                await self._prove(row_id, server, proofs)
+                # Some servers call a challenge pending until they have looked: none is answered twice.
+                wanted = [one for one in proofs if one.challenge is not None and one.token not in answered]
+                await self._prove(row_id, server, wanted)
+                answered.update(one.token for one in wanted)
             elif state.status == "ready":
                 row, _ = self._found(row_id)
                 request = request_for(order.key, row.domains)
@@ -146,8 +149,7 @@ class Ordering:
         await self._change(row_id, lambda now: replace(now, order=order))
         return order
 
-    async def _prove(self, row_id: str, server: AcmeServer, proofs: list[Proof]) -> None:
-        wanted = [proof for proof in proofs if proof.challenge is not None]
+    async def _prove(self, row_id: str, server: AcmeServer, wanted: list[Proof]) -> None:
         if not wanted:
             return
         _, resolver = self._found(row_id)

@@ -11,6 +11,8 @@ Pure: bytes in, values or BadCertificate out.
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -34,6 +36,16 @@ LEAST_RSA = 2048
 MOST_CERTIFICATES = 1000
 """In one file; a bundle of all public authorities has some 150."""
 
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises for certificates that are damaged or odd."""
+
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 PLAIN = "store it without a password (openssl pkey -in KEY -out PLAIN)"
 
@@ -56,6 +68,15 @@ class Pair:
         return f"Pair({', '.join(self.names)})"
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's warnings: odd numbers and names are their issuers' affair."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@_quiet()
 def read_pair(*parts: bytes) -> Pair:
     """A certificate with its key, of one file or of several. Raises BadCertificate."""
     found, keys = _blocks(b"\n".join(parts))
@@ -79,6 +100,7 @@ def read_pair(*parts: bytes) -> Pair:
     )
 
 
+@_quiet()
 def read_authority(data: bytes) -> str:
     """The certificates (PEM) of those who may issue clients' certificates. Raises BadCertificate."""
     found, _ = _blocks(data)
@@ -135,7 +157,7 @@ def _certificate(block: bytes, number: int) -> x509.Certificate:
             # The library reads these when they are asked for: here, so that damage shows here.
             _ = one.subject, one.issuer, one.extensions, _public_of(one)
             _ = one.not_valid_before_utc, one.not_valid_after_utc
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise BadCertificate(f"certificate {number} in it cannot be read: {error}") from error
     return one
 

@@ -56,6 +56,8 @@ class Publisher:
     async def run(self) -> None:
         with self._store.watch(*TABLES) as watch:
             while True:
+                for _ in self._maker.read_ahead(self._store):
+                    await asyncio.sleep(0)
                 began = self._monotonic()
                 self.publish()
                 await asyncio.sleep((self._monotonic() - began) * REST)

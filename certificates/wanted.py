@@ -25,6 +25,8 @@ from .rules import hosts_of
 ROUTER = re.compile(r"traefik\.(http|tcp)\.routers\.([^.]+)\.(.+)")
 DOMAIN = re.compile(r"tls\.domains\[(\d+)\]\.(main|sans)")
 NAME = re.compile(r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9-]{0,61}[a-z0-9])?")
+ORDERED = "acme "
+"""What the book's names of ordered certificates begin with; a label may name one, and asks for no secret then."""
 MOST_NAMES = 100
 """In one certificate: what Let's Encrypt takes."""
 
@@ -47,7 +49,8 @@ def wanted_by(service_id: str, labels: Mapping[str, str]) -> Wanted:
     wanted = Wanted()
     ours = {label.lower(): value for label, value in sorted(labels.items())}
     for reference in _list(ours.get("essaim.tls.certificate", "")):
-        wanted.certificates[reference] = {service_id}
+        if not reference.startswith(ORDERED):
+            wanted.certificates[reference] = {service_id}
     for reference in _list(ours.get("essaim.tls.client.ca", "")):
         wanted.authorities[reference] = {service_id}
     if ours.get("traefik.enable", "true").lower() != "false":

@@ -78,6 +78,12 @@ class Findings(msgspec.Struct, tag="findings", frozen=True):
     dropped: list[str] = []
 
 
+class NetworksApplied(msgspec.Struct, tag="netted", frozen=True):
+    """The node's containers have rules by its networks' tables of this version (or cannot have any)."""
+
+    version: int
+
+
 class CertificatesApplied(msgspec.Struct, tag="certified", frozen=True):
     """This node's gateway ends TLS by the certificate book of that version, and answers its challenges."""
 
@@ -188,9 +194,11 @@ class Certificates(msgspec.Struct, tag="certs", frozen=True):
 
 
 class Networks(msgspec.Struct, tag="nets", frozen=True):
-    """The overlay networks that the node has tasks on; always the whole."""
+    """The overlay networks that the node has tasks on; always the whole. `version` grows with each change, for this
+    node and this leader."""
 
     networks: list[OverlayNetwork]
+    version: int = 0
 
 
 class OpenTunnel(msgspec.Struct, tag="tunnel", frozen=True):
@@ -217,7 +225,9 @@ class LogCancel(msgspec.Struct, tag="nolog", frozen=True):
     request: int
 
 
-FromAgent = Hello | Heartbeat | Reports | Describe | RoutesApplied | Findings | CertificatesApplied | LogChunk
+FromAgent = (
+    Hello | Heartbeat | Reports | Describe | RoutesApplied | Findings | CertificatesApplied | NetworksApplied | LogChunk
+)
 ToAgent = (
     Redirect
     | Welcome

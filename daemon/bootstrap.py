@@ -7,15 +7,14 @@ from collections.abc import Sequence
 
 import msgspec
 
+from essaim.api.control.networks import first_ingress
 from essaim.cluster.changes import Change, put
-from essaim.cluster.ids import Chance, new_id
+from essaim.cluster.ids import Chance
 from essaim.cluster.node import ManagerStatus, Node, NodeDescription, NodeSpec, NodeStatus
-from essaim.cluster.objects import Network, NetworkSpec
 from essaim.cluster.shape import Shape
 from essaim.cluster.swarm import Cluster, JoinTokens, RootCA, SwarmSpec, default_spec
 from essaim.secrets.ca import tls_info
 
-INGRESS = "ingress"
 DEFAULT_POOL = "10.0.0.0/8"
 
 
@@ -81,5 +80,5 @@ def first_objects(
         status=NodeStatus(state="ready", addr=ip),
         manager_status=ManagerStatus(addr=advertise, raft_id=raft_id),
     )
-    ingress = Network(id=new_id(chance), spec=NetworkSpec(name=INGRESS, labels={}, driver="overlay", ingress=True))
+    ingress = first_ingress(cluster, chance=chance)
     return [put("clusters", cluster, new=True), put("nodes", node, new=True), put("networks", ingress, new=True)]

@@ -101,6 +101,7 @@ class WorkerRole:
             on_node=on_node,
             on_refused=on_refused,
             on_networks=self._overlays.offer if self._overlays else lambda _: None,
+            networks_settled=self._overlays.balancer.settled if self._overlays else None,
             on_tunnel=self._tunnel if engine_url else None,
             tls_info=tls_info,
             on_trust=on_trust,

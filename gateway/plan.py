@@ -18,6 +18,7 @@ from .options import ServiceOptions, read_options
 from .routes import RouteEndpoint, RoutePort, RouteService, RouteTable
 from .routing.labels import Directory, ServiceLabels, read_labels, resolve
 from .routing.resolver import Keys, Resolver
+from .routing.tls_conflicts import tls_conflicts
 from .tls.policy import read_tls
 from .wire import EndpointPlan, PortPlan, RouterPlan, ServicePlan, TcpRouterPlan
 
@@ -132,6 +133,8 @@ class Planner:
         for key, (_, _, said) in outcomes.items():
             if said:
                 warnings[key] += said
+        for key, said in tls_conflicts(plans).items():
+            warnings[key] += said
         self._bind_entry_points(plans, bindings, warnings, questioned)
         self._bindings, self._warnings = bindings, dict(warnings)
 

@@ -107,7 +107,7 @@ class Gateway:
         for predecessor in self._predecessors:
             for key, sock in predecessor.sockets:
                 self._inherited.setdefault(key.rpartition("#")[0], []).append(sock)
-        self._keeper.inherit([predecessor.book for predecessor in self._predecessors])
+        await self._keeper.inherit([predecessor.book for predecessor in self._predecessors])
         self.health.start()
         self._rebind = asyncio.get_running_loop().create_task(self._bind_again())
         await self._fleet.start()
@@ -167,14 +167,9 @@ class Gateway:
         """Serve by this book from now on; an older one is ignored. Kept in memory alone. What is returned may be
         awaited, as `booked` may: every worker serves by it then.
         """
-        messages = self._keeper.take(book)
-        for message in messages or ():
-            self._fleet.broadcast(message)
-        if messages is not None:
+        if book.version >= self.certificates.version:
             self.certificates = book
-            for name, problem in self._keeper.problems.items():
-                self._log.warning("a certificate cannot be used", certificate=name, reason=problem)
-        self._booking = asyncio.get_running_loop().create_task(self._book(self._keeper.number, self._booking))
+        self._booking = asyncio.get_running_loop().create_task(self._book(book, self._booking))
         return asyncio.shield(self._booking)
 
     async def booked(self) -> None:
@@ -182,14 +177,20 @@ class Gateway:
         if self._booking:
             await asyncio.shield(self._booking)
 
-    async def _book(self, number: int, before: "asyncio.Task[None] | None") -> None:
+    async def _book(self, book: CertificateBook, before: "asyncio.Task[None] | None") -> None:
         if before:
             await asyncio.gather(before, return_exceptions=True)
-        async with self._lock:
-            planned = self._planner.plan(self._table, self._keeper.questioned)
-            if planned.bindings != self._planned.bindings:
-                previous, self._planned = self._planned, planned
-                self._listen(previous, planned)
+        known, asked = self._keeper.problems, self._keeper.questioned
+        for message in await self._keeper.take(book) or ():
+            self._fleet.broadcast(message)
+        number = self._keeper.number
+        for name, problem in self._keeper.problems.items():
+            if known.get(name) != problem:
+                self._log.warning("a certificate cannot be used", certificate=name, reason=problem)
+        if self._keeper.questioned != asked:
+            async with self._lock:
+                previous, self._planned = self._planned, self._planner.plan(self._table, self._keeper.questioned)
+                self._listen(previous, self._planned)
                 self._fleet.broadcast(Version(self._table.version))
         await self._fleet.booked(number)
         self._changed()
@@ -241,8 +242,10 @@ class Gateway:
         warnings = {key: self._keeper.warnings(service) for key, service in self._planned.services.items()}
         served = describe(self._table, self._planned, self._failed, self.health.found, counts, warnings)
         found = with_certificates(served, self.certificates)
+        problems = self._keeper.problems
         for certificate in found["certificates"]:
-            certificate["problem"] = self._keeper.problems.get(certificate["name"])
+            certificate["problem"] = problems.get(certificate["name"])
+        found["warnings"] += [f"certificate {name} cannot be used: {said}" for name, said in sorted(problems.items())]
         return {"node_id": self._node_id, "workers": workers, **found}
 
     async def traffic(self) -> list[dict[str, Any]]:

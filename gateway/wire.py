@@ -148,10 +148,13 @@ class Verdicts(msgspec.Struct, frozen=True, tag="verdicts", array_like=True):
 
 
 class Certificates(msgspec.Struct, frozen=True, tag="certificates", array_like=True):
-    """Certificates that are new or changed, and names of those that are no more. Never logged: it holds keys."""
+    """Certificates that are new or changed, and names of those that are no more; `anew`: all that were there are not.
+    Never logged: it holds keys.
+    """
 
     put: list[Certificate]
     drop: list[str]
+    anew: bool = False
 
 
 class Authorities(msgspec.Struct, frozen=True, tag="authorities", array_like=True):

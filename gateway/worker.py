@@ -157,7 +157,7 @@ class Worker:
     def _book(self, message: Certificates | Authorities | Challenges) -> None:
         match message:
             case Certificates():
-                self._cabinet.change(message.put, message.drop)
+                self._cabinet.change(message.put, message.drop, anew=message.anew)
             case Authorities():
                 self._cabinet.trust(message.authorities)
             case Challenges():

@@ -1,4 +1,4 @@
-"""Answers to DNS questions from a network's table of names.
+"""Answers to DNS questions about names on a network.
 
 - A known name has addresses (A) and nothing else: other types get an empty answer, not "no such name".
 - The order is turned with each question, so that clients which take the first address spread.
@@ -6,6 +6,8 @@
 
 Pure: messages in, messages out.
 """
+
+from collections.abc import Callable
 
 import dns.flags
 import dns.message
@@ -20,7 +22,11 @@ MOST = 25
 """Addresses in one answer: what fits into a datagram of 512 bytes."""
 
 
-def answer(query: dns.message.Message, names: dict[str, list[str]], turn: int) -> dns.message.Message | None:
+Lookup = Callable[[str], list[str] | None]
+"""From a lower-case name to its addresses; None when it is unknown."""
+
+
+def answer(query: dns.message.Message, lookup: Lookup, turn: int) -> dns.message.Message | None:
     """The response, or None when the question is for someone else."""
     response = dns.message.make_response(query, recursion_available=True)
     if len(query.question) != 1:
@@ -28,13 +34,13 @@ def answer(query: dns.message.Message, names: dict[str, list[str]], turn: int) -
         return response
     question = query.question[0]
     name = question.name.to_text(omit_final_dot=True).lower()
-    addresses = names.get(name)
+    addresses = lookup(name)
     if addresses is None:
         if "." in name and not name.startswith("tasks."):
             return None
         response.set_rcode(dns.rcode.NXDOMAIN)
         return response
-    if question.rdtype in (dns.rdatatype.A, dns.rdatatype.ANY):
+    if addresses and question.rdtype in (dns.rdatatype.A, dns.rdatatype.ANY):
         first = turn % len(addresses)
         turned = (addresses[first:] + addresses[:first])[:MOST]
         response.answer.append(dns.rrset.from_text_list(question.name, TTL, dns.rdataclass.IN, dns.rdatatype.A, turned))

@@ -1,7 +1,8 @@
 """A network's DNS server on this node: UDP on the gateway address of its bridge, which tells what network asks."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import dns.asyncquery
@@ -23,10 +24,10 @@ def node_resolvers(file: Path = Path("/etc/resolv.conf")) -> list[str]:
 
 
 class Responder(asyncio.DatagramProtocol):
-    """`names` may be replaced at any time."""
+    """`lookup` is given the address of who asks, and a lower-case name."""
 
-    def __init__(self, names: dict[str, list[str]], resolvers: Sequence[str]) -> None:
-        self.names = names
+    def __init__(self, lookup: Callable[[str, str], list[str] | None], resolvers: Sequence[str]) -> None:
+        self._lookup = lookup
         self._resolvers = resolvers
         self._turn = 0
         self._transport: asyncio.DatagramTransport | None = None
@@ -52,7 +53,7 @@ class Responder(asyncio.DatagramProtocol):
         except dns.exception.DNSException:
             return
         self._turn += 1
-        response = answer(query, self.names, self._turn)
+        response = answer(query, partial(self._lookup, addr[0]), self._turn)
         if response is not None:
             self._send(response, addr)
             return

@@ -1,13 +1,15 @@
-"""Addresses of tasks on overlay networks, and the VXLAN ids of networks.
+"""Addresses of tasks and services on overlay networks, and the VXLAN ids of networks.
 
 - An address is used once on a network, cluster-wide. A task has its own from before it is placed until it has ended;
   one that was given up with its node (`orphaned`) keeps it until it is forgotten: it may still run there.
+- A service of mode vip has one on each of its networks (and, as Docker shows it, on the ingress network when it
+  publishes ports there) for as long as it is attached.
 - Freed addresses are used again late: the search goes on after the last one given, so that a peer that still holds an
   old answer does not reach a stranger.
 - The network's gateway address is not given to tasks: it is the same on every node (see docs/network.md). Rejected: one
   gateway address a node, as Swarm has, which uses up a small subnet on a big cluster (moby#37338).
 
-Pure: networks and tasks in, attachments out.
+Pure: networks, tasks and services in, attachments and virtual addresses out.
 """
 
 import ipaddress
@@ -18,6 +20,7 @@ import msgspec
 
 from essaim.cluster.container import DriverSpec
 from essaim.cluster.objects import Network
+from essaim.cluster.service import Endpoint, Service, VirtualIP
 from essaim.cluster.task import NetworkAttachment, Task, TaskState
 
 VXLAN_OPTION = "com.docker.network.driver.overlay.vxlanid_list"
@@ -80,6 +83,21 @@ def _attached(task: Task) -> list[tuple[str, int]]:
     ]
 
 
+def _virtual(service: Service) -> list[tuple[str, int]]:
+    """Network ids and virtual addresses as numbers."""
+    return [(v.network_id or "", int(ipaddress.IPv4Interface(v.addr or "").ip)) for v in virtual_ips(service)]
+
+
+def virtual_ips(service: Service) -> list[VirtualIP]:
+    return (service.endpoint.virtual_ips if service.endpoint else None) or []
+
+
+def wants_vip(service: Service) -> bool:
+    """Docker's default; a service that is about to go needs none any more."""
+    mode = service.spec.endpoint_spec.mode if service.spec.endpoint_spec else None
+    return (mode or "vip") == "vip" and not service.pending_delete
+
+
 @dataclass
 class Pool:
     """One network's addresses: who has which, and the last one given."""
@@ -87,7 +105,7 @@ class Pool:
     taken: dict[int, str] = field(default_factory=dict)
     last: int = 0
 
-    def take(self, network: Network, task_id: str) -> str | None:
+    def take(self, network: Network, holder: str) -> str | None:
         """A free address with the subnet's length (`10.0.1.5/24`), or None when all are taken."""
         found = subnet_of(network)
         if found is None:
@@ -97,47 +115,90 @@ class Pool:
         start = self.last + 1 if first <= self.last + 1 < end else first
         for number in (*range(start, end), *range(first, start)):
             if number not in self.taken and number != int(gateway):
-                self.taken[number] = task_id
+                self.taken[number] = holder
                 self.last = number
                 return f"{ipaddress.IPv4Address(number)}/{subnet.prefixlen}"
         return None
 
 
 class Book:
-    """Who has which address on which network. Begun anew, it goes on after the highest one that any task has or had."""
+    """Who has which address on which network: ids of tasks and of services. Begun anew, it goes on after the highest
+    address that any task or service has or any task had."""
 
-    def __init__(self, tasks: Iterable[Task] = ()) -> None:
+    def __init__(self, tasks: Iterable[Task] = (), services: Iterable[Service] = ()) -> None:
         self._pools: dict[str, Pool] = {}
         self._held: dict[str, list[tuple[str, int]]] = {}
+        for service in services:
+            self.record_service(service)
+            self._go_on_after(_virtual(service))
         for task in tasks:
             self.record(task)
-            for network_id, number in _attached(task):
-                pool = self._pools.setdefault(network_id, Pool())
-                pool.last = max(pool.last, number)
+            self._go_on_after(_attached(task))
+
+    def _go_on_after(self, addresses: list[tuple[str, int]]) -> None:
+        for network_id, number in addresses:
+            pool = self._pools.setdefault(network_id, Pool())
+            pool.last = max(pool.last, number)
 
     def record(self, task: Task) -> None:
         """Take in a task as it is: its addresses are taken, or free again."""
-        self.forget(task.id)
-        if holds_addresses(task):
-            for network_id, number in _attached(task):
-                self._pools.setdefault(network_id, Pool()).taken[number] = task.id
-                self._held.setdefault(task.id, []).append((network_id, number))
+        self._hold(task.id, _attached(task) if holds_addresses(task) else [])
 
-    def forget(self, task_id: str) -> None:
-        for network_id, number in self._held.pop(task_id, []):
+    def record_service(self, service: Service) -> None:
+        self._hold(service.id, _virtual(service))
+
+    def _hold(self, holder: str, addresses: list[tuple[str, int]]) -> None:
+        self.forget(holder)
+        for network_id, number in addresses:
+            self._pools.setdefault(network_id, Pool()).taken[number] = holder
+            self._held.setdefault(holder, []).append((network_id, number))
+
+    def forget(self, holder: str) -> None:
+        """The task or service is gone."""
+        for network_id, number in self._held.pop(holder, []):
             pool = self._pools[network_id]
-            if pool.taken.get(number) == task_id:
+            if pool.taken.get(number) == holder:
                 del pool.taken[number]
 
     def attach(self, task: Task, networks: Iterable[Network]) -> Task | str:
         """The task with an address on each network (all or none), or why it cannot have them."""
         attachments = []
         for network in networks:
-            pool = self._pools.setdefault(network.id, Pool())
-            address = pool.take(network, task.id)
+            address = self._take(network, task.id)
             if address is None:
                 self.forget(task.id)
-                return f"no free address is left on network {network.spec.name}: give it a larger subnet"
-            self._held.setdefault(task.id, []).append((network.id, int(ipaddress.IPv4Interface(address).ip)))
+                return full(network)
             attachments.append(NetworkAttachment(network_id=network.id, addresses=[address]))
         return msgspec.structs.replace(task, networks_attachments=attachments)
+
+    def endow(self, service: Service, networks: Iterable[Network]) -> tuple[Service, list[str]]:
+        """The service with a virtual address on each of these networks that has room and on no other; what it lacks.
+        Those that it has stay. Without one, its name stands for its tasks' addresses."""
+        before = {virtual.network_id: virtual for virtual in virtual_ips(service)}
+        found: list[VirtualIP] = []
+        lacking: list[str] = []
+        for network in networks:
+            if network.id in before:
+                found.append(before[network.id])
+            elif (address := self._take(network, service.id)) is not None:
+                found.append(VirtualIP(network_id=network.id, addr=address))
+            else:
+                lacking.append(full(network))
+        if found == virtual_ips(service):
+            return service, lacking
+        endpoint = service.endpoint or Endpoint(spec=service.spec.endpoint_spec)
+        endowed = msgspec.structs.replace(
+            service, endpoint=msgspec.structs.replace(endpoint, virtual_ips=found or None)
+        )
+        self.record_service(endowed)
+        return endowed, lacking
+
+    def _take(self, network: Network, holder: str) -> str | None:
+        address = self._pools.setdefault(network.id, Pool()).take(network, holder)
+        if address is not None:
+            self._held.setdefault(holder, []).append((network.id, int(ipaddress.IPv4Interface(address).ip)))
+        return address
+
+
+def full(network: Network) -> str:
+    return f"no free address is left on network {network.spec.name}: give it a larger subnet"

@@ -25,7 +25,8 @@ from essaim.cluster.writer import Writer
 from .book_spread import BookSpread
 from .liveness import Liveness
 from .loop import BACKLOG, Logger
-from .overlays import overlays
+from .network_tables import NetworkTables
+from .overlays import concerns_networks
 from .reports import ReportWriter
 from .session import NO_NETWORKS, Session
 from .traffic import Traffic
@@ -75,7 +76,7 @@ class Dispatcher:
         self._liveness = Liveness(DEFAULT_HEARTBEAT)
         self._routes_stale = asyncio.Event()
         self._networks_stale = asyncio.Event()
-        self._networks: dict[str, bytes] = {}
+        self._networks = NetworkTables()
         self._managers: list[str] = []
         self._running: list[asyncio.Task[None]] = []
 
@@ -86,12 +87,13 @@ class Dispatcher:
             return
         self._traffic = Traffic(self._store)
         self._verdicts = SharedVerdicts()
+        self._networks = NetworkTables()
         self._books = BookSpread()
         self._liveness = Liveness(self._heartbeat())
         self._managers = list(self._manager_addresses())
         self._routes_stale.set()
         self._networks_stale.set()
-        self._traffic.look_at_everything(self._monotonic())
+        self._look_at_tasks()
         self._running = [
             asyncio.create_task(work, name=f"dispatcher {name}")
             for name, work in (
@@ -160,17 +162,18 @@ class Dispatcher:
 
     async def _hold(self, node: Node, hello: Hello, channel: Channel) -> None:
         older = self._sessions.get(node.id)
-        session = Session(node, channel, self._store, self._traffic.is_held)
+        session = Session(node, channel, self._store, self._is_held)
         self._sessions[node.id] = session
         if older is not None:
             await older.close()
         now = self._monotonic()
         self._liveness.heard(node.id, now)
         self._traffic.connect(node.id, now)
+        self._networks.connect(node.id)
         self._report_node(node, hello.description)
         session.set_routes(self._traffic.history.since)
+        session.set_networks(self._networks.message(node.id) or NO_NETWORKS)
         session.set_certificates(self._books.since)
-        session.set_networks(self._networks.get(node.id, NO_NETWORKS))
         session.begin_verdicts(lambda: wire.encode(self._verdicts.full()))
         if (trust := self._trust()) is not None:
             session.send_soon(trust)
@@ -190,6 +193,7 @@ class Dispatcher:
             if self._sessions.get(node.id) is session:
                 del self._sessions[node.id]
                 self._traffic.disconnect(node.id)
+                self._networks.disconnect(node.id)
                 self._books.disconnect(node.id)
                 self._spread(self._verdicts.disconnect(node.id))
             self._on_session_end(node.id)
@@ -218,6 +222,9 @@ class Dispatcher:
             self._release()
         elif isinstance(message, wire.Findings):
             self._spread(self._verdicts.told(session.node_id, message))
+        elif isinstance(message, wire.NetworksApplied):
+            self._networks.applied(session.node_id, message.version)
+            self._release()
         elif isinstance(message, wire.CertificatesApplied):
             self._books.applied(session.node_id, message.version)
         elif isinstance(message, wire.LogChunk):
@@ -257,20 +264,28 @@ class Dispatcher:
                     self._routes_stale.set()
 
     def _look_at_everything(self) -> None:
-        self._traffic.look_at_everything(self._monotonic())
+        self._look_at_tasks()
         self._routes_stale.set()
         self._networks_stale.set()
         for task in self._store.tasks:
             if (session := self._sessions.get(task.node_id or "")) is not None:
                 session.task_changed(task.id)
 
+    def _look_at_tasks(self) -> None:
+        now = self._monotonic()
+        self._traffic.look_at_everything(now)
+        for task in self._store.tasks:
+            self._networks.consider(task, self._store, now)
+
     def _observe(self, event: Event) -> None:
-        if event.table == "networks":
+        if concerns_networks(event):
             self._networks_stale.set()
-        elif event.table == "tasks":
+        if event.table == "tasks":
             task: Task = event.object
-            if task.networks_attachments:
-                self._networks_stale.set()
+            if event.kind == "delete":
+                self._networks.forget(task.id)
+            else:
+                self._networks.consider(task, self._store, self._monotonic())
             for node_id in {task.node_id, event.old.node_id if event.old else None}:
                 if node_id and (session := self._sessions.get(node_id)) is not None:
                     session.task_changed(task.id)
@@ -304,11 +319,15 @@ class Dispatcher:
 
     def _release(self) -> None:
         """Pass on the orders to stop that nothing holds back any more."""
-        for task_id in self._traffic.release(self._monotonic()):
+        now = self._monotonic()
+        for task_id in (*self._traffic.release(now), *self._networks.release(now)):
             task = self._store.tasks.get(task_id)
             session = self._sessions.get(task.node_id or "") if task else None
             if session is not None:
                 session.task_changed(task_id)
+
+    def _is_held(self, task_id: str) -> bool:
+        return self._traffic.is_held(task_id) or self._networks.is_held(task_id)
 
     def _spread(self, changes: wire.Verdicts | None) -> None:
         """Tell every gateway what the others found."""
@@ -334,11 +353,10 @@ class Dispatcher:
             await self._networks_stale.wait()
             self._networks_stale.clear()
             began = self._monotonic()
-            self._networks = {
-                node_id: wire.encode(wire.Networks(tables)) for node_id, tables in overlays(self._store).items()
-            }
+            self._networks.renew(self._store)
             for node_id, session in self._sessions.items():
-                session.set_networks(self._networks.get(node_id, NO_NETWORKS))
+                session.set_networks(self._networks.message(node_id) or NO_NETWORKS)
+            self._release()
             await asyncio.sleep((self._monotonic() - began) * ROUTES_REST)
 
     # -- certificates -------------------------------------------------------------------------------------------
@@ -382,6 +400,7 @@ class Dispatcher:
             self._liveness.forget(node_id)
             if (session := self._sessions.pop(node_id, None)) is not None:
                 self._traffic.disconnect(node_id)
+                self._networks.disconnect(node_id)
                 self._books.disconnect(node_id)
                 self._spread(self._verdicts.disconnect(node_id))
                 session.end()

@@ -41,8 +41,8 @@ class Support:
 
 BY_NAME = "Not needed: services on a common network reach each other by name. An alias goes to networks.NAME.aliases."
 JOINED = (
-    "Containers join overlay networks between nodes; service names, aliases and tasks.NAME are resolved there to the "
-    "tasks' addresses (there is no virtual address: endpoint_mode vip is answered as dnsrr). Plain processes join none."
+    "Containers join overlay networks between nodes. A service's name and aliases are resolved there to its virtual "
+    "address (endpoint_mode: dnsrr: to its tasks' addresses), tasks.NAME to its tasks'. Plain processes join none."
 )
 
 
@@ -148,6 +148,10 @@ NESTED: dict[str, Support] = {
     **_carried("services.NAME.deploy.resources.reservations.devices", "services.NAME.gpus[]", note=BEYOND),
     **_carried(
         "services.NAME.deploy.update_config.parallelism", note="1 where it is not given, as in Swarm; 0 is all at once."
+    ),
+    **_carried(
+        "services.NAME.deploy.endpoint_mode",
+        note="vip (the default): nftables in each container balances; a node without nft answers as for dnsrr.",
     ),
     **_carried(
         "services.NAME.depends_on.NAME.restart",

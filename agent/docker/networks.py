@@ -8,6 +8,7 @@
 import asyncio
 import contextlib
 import errno
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from essaim.network import links
 from essaim.network.links import Link
 from essaim.network.responder import Responder, node_resolvers
 
+from .balancing import Balancer
 from .engine import Engine, EngineError
 
 VXLAN_LABEL = "essaim.network.vxlan"
@@ -36,6 +38,7 @@ class Overlays:
         self._engine = engine
         self._data_addr = data_addr
         self._log = log
+        self.balancer = Balancer(log)
         self._wanted: dict[str, OverlayNetwork] | None = None
         self._links: dict[str, Link] = {}
         self._responders: dict[str, Responder] = {}
@@ -48,12 +51,14 @@ class Overlays:
 
     def offer(self, networks: list[OverlayNetwork]) -> None:
         self._wanted = {network.id: network for network in networks}
+        self.balancer.offer(networks)
         self._changed.set()
         if self._running is None:
             self._running = asyncio.create_task(self._run(), name="overlay networks")
 
     async def close(self) -> None:
-        """Bridges and links stay for the tasks that run on."""
+        """Bridges, links and rules stay for the tasks that run on."""
+        await self.balancer.close()
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
@@ -153,10 +158,10 @@ class Overlays:
         self._links[network.id] = link
 
     async def _serve(self, network: OverlayNetwork) -> None:
-        if (responder := self._responders.get(network.id)) is not None:
-            responder.names = network.names
+        if network.id in self._responders:
             return
-        responder = Responder(network.names, await asyncio.to_thread(node_resolvers))
+        lookup = partial(self.balancer.directory.lookup, network.id)
+        responder = Responder(lookup, await asyncio.to_thread(node_resolvers))
         try:
             await responder.start(network.gateway)
         except OSError as error:

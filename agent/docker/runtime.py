@@ -37,6 +37,7 @@ from essaim.cluster.node import NodeDescription
 from essaim.cluster.wire import LogRequest
 
 from .age import fit
+from .balancing import place_of
 from .container_config import NODE_ID, TASK_ID, container_name, create_body
 from .container_view import view_of
 from .description import node_description
@@ -269,6 +270,10 @@ class DockerRuntime:
             return
         if task_id in self._held:
             self._views.put(task_id, view_of(inspected, self._data_addr))
+            if (place := place_of(inspected)) is not None:
+                self.overlays.balancer.seen(place)
+            else:
+                self.overlays.balancer.gone(container_id)
 
     def _hold(self, task_id: str, held: _Held) -> None:
         self._held[task_id] = held
@@ -278,6 +283,7 @@ class DockerRuntime:
         held = self._held.pop(task_id, None)
         if held is not None:
             self._tasks_of.pop(held.container_id, None)
+            self.overlays.balancer.gone(held.container_id)
         self._views.drop(task_id)
 
     def _one(self, task_id: str) -> _Held:

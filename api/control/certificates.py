@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from essaim.api.certificate_schema import CertificateShown, CreateResolver, ResolverShown
+from essaim.api.certificate_schema import CertificateShown, CreateResolver, ResolverShown, UpdateResolver
 from essaim.certificates.book import BookMaker, Entry, age
 from essaim.certificates.orders import sets_to_order
 from essaim.certificates.pem import BadCertificate, read_authority
@@ -37,6 +37,22 @@ def create_resolver(
         raise AlreadyExists(f"certificate resolver {spec.name} already exists")
     resolver = Resolver(id=new_id(chance), spec=spec, account_key=account_key)
     return [put("resolvers", resolver, new=True)], Created(resolver.id)
+
+
+def update_resolver(store: Store, reference: str, asked: UpdateResolver) -> list[Change]:
+    """Its certificates stay. Raises InvalidArgument, NotFound."""
+    resolver = find_resolver(store, reference)
+    before = resolver.spec
+    fields = {name: _either(getattr(asked, name), getattr(before, name)) for name in asked.__struct_fields__}
+    spec = _checked(CreateResolver(name=before.name, **fields))
+    changed = replace(resolver, spec=spec, failure=None)
+    if (spec.directory, spec.eab_kid, spec.eab_key) != (before.directory, before.eab_kid, before.eab_key):
+        changed = replace(changed, account_url=None)
+    return [put("resolvers", changed)]
+
+
+def _either(asked: str | None, before: str | None) -> str:
+    return asked if asked is not None else before or ""
 
 
 def _checked(asked: CreateResolver) -> ResolverSpec:

@@ -4,6 +4,7 @@ Pure: the store and a request in, changes and a result out, or ClusterError in D
 """
 
 import ipaddress
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from essaim.cluster.ids import Chance, new_id
 from essaim.cluster.objects import Network, NetworkSpec
 from essaim.cluster.shape import Shape
 from essaim.cluster.store import Store
+from essaim.cluster.swarm import Cluster
 
 from . import lookup, references
 from .errors import precondition
@@ -70,11 +72,19 @@ def create(store: Store, request: NetworkRequest, *, chance: Chance) -> tuple[li
         attachable=bool(request.attachable),
         ingress=bool(request.ingress),
         enable_ipv6=bool(request.enable_ipv6),
-        ipam=with_subnet(store, request.ipam),
+        ipam=with_subnet(store.cluster, store.networks, request.ipam),
         options=request.options or {},
     )
     network = Network(id=new_id(chance), spec=spec)
     return [put("networks", network, new=True)], NetworkCreated(network.id)
+
+
+def first_ingress(cluster: Cluster, *, chance: Chance) -> Network:
+    """The ingress network of a cluster that is made now."""
+    spec = NetworkSpec(
+        name="ingress", labels={}, driver="overlay", ingress=True, ipam=with_subnet(cluster, [], None), options={}
+    )
+    return Network(id=new_id(chance), spec=spec)
 
 
 def ensure_ingress(store: Store, *, chance: Chance) -> list[Change]:
@@ -107,16 +117,16 @@ def _ports(service: Any) -> list[Any]:
 # -- addresses ------------------------------------------------------------------------------------------------------
 
 
-def with_subnet(store: Store, ipam: dict[str, Any] | None) -> dict[str, Any]:
+def with_subnet(cluster: Cluster | None, networks: Iterable[Network], ipam: dict[str, Any] | None) -> dict[str, Any]:
     """The address management as it will be shown: every network gets a subnet and a gateway of its own."""
     ipam = {key.lower(): value for key, value in (ipam or {}).items()}
     configs = ipam.get("config") or []
     if not isinstance(configs, list) or not all(isinstance(c, dict) for c in configs):
         raise InvalidArgument("invalid IPAM.Config: a list of objects with Subnet and Gateway is expected")
     wanted = [{str(k).lower(): v for k, v in c.items()} for c in configs]
-    taken = [net for network in store.networks for net in _subnets(network)]
+    taken = [net for network in networks for net in _subnets(network)]
     if not any(c.get("subnet") for c in wanted):
-        wanted = [{"subnet": str(_free(store, taken))}]
+        wanted = [{"subnet": str(_free(cluster, taken))}]
     return {
         "Driver": ipam.get("driver") or "default",
         "Options": ipam.get("options") or None,
@@ -154,9 +164,8 @@ def _subnets(network: Network) -> list[Any]:
     return [_parse(c["Subnet"]) for c in configs if c.get("Subnet")]
 
 
-def _free(store: Store, taken: list[Any]) -> Any:
+def _free(cluster: Cluster | None, taken: list[Any]) -> Any:
     """The first free subnet of the cluster's address pools, without walking over taken ones one by one."""
-    cluster = store.cluster
     pools = (cluster.default_addr_pool if cluster else None) or DEFAULT_POOL
     size = (cluster.subnet_size if cluster else None) or DEFAULT_SUBNET_SIZE
     for pool in pools:

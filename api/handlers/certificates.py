@@ -4,7 +4,7 @@ import asyncio
 
 from aiohttp import web
 
-from essaim.api.certificate_schema import CERTIFICATES, RESOLVERS, CreateResolver
+from essaim.api.certificate_schema import CERTIFICATES, RESOLVERS, CreateResolver, UpdateResolver
 from essaim.api.context import Api, api_of, json_reply, read_json
 from essaim.api.control import certificates as rules
 from essaim.api.control.services import Created
@@ -48,6 +48,18 @@ async def resolver(request: web.Request) -> web.Response:
     return json_reply(to_json(rules.show_resolver(store, found)) + b"\n")
 
 
+async def update_resolver(request: web.Request) -> web.Response:
+    api, reference = api_of(request), request.match_info["id"]
+    _ = api.manager
+    asked = await read_json(request, UpdateResolver)
+
+    def decide(store: Store) -> tuple[list[Change], None]:
+        return rules.update_resolver(store, reference, asked), None
+
+    await api.commit(decide)
+    return web.Response(status=202)
+
+
 async def remove_resolver(request: web.Request) -> web.Response:
     api, reference = api_of(request), request.match_info["id"]
 
@@ -61,6 +73,8 @@ async def remove_resolver(request: web.Request) -> web.Response:
 async def certificates(request: web.Request) -> web.Response:
     api = api_of(request)
     store = api.store
+    for _ in api.books.read_ahead(store):
+        await asyncio.sleep(0)
     found = rules.list_certificates(store, api.books, _wanted(api, store), _now(api))
     return json_reply(to_json(found) + b"\n")
 
@@ -87,6 +101,7 @@ ROUTES: list[Route] = [
     ("GET", RESOLVERS, resolvers),
     ("POST", RESOLVERS + "/create", create_resolver),
     ("GET", RESOLVERS + "/{id}", resolver),
+    ("POST", RESOLVERS + "/{id}/update", update_resolver),
     ("DELETE", RESOLVERS + "/{id}", remove_resolver),
     ("GET", CERTIFICATES, certificates),
     ("GET", CERTIFICATES + "/{id}", certificate),

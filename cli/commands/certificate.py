@@ -1,5 +1,6 @@
 """`essaim certificate`: the certificates of services, and the ACME accounts that order them."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from essaim.api.client import path_of
@@ -43,22 +44,35 @@ async def renew(app: App, args: list[str], flags: Flags) -> None:
     await app.each(args, act)
 
 
-async def create_resolver(app: App, args: list[str], flags: Flags) -> None:
-    body: dict[str, Any] = {
-        "Name": args[0],
-        "Directory": flags.text("directory"),
-        "Challenge": flags.text("challenge"),
-        "Email": flags.text("email"),
-        "EabKid": flags.text("eab-kid"),
-        "EabKey": flags.text("eab-key"),
-    }
+FIELDS = {
+    "directory": "Directory",
+    "challenge": "Challenge",
+    "email": "Email",
+    "eab-kid": "EabKid",
+    "eab-key": "EabKey",
+}
+
+
+async def resolver_body(app: App, flags: Flags, names: Iterable[str]) -> dict[str, Any]:
+    body = {FIELDS[name]: flags.text(name) for name in names}
     if path := flags.text("ca-file"):
         try:
             body["CACertificate"] = (await app.read(path)).decode()
         except UnicodeDecodeError as error:
             raise CliError(f"{path}: not a PEM file") from error
+    return body
+
+
+async def create_resolver(app: App, args: list[str], flags: Flags) -> None:
+    body = {"Name": args[0], **await resolver_body(app, flags, FIELDS)}
     made = await (await app.client()).post(resolver_path("create"), body)
     app.print(made["ID"])
+
+
+async def update_resolver(app: App, args: list[str], flags: Flags) -> None:
+    body = await resolver_body(app, flags, [name for name in FIELDS if flags.given(name)])
+    await (await app.client()).post(resolver_path(args[0], "update"), body)
+    app.print(args[0])
 
 
 async def ls_resolvers(app: App, args: list[str], flags: Flags) -> None:
@@ -89,6 +103,30 @@ async def certificate_names(app: App, _: str) -> list[str]:
     return [one["Name"] for one in await (await app.client()).get(certificate_path())]
 
 
+def resolver_flags(directory: str | None = None, challenge: str | None = None) -> list[Flag]:
+    return [
+        Flag("email", STRING, "Whom the server may write to"),
+        Flag(
+            "directory",
+            STRING,
+            "URL of the ACME server",
+            default=directory,
+            shown_default="Let's Encrypt's" if directory else "",
+        ),
+        Flag(
+            "challenge",
+            STRING,
+            "How names are proved: http (port 80) or tls-alpn (port 443)",
+            default=challenge,
+            shown_default=challenge or "",
+            choices=("http", "tls-alpn"),
+        ),
+        Flag("ca-file", STRING, "Trust the ACME server by the authorities in this PEM file"),
+        Flag("eab-kid", STRING, "Key ID of the external account to bind to"),
+        Flag("eab-key", STRING, "Key of the external account, in base64url"),
+    ]
+
+
 RESOLVER = Group(
     "resolver",
     summary="Manage the ACME accounts that order certificates",
@@ -100,23 +138,16 @@ RESOLVER = Group(
             summary="Make a resolver: an account at an ACME server",
             usage="RESOLVER",
             arity=ONE,
-            flags=[
-                Flag("email", STRING, "Whom the server may write to"),
-                Flag(
-                    "directory", STRING, "URL of the ACME server", default=LETS_ENCRYPT, shown_default="Let's Encrypt's"
-                ),
-                Flag(
-                    "challenge",
-                    STRING,
-                    "How names are proved: http (port 80) or tls-alpn (port 443)",
-                    default="http",
-                    shown_default="http",
-                    choices=("http", "tls-alpn"),
-                ),
-                Flag("ca-file", STRING, "Trust the ACME server by the authorities in this PEM file"),
-                Flag("eab-kid", STRING, "Key ID of the external account to bind to"),
-                Flag("eab-key", STRING, "Key of the external account, in base64url"),
-            ],
+            flags=resolver_flags(directory=LETS_ENCRYPT, challenge="http"),
+        ),
+        Command(
+            "update",
+            update_resolver,
+            summary="Change a resolver; its certificates stay",
+            usage="RESOLVER",
+            arity=ONE,
+            flags=resolver_flags(),
+            complete=resolver_names,
         ),
         Command("ls", ls_resolvers, summary="List the resolvers", arity=NONE, flags=[FORMAT, QUIET_IDS]),
         Command(

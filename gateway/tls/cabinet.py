@@ -34,10 +34,10 @@ class Cabinet:
         # Answers to HTTP-01 by token.
         self.answers: dict[bytes, bytes] = {}
 
-    def change(self, put: Sequence[Certificate], drop: Sequence[str]) -> None:
-        """Take certificates in and others out. The gateway's own has the name ""."""
-        gone = {*drop, *(one.name for one in put)}
-        for name in drop:
+    def change(self, put: Sequence[Certificate], drop: Sequence[str], *, anew: bool = False) -> None:
+        """Take certificates in and others (with `anew` all) out. The gateway's own has the name ""."""
+        gone = {*drop, *(one.name for one in put), *(self._certificates if anew else ())}
+        for name in gone:
             self._certificates.pop(name, None)
         self._certificates |= {one.name: one for one in put}
         self._index = Index(one for one in self._certificates.values() if one.name != DEFAULT)

@@ -6,6 +6,7 @@ Rules:
 - Nothing here says a key: reasons come from `contexts.py`, which gives them without.
 """
 
+import asyncio
 from collections.abc import Iterable
 
 from msgspec.structs import replace
@@ -44,38 +45,44 @@ class Keeper:
             if asked
         )
 
-    def take(self, book: CertificateBook) -> list[Message] | None:
-        """What workers that know the last book are to be told; None for a book that is older."""
+    async def take(self, book: CertificateBook) -> list[Message] | None:
+        """What workers that know the last book are to be told; None for a book that is older. One at a time.
+
+        A certificate takes a millisecond to check; the loop is given back after each that is new.
+        """
         if book.version < self._book.version:
             return None
-        before, self._book = self._usable, book
-        self._usable, self._problems = {}, {}
+        usable: dict[str, Certificate] = {}
+        problems: dict[str, str] = {}
+        before = self._usable
         for one in book.certificates:
             if before.get(one.name) == one:
-                self._usable[one.name] = before[one.name]
+                usable[one.name] = before[one.name]
                 continue
             try:
                 check_certificate(one.chain, one.key)
-                self._usable[one.name] = one
+                usable[one.name] = one
             except CannotUse as error:
-                self._problems[one.name] = str(error)
+                problems[one.name] = str(error)
+            await asyncio.sleep(0)
+        self._book, self._usable, self._problems = book, usable, problems
         self._trust(book.authorities)
-        put = [one for name, one in self._usable.items() if before.get(name) is not one]
-        drop = [name for name in before if name not in self._usable]
+        put = [one for name, one in usable.items() if before.get(name) is not one]
+        drop = [name for name in before if name not in usable]
         return list(self._messages(put, drop))
 
-    def inherit(self, books: list[CertificateBook]) -> None:
+    async def inherit(self, books: list[CertificateBook]) -> None:
         """What the last daemon's workers served by, until the leader's book is here: a restart is no time without
         certificates. Books of workers are without versions; they differ by what one had not been told yet.
         """
         for book in books:
             if self._book.version < 0 and book.certificates:
-                self.take(book)
+                await self.take(book)
                 self._book = replace(book, version=-1)
 
     def everything(self) -> list[Message]:
-        """For a worker that knows nothing."""
-        return list(self._messages([self._own, *self._usable.values()], []))
+        """For a worker that knows nothing, or nothing that counts any more."""
+        return [Certificates([], [], anew=True), *self._messages([self._own, *self._usable.values()], [])]
 
     def _trust(self, authorities: list[Authority]) -> None:
         self._authorities, self._untrusted = [], {}

@@ -71,6 +71,26 @@ async def test_resolver_that_cannot_work_is_refused(served: Served, change: dict
     assert words in message
 
 
+async def test_resolver_is_changed_and_registered_anew_only_where_it_must(served: Served) -> None:
+    made_id = await resolver(served)
+    manager = served.node.manager
+    assert manager is not None
+    (stored,) = manager.store.resolvers
+    failure = Failure(reason="no", attempts=1, at=1, retry_at=5e9)
+    await manager.writer.commit([put("resolvers", replace(stored, account_url="https://a/1", failure=failure))])
+    path = f"{RESOLVERS}/le/update"
+    await served.call("POST", path, {"Email": "", "Challenge": "tls-alpn"}, 202)
+    shown = await check(served, f"{RESOLVERS}/{made_id}")
+    assert (shown["Email"], shown["Challenge"], shown["State"]) == ("", "tls-alpn", "ready")
+    assert shown["Directory"] == GOOD["Directory"]
+    await served.call("POST", path, {"Directory": "https://other.example.org/dir"}, 202)
+    assert (await check(served, f"{RESOLVERS}/le"))["State"] == "registering"
+    status, message = await served.error("POST", path, {"EabKid": "kid-1"})
+    assert status == 400
+    assert "needs both" in message
+    assert (await served.error("POST", f"{RESOLVERS}/nosuch/update"))[0] == 404
+
+
 async def test_second_resolver_of_a_name_is_refused(served: Served) -> None:
     await resolver(served)
     assert await served.error("POST", f"{RESOLVERS}/create", GOOD) == (409, "certificate resolver le already exists")

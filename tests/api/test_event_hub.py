@@ -215,6 +215,38 @@ async def test_changes_faster_than_the_hub_end_the_streams_rather_than_leave_a_g
         assert "changes came faster" in logs[0]["reason"]
 
 
+async def test_hub_that_fails_cuts_its_followers_off_rather_than_leave_them_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("essaim.api.event_hub.describe", broken)
+    async with scene() as at:
+        connection = Connection()
+        at.follow(connection)
+        await settle()
+        with capture_logs() as logs:
+            at.write(1)
+            await settle()
+        assert connection.aborted
+        assert "a bug" in logs[0]["reason"]
+
+
+async def test_follower_that_leaves_in_the_middle_of_a_round_is_written_to_no_more() -> None:
+    async with scene() as at:
+        crowd = [Connection() for _ in range(SLICE + 1)]
+        followers = [at.follow(connection) for connection in crowd]
+        await settle()
+        at.write(1)
+        await settle()
+        await at.steps.go_on()
+        at.hub.unsubscribe(followers[-1])
+        followers[-1].end()
+        await at.steps.go_on()
+        assert [len(c.written) for c in crowd] == [1] * SLICE + [0]
+
+
 async def test_client_that_reads_nothing_is_cut_off_and_costs_bounded_memory(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,18 +5,20 @@ sequence of requests against one cluster; a failure names the request.
 """
 
 import asyncio
+import contextlib
 import io
 import json
 import os
 import random
 import urllib.parse
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from aiohttp import web
 from yarl import URL
 
-from essaim.api import bodies, context
+from essaim.api import bodies, context, server
 from essaim.api.context import API
 from tests.api.conftest import Served
 
@@ -227,3 +229,38 @@ async def test_body_that_does_not_arrive_is_given_up(served: Served, monkeypatch
     await writer.wait_closed()
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"did not arrive" in answer
+
+
+async def test_head_that_does_not_arrive_is_given_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(server.RUNNER, "keepalive_timeout", 0.05)
+    async with server.ApiServer(web.Application()) as other:
+        await other.listen_unix(served.socket.with_name("other.sock"))
+        for head in (b"", b"GET /_ping HTTP/1.1\r\nHo"):
+            reader, writer = await asyncio.open_unix_connection(str(served.socket.with_name("other.sock")))
+            writer.write(head)
+            async with asyncio.timeout(DEADLINE):
+                assert await reader.read() == b""
+            writer.close()
+            await writer.wait_closed()
+
+
+async def test_crowd_of_large_bodies_is_read_a_few_at_a_time_while_others_are_served(served: Served) -> None:
+    """So many bodies of the largest size, each without its end: the rest stays with the clients."""
+    crowd = context.LARGE_BODIES + 8
+    head = f"POST /services/create HTTP/1.1\r\nHost: x\r\nContent-Length: {bodies.MAX_BODY}\r\n\r\n".encode()
+    writers = [(await asyncio.open_unix_connection(str(served.socket)))[1] for _ in range(crowd)]
+    for writer in writers:
+        writer.write(head + b" " * (bodies.MAX_BODY - 1))
+
+    def read() -> int:
+        return sum(cast("asyncio.Transport", writer.transport).get_write_buffer_size() == 0 for writer in writers)
+
+    async with asyncio.timeout(DEADLINE):
+        while read() < context.LARGE_BODIES:
+            await served.call("GET", "/services")
+    await served.call("POST", "/secrets/create", {"Name": "small", "Data": "aGk="}, 201)
+    assert read() == context.LARGE_BODIES
+    for writer in writers:
+        writer.transport.abort()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()

@@ -200,6 +200,18 @@ def _of(cluster: Cluster) -> ordering.Order:
     return order
 
 
+async def test_order_of_what_is_wanted_no_more_is_given_up_at_once(cluster: Cluster) -> None:
+    cluster.gateway.frozen = True
+    cluster.pebble_resolver()
+    cluster.routed("web", "a.example.org")
+    await until(lambda: len(cluster.store.certificates) and cluster.row().order and _of(cluster).http_challenges)
+    cluster.service("web")
+    await until(lambda: len(cluster.store.certificates) == 0 and not cluster.gateway.books[-1].http_challenges)
+    cluster.gateway.frozen = False
+    cluster.routed("web", "a.example.org")
+    await cluster.issued(within=10)
+
+
 async def test_server_is_not_asked_to_look_before_every_gateway_serves(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

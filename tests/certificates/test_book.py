@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from essaim.certificates.book import BookMaker
 from essaim.cluster.acme import (
     Failure,
@@ -138,6 +140,17 @@ def test_authorities_come_by_the_name_of_the_label() -> None:
     assert authority.chain == made.root().cert_pem.bytes().decode()
 
 
+def test_authorities_beyond_what_a_message_holds_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = made.root().cert_pem.bytes()
+    monkeypatch.setattr("essaim.certificates.book.MOST_AUTHORITIES", len(data) + 10)
+    world = World()
+    for name in ("a", "b"):
+        world.config(name, data)
+    world.service("web", **{"essaim.tls.client.ca": "a,b"})
+    assert [one.name for one in world.book().authorities] == ["a"]
+    assert "client authority b cannot be used: all services' authorities together" in world.told()[0][1]
+
+
 def test_replaced_secret_of_the_same_name_is_read_anew() -> None:
     world = World()
     world.secret("shop", b"words", essaim_certificate="true")
@@ -208,3 +221,41 @@ def test_challenges_of_orders_in_progress_are_in_the_book() -> None:
     book = world.book()
     assert [one.token for one in book.http_challenges] == ["t"]
     assert [one.domain for one in book.alpn_challenges] == ["a.example.org"]
+
+
+def test_certificates_are_read_ahead_a_step_each_and_once() -> None:
+    world = World()
+    for number in range(3):
+        world.secret(f"s{number}", made.pair("a.example.org"), essaim_certificate="true")
+    world.secret("broken", b"words", essaim_certificate="true")
+    assert len(list(world.maker.read_ahead(world.store))) == 4
+    assert len(world.names()) == 3
+    assert list(world.maker.read_ahead(world.store)) == []
+
+
+def test_label_that_names_an_ordered_certificate_asks_for_no_secret() -> None:
+    world = World()
+    world.service("web", **{"essaim.tls.certificate": "acme le a.example.org"})
+    assert world.told() == []
+
+
+def test_failed_renewal_is_told_as_such_and_the_old_one_served() -> None:
+    world = World()
+    world.resolver()
+    world.routed("web", "a.example.org")
+    failure = Failure(reason="no", attempts=1, at=AT, retry_at=AT + 60)
+    row = ordered("a.example.org", chain="C", key="K", not_before=AT - 1, not_after=AT + 9e6, failure=failure)
+    world.put("certificates", row)
+    ((_, text),) = world.told()
+    assert text.startswith("the certificate for a.example.org is not renewed: no (attempt 1;")
+    assert world.names() == ["acme le a.example.org"]
+
+
+def test_resolvers_and_certificates_survive_a_snapshot() -> None:
+    world = World()
+    world.resolver()
+    world.put("certificates", ordered("a.example.org", chain="C", key="K"))
+    restored = Store()
+    restored.restore(9, world.store.snapshot()())
+    assert list(restored.certificates) == list(world.store.certificates)
+    assert restored.resolvers.named("le") == world.store.resolvers.named("le")

@@ -43,6 +43,9 @@ async def test_resolver_is_made_listed_inspected_and_removed(run: Run, tmp_path:
     assert (await run("certificate", "resolver", "ls", "-q")).out == done.out
     (shown,) = json.loads((await run("certificate", "resolver", "inspect", "le")).out)
     assert shown["CACertificate"] == ca.read_text()
+    assert (await run("certificate", "resolver", "update", "le", "--email", "root@example.org")).out == "le\n"
+    (changed,) = json.loads((await run("certificate", "resolver", "inspect", "le")).out)
+    assert changed == {**shown, "Email": "root@example.org"}
     assert (await run("certificate", "resolver", "rm", "le")).out == "le\n"
     gone = await run("certificate", "resolver", "inspect", "le")
     assert (gone.code, gone.err) == (1, "Error response from daemon: certificate resolver le not found\n")

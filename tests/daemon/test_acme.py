@@ -197,6 +197,10 @@ async def test_certificates_are_ordered_served_renewed_and_refused_with_reasons(
             [await client.get("/essaim/v1/resolvers"), await client.get("/essaim/v1/certificates/http.example.org")]
         )
     assert "PRIVATE KEY" not in shown
+    for node in cluster.nodes:
+        for folder in ("raft", "agent", "gateway"):
+            files = [path for path in (node.state / folder).rglob("*") if path.is_file()]
+            assert not any(b"PRIVATE KEY" in path.read_bytes() for path in files), f"{node.name}: {folder}"
 
 
 async def test_order_is_finished_by_the_next_leader(cluster: Cluster) -> None:

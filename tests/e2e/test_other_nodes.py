@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,3 +84,30 @@ def test_node_that_is_lost_ends_what_was_open_to_it(cluster: Cluster) -> None:
     code, _, said = docker(second, "exec", found[third.name], "true", check=False)
     assert code != 0
     assert "is not connected to the leading manager" in said
+
+
+def test_streams_through_another_manager_end_when_the_leaders_host_vanishes(cluster: Cluster) -> None:
+    """Without a word: its link goes down. One stream is silent, one has sent what nobody confirms."""
+    cluster.essaim("service", "create", "--detach", "--no-resolve-image", "--name", "all", "--mode", "global", IMAGE)
+    cluster.wait_running("all", 3)
+    leader, second, third = cluster.lab.hosts
+    container = containers(cluster)[third.name]
+    client = ["docker", "-H", "unix:///run/essaim/essaim.sock"]
+    silent = [
+        second.popen([*client, "logs", "-f", container], name="silent-container"),
+        second.popen([*client, "service", "logs", "-f", "all"], name="silent-service"),
+    ]
+    script = f"{' '.join(client)} exec -i {container} sh -c 'echo begun; cat'"
+    typing = second.popen(["sh", "-c", f"while sleep 1; do echo word; done | {script}"], name="typing")
+
+    def begun() -> bool:
+        paths = list((second.directory / "log").glob("silent*")) + list((second.directory / "log").glob("typing*"))
+        return sum("begun" in path.read_text() for path in paths) == 3
+
+    eventually(begun, 30, "all three streams flow")
+    leader.unplug()
+    before = time.monotonic()
+    for one in (*silent, typing):
+        one.wait(30)
+    assert time.monotonic() - before < 25
+    leader.plug()

@@ -244,6 +244,15 @@ def warnings_of(*services: RouteService) -> list[str]:
     return [said for warnings in planned.warnings.values() for said in warnings]
 
 
+def test_routers_for_one_host_with_different_tls_rules_are_warned_about() -> None:
+    a = {R + "a.rule": "Host(`h`) && Path(`/a`)", R + "a.tls": "true", "essaim.tls.min": "1.3"}
+    b = {R + "b.rule": "Host(`h`) || Host(`other`)", R + "b.tls": "true"}
+    c = {R + "c.rule": "Host(`c`)", R + "c.tls": "true", "essaim.tls.client.ca": "corp"}
+    said = "TLS: routers for h at web ask for different rules (a, b): some requests are refused by 421"
+    assert warnings_of(labelled("one", a), labelled("two", b), labelled("three", c)) == [said, said]
+    assert warnings_of(labelled("one", a), labelled("three", c)) == []
+
+
 @pytest.mark.parametrize(
     ("labels", "said"),
     [

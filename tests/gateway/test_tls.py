@@ -300,6 +300,10 @@ async def test_bad_certificate_is_reported_and_the_others_serve(
         "TLS: the certificate 'secret mixed' cannot be used: its key does not belong to it",
         "TLS: no certificate for shop.example: clients are shown the gateway's self-signed one",
     ]
+    assert status["warnings"] == [
+        "certificate secret broken cannot be used: its PEM cannot be read",
+        "certificate secret mixed cannot be used: its key does not belong to it",
+    ]
     assert "PRIVATE" not in str(status)
     assert (await ask(ports["websecure"], "shop.example")).names == ["default.essaim.invalid"]
 

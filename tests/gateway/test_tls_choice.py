@@ -104,9 +104,14 @@ def test_context_is_kept_until_its_certificate_or_its_authority_changes() -> Non
     cabinet.change([authority.certificate("secret a", "a.example")], [])
     assert cabinet.context("a.example", plain, HTTP) is not before
     assert cabinet.context("b.example", plain, HTTP) is kept
+    assert [one.name for one in cabinet.book().certificates] == ["secret a", "secret b"]
     cabinet.trust([TestAuthority().authority("corp")])
     assert cabinet.context("b.example", strict, HTTP) is not closed
     assert cabinet.context("b.example", plain, HTTP) is kept
+    cabinet.change([first], [], anew=True)
+    assert [one.name for one in cabinet.book().certificates] == ["secret a"]
+    cabinet.change([second], ["secret a"])
+    assert [one.name for one in cabinet.book().certificates] == ["secret b"]
     cabinet.trust([])
     with pytest.raises(CannotUse, match="none of the authorities corp is there"):
         cabinet.context("b.example", strict, HTTP)

@@ -1,4 +1,4 @@
-"""Addresses of tasks: none twice, late reuse, a reason when none is left."""
+"""Addresses of tasks and services: none twice, late reuse, a reason when none is left."""
 
 import ipaddress
 
@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from essaim.cluster.objects import Network, NetworkSpec
-from essaim.cluster.service import NetworkAttachmentConfig, TaskSpec
+from essaim.cluster.service import EndpointSpec, NetworkAttachmentConfig, Service, ServiceSpec, TaskSpec
 from essaim.cluster.task import Task, TaskStatus
-from essaim.scheduler.addresses import Book, vxlan_id, with_vxlan_ids
+from essaim.scheduler.addresses import Book, virtual_ips, vxlan_id, with_vxlan_ids
 
 
 def network(network_id: str, subnet: str = "10.0.1.0/29") -> Network:
@@ -77,22 +77,67 @@ def test_book_orphaned_task_keeps_its_address() -> None:
     assert address(attached(book, "t2", net)) == address(lost)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["take", "end", "restart"]), st.integers(0, 9))))
+def service(service_id: str, mode: str | None = None) -> Service:
+    return Service(id=service_id, spec=ServiceSpec(name=service_id, endpoint_spec=EndpointSpec(mode=mode)))
+
+
+def vips(of: Service) -> list[tuple[str | None, str | None]]:
+    return [(v.network_id, v.addr) for v in virtual_ips(of)]
+
+
+def test_book_endow_keeps_what_a_service_has_and_frees_what_it_left() -> None:
+    book, one, two = Book(), network("one"), network("two", "10.0.2.0/29")
+    web, lacking = book.endow(service("web"), [one])
+    assert (vips(web), lacking) == ([("one", "10.0.1.2/29")], [])
+    both, _ = book.endow(web, [two, one])
+    assert vips(both) == [("two", "10.0.2.2/29"), ("one", "10.0.1.2/29")]
+    assert book.endow(both, [two, one])[0] is both
+    moved, _ = book.endow(both, [two])
+    assert vips(moved) == [("two", "10.0.2.2/29")]
+    assert [address(attached(book, f"t{i}", one)) for i in range(5)][-1] == "10.0.1.2/29"
+
+
+def test_book_endow_full_network_is_named_and_the_others_given() -> None:
+    book, wide, tiny = Book(), network("w", "10.0.2.0/29"), network("f", "10.0.3.0/30")
+    attached(book, "t0", tiny)
+    web, lacking = book.endow(service("web"), [tiny, wide])
+    assert vips(web) == [("w", "10.0.2.2/29")]
+    assert lacking == ["no free address is left on network f: give it a larger subnet"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["take", "end", "serve", "leave", "remove", "restart"]), st.integers(0, 9))))
 def test_book_any_history_gives_no_address_twice(history: list[tuple[str, int]]) -> None:
     book, net = Book(), network("n", "10.0.1.0/29")
     living: dict[str, Task] = {}
+    serving: dict[str, Service] = {}
+
+    def taken() -> list[str | None]:
+        return [address(t) for t in living.values()] + [addr for s in serving.values() for _, addr in vips(s)]
+
     for step, (what, number) in enumerate(history):
+        room = len(taken()) < 5
         if what == "take":
             found = book.attach(task(f"t{step}"), [net])
-            assert isinstance(found, Task) == (len(living) < 5)
+            assert isinstance(found, Task) == room
             if isinstance(found, Task):
-                assert address(found) not in {address(t) for t in living.values()}
                 living[found.id] = found
+        elif what == "serve":
+            endowed, lacking = book.endow(service(f"s{step}"), [net])
+            assert bool(lacking) != room
+            serving[endowed.id] = endowed
         elif what == "end" and living:
             gone = living.pop(sorted(living)[number % len(living)])
             book.record(in_state(gone, "failed"))
+        elif what == "leave" and serving:
+            name = sorted(serving)[number % len(serving)]
+            serving[name] = book.endow(serving[name], [])[0]
+        elif what == "remove" and serving:
+            name = sorted(serving)[number % len(serving)]
+            del serving[name]
+            book.forget(name)
         elif what == "restart":
-            book = Book(living.values())
+            book = Book(living.values(), serving.values())
+        assert len(set(taken())) == len(taken())
 
 
 def test_vxlan_ids_are_unique_and_kept() -> None:
