@@ -3,6 +3,7 @@
 References to secrets and configs carry names; `resolve` puts in the ids once the cluster's objects are known.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
@@ -16,6 +17,7 @@ from essaim.cluster.service import ServiceSpec
 
 from .answers import answers
 from .containerspec import object_name
+from .limits import check_limits, name_problem
 from .load import Document
 from .order import start_order
 from .rules import check_rules
@@ -60,6 +62,8 @@ def convert(document: Document, namespace: str) -> Stack:
     problems = Problems()
     warnings = [*document.warnings, *answers(document, namespace, problems)]
     check_rules(document, problems)
+    check_limits(document.services, problems)
+    _check_names(document, namespace, problems)
     problems.stop_if_any()
     file: dict[str, Any] = {
         kind: {name: plain(node) for name, node in getattr(document, kind).items()}
@@ -68,6 +72,7 @@ def convert(document: Document, namespace: str) -> Stack:
     services = {name: plain(node) for name, node in document.services.items()}
     for name, service in services.items():
         _read_seccomp(service, document, name, problems)
+    _leave_ended(services)
     specs = [_service(name, services[name], document, file, namespace, problems) for name in start_order(services)]
     secrets = [_data_spec("secrets", name, document, namespace, problems) for name in _own(file["secrets"])]
     configs = [_data_spec("configs", name, document, namespace, problems) for name in _own(file["configs"])]
@@ -107,6 +112,25 @@ def _service(
         return None
 
 
+def _check_names(document: Document, namespace: str, problems: Problems) -> None:
+    for kind in ("services", "secrets", "configs"):
+        for name, node in getattr(document, kind).items():
+            own = plain(node)
+            full = f"{namespace}_{name}" if kind == "services" else object_name(own, name, namespace)
+            if message := name_problem(kind, full):
+                problems.add(node.key_place or node.place, ((None, kind), name), message)
+
+
+def _leave_ended(services: dict[str, dict[str, Any]]) -> None:
+    """What others wait for to complete is not started again, unless the file says how: Swarm's default would run it
+    for ever, Compose's runs it once."""
+    for service in services.values():
+        for needed, need in (service.get("depends_on") or {}).items():
+            other = services[needed]
+            if need["condition"] == "service_completed_successfully" and not value(other, "deploy", "restart_policy"):
+                other["restart"] = other.get("restart") or "no"
+
+
 def _read_seccomp(service: dict[str, Any], document: Document, name: str, problems: Problems) -> None:
     """Put the profile's text where its path stood: the Engine that applies it may be another machine's."""
     for index, option in enumerate(service.get("security_opt") or ()):
@@ -114,10 +138,11 @@ def _read_seccomp(service: dict[str, Any], document: Document, name: str, proble
         if key != "seccomp" or not path.startswith("/"):
             continue
         try:
-            service["security_opt"][index] = f"seccomp={document.files.read(FilePath(path)).decode()}"
-        except (OSError, UnicodeDecodeError) as error:
+            profile = json.loads(document.files.read(FilePath(path)))
+            service["security_opt"][index] = f"seccomp={json.dumps(profile, separators=(',', ':'))}"
+        except (OSError, ValueError) as error:
             place = document.services[name].value["security_opt"].place
-            problems.add(place, (((None, "services"), name), "security_opt"), f"cannot read {path}: {error}")
+            problems.add(place, (((None, "services"), name), "security_opt"), f"cannot read {path} as JSON: {error}")
 
 
 def _own(objects: dict[str, Any]) -> list[str]:
@@ -203,9 +228,6 @@ def _data_spec(
     full = object_name(own, name, namespace)
     tags = labels(own.get("labels"), **{NAMESPACE_LABEL: namespace})
     templating = DriverSpec(name=own["template_driver"]) if own.get("template_driver") else None
-    if own.get("driver"):
-        driver = DriverSpec(name=own["driver"], options=texts(own.get("driver_opts")))
-        return SecretSpec(name=full, labels=tags, driver=driver, templating=templating)
     data = _data(node, own, document, path, problems)
     limit = MAX_SECRET if kind == "secrets" else MAX_CONFIG
     if data is None:

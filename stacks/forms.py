@@ -79,7 +79,7 @@ def duration(node: Node, path: Path, problems: Problems) -> Node:
 def microseconds(node: Node, path: Path, problems: Problems) -> Node:
     """A number of microseconds, or a duration."""
     found = text_of(node.value)
-    if node.value is None or re.fullmatch(r"[0-9]{1,15}", found):
+    if node.value is None or re.fullmatch(r"-?[0-9]{1,15}", found):
         return node if node.value is None else node.like(int(found))
     exact = duration(node, path, problems).value
     return node.like(int(exact) // 1000)

@@ -94,7 +94,7 @@ class Project:
     def resolve_extends(self, tree: Node, base: FilePath) -> Node:
         """The tree with every service's `extends` carried out."""
         services = tree.get("services")
-        if services is None or not any("extends" in service.value for service in services.value.values()):
+        if services is None or not any(service.get("extends") for service in services.value.values()):
             return tree
         resolved = {name: self.extend(tree, base, name, ()) for name in services.value}
         return tree.like(tree.value | {"services": services.like(resolved)})
@@ -115,7 +115,7 @@ class Project:
         if (key, target) in chain or len(chain) > MAX_INCLUDES:
             raise _problem(extends, path, f'the service "{target}" extends itself')
         services = other.get("services")
-        if services is None or target not in services.value:
+        if services is None or services.get(target) is None:
             known = tuple(services.value) if services is not None else ()
             problems = Problems()
             problems.add(extends.place, path, f'the service "{target}" does not exist', known, target)

@@ -89,8 +89,12 @@ def _check_circles(services: dict[str, Node], problems: Problems) -> None:
 def _check_data(kind: str, node: Node, path: Path, problems: Problems) -> None:
     sources = [key for key in ("file", "environment", "content", "external", "driver") if node.get(key) is not None]
     sources = [key for key in sources if node.value[key].value is not False]
+    sources = [key for key in sources if key == "content" or node.value[key].value != ""]
+    template = node.get("template_driver")
+    if template is not None and template.value != "golang":
+        problems.add(template.place, (path, "template_driver"), f'found "{template.value}"', ("golang",))
     if not sources:
-        allowed = ("file", "environment", "external: true", "driver" if kind == "secrets" else "content")
+        allowed = ("file", "environment", "external: true", *(["content"] if kind == "configs" else []))
         problems.add(node.key_place or node.place, path, "has no source; give it one", allowed)
     elif len(sources) > 1:
         problems.add(node.value[sources[1]].place, path, f"{' and '.join(sources)} exclude each other")

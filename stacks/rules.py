@@ -12,7 +12,10 @@ from .values import familiar_image
 if TYPE_CHECKING:
     from .load import Document
 
-CONSTRAINT = re.compile(r"\s*[^\s=!]+\s*(==|!=)\s*[^\s=!].*")
+CONSTRAINT = re.compile(
+    r"\s*[a-z_][a-z0-9\-_.]+\s*(==|!=)\s*[a-z0-9:\-_\s.*()?+\[\]\\^$|/]*[a-z0-9:\-_.*()?+\[\]\\^$|/]\s*\Z",
+    re.IGNORECASE,
+)
 MOUNT_OPTIONS = ("bind", "volume", "tmpfs", "image")
 SHARED_MODES = ("service:", "container:")
 

@@ -38,7 +38,7 @@ def service_spec(name: str, service: dict[str, Any], file: dict[str, Any], names
     deploy = service.get("deploy") or {}
     own = {NAMESPACE_LABEL: namespace, IMAGE_LABEL: service["image"]}
     if service.get("depends_on"):
-        own[DEPENDS_LABEL] = ",".join(f"{namespace}_{needed}" for needed in service["depends_on"])
+        own[DEPENDS_LABEL] = ",".join(sorted(f"{namespace}_{needed}" for needed in service["depends_on"]))
     return ServiceSpec(
         name=f"{namespace}_{name}",
         labels=labels(deploy.get("labels"), **own),

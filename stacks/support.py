@@ -90,7 +90,8 @@ SERVICE: dict[str, Support] = {
     **_carried(
         "depends_on",
         note="Services are created in this order (removed in reverse), and a condition is waited for at deploy; "
-        "service_started only with `--detach=false`. As in Compose, a task that restarts later does not wait.",
+        "service_started only with `--detach=false`. As in Compose, a task that restarts later does not wait, and what "
+        "is waited for to complete is not restarted unless the file says so.",
     ),
     **_carried(
         "env_file",
@@ -203,7 +204,12 @@ NESTED: dict[str, Support] = {
     ),
     **_ignored("networks.NAME.enable_ipv4", "A network always has IPv4.", lambda value: value is False),
     **_carried("networks.NAME.external", "volumes.NAME.external", "secrets.NAME.external", "configs.NAME.external"),
-    **_carried("secrets.NAME.file", "secrets.NAME.environment", "secrets.NAME.driver"),
+    **_carried("secrets.NAME.file", "secrets.NAME.environment"),
+    **_refused(
+        "secrets.NAME.driver", "No secret provider's plugin is asked here: hand the value over by file or environment."
+    ),
+    **_refused("secrets.NAME.driver_opts", "They belong to a driver, and secrets have none here."),
+    **_carried("secrets.NAME.template_driver", "configs.NAME.template_driver", note="golang; any other is refused."),
     **_carried("configs.NAME.file", "configs.NAME.environment", "configs.NAME.content"),
     **_ignored("volumes.NAME.x-cluster-spec", "There are no cluster volumes: use a driver that every node has."),
 }

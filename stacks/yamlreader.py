@@ -109,6 +109,11 @@ class _Composer:
         if tag == "!":
             tag = None
         kept = tag if tag in KEPT_TAGS else None
+        node = self.untagged(event, tag, kept, place, depth)
+        # What stands behind !reset means nothing: no later stage may look at it.
+        return Node(None, place, None, kept) if kept == "!reset" else node
+
+    def untagged(self, event: yaml.Event, tag: str | None, kept: str | None, place: Place, depth: int) -> Node:
         if isinstance(event, yaml.ScalarEvent):
             return Node(self.scalar(event, tag, place), place, None, kept)
         if tag is not None and kept is None and tag not in (PREFIX + "map", PREFIX + "seq"):
@@ -116,7 +121,9 @@ class _Composer:
         if isinstance(event, yaml.SequenceStartEvent):
             items: list[Node] = []
             while not isinstance(event := self.next(), yaml.SequenceEndEvent):
-                items.append(self.node(event, depth + 1))
+                item = self.node(event, depth + 1)
+                if item.tag != "!reset":  # lists are joined: there is nothing that it could remove
+                    items.append(item)
             return Node(items, place, None, kept)
         return Node(self.mapping(depth), place, None, kept)
 

@@ -1,4 +1,4 @@
-"""What older Engines lack: fields of the create call by the API version that brought them.
+"""What an Engine lacks: fields of the create call by the API version that brought them, and what only Windows has.
 
 An Engine ignores what it does not know. Where that only loses comfort the field is left out and named on the task;
 where it would change what a task can see or reach, the task is rejected.
@@ -9,6 +9,7 @@ Pure: no I/O, no clock.
 from typing import Any
 
 from essaim.agent.runtime import Rejected
+from essaim.cluster.container import ContainerSpec
 
 from .engine import Version
 
@@ -21,6 +22,7 @@ ESSENTIAL: dict[tuple[str, ...], Version] = {
     ("HostConfig", "CgroupnsMode"): (1, 41),
 }
 ESSENTIAL_IN_MOUNTS: dict[tuple[str, ...], Version] = {
+    ("BindOptions", "NonRecursive"): (1, 40),
     ("BindOptions", "CreateMountpoint"): (1, 42),
     ("BindOptions", "ReadOnlyNonRecursive"): (1, 44),
     ("BindOptions", "ReadOnlyForceRecursive"): (1, 44),
@@ -29,6 +31,8 @@ ESSENTIAL_IN_MOUNTS: dict[tuple[str, ...], Version] = {
     ("TmpfsOptions", "Options"): (1, 46),
 }
 
+MOUNT_TYPES: dict[str, Version] = {"cluster": (1, 42), "image": (1, 48)}
+
 
 def fit(body: dict[str, Any], version: Version) -> list[str]:
     """Take out of a create call what the Engine is too old for; what was taken out, for the user. Raises Rejected."""
@@ -36,6 +40,9 @@ def fit(body: dict[str, Any], version: Version) -> list[str]:
         if version < since and _find(body, path):
             raise Rejected(_too_old(".".join(path), since, version))
     for mount in body.get("HostConfig", {}).get("Mounts", []):
+        since = MOUNT_TYPES.get(mount.get("Type") or "", (0, 0))
+        if version < since:
+            raise Rejected(_too_old(f"Mounts[{mount.get('Target')}] of type {mount['Type']}", since, version))
         for path, since in ESSENTIAL_IN_MOUNTS.items():
             if version < since and _find(mount, path):
                 raise Rejected(_too_old(f"Mounts[{mount.get('Target')}]." + ".".join(path), since, version))
@@ -59,3 +66,13 @@ def _too_old(field: str, since: Version, version: Version) -> str:
 
 def _shown(version: Version) -> str:
     return f"{version[0]}.{version[1]}"
+
+
+def only_windows(spec: ContainerSpec) -> list[str]:
+    """What the specification asks for and only Windows has, for the user."""
+    found = []
+    if spec.isolation not in (None, "", "default"):
+        found.append("Isolation is for Windows")
+    if spec.privileges and spec.privileges.credential_spec:
+        found.append("Privileges.CredentialSpec is for Windows")
+    return found

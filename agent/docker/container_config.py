@@ -13,11 +13,11 @@ import msgspec
 
 from essaim.agent.durations import stop_grace
 from essaim.agent.identity import WHOAMI, identity, repository
+from essaim.agent.resources import generic_resource_env
 from essaim.agent.runtime import Rejected, Work
 from essaim.agent.templates import TemplateError, context, expand, task_name
 from essaim.cluster.container import ContainerSpec, HealthConfig, Mount
 from essaim.cluster.engine_options import EngineOptions
-from essaim.cluster.service import GenericResource
 from essaim.cluster.task import Task
 
 from .host_config import host_config
@@ -93,18 +93,6 @@ def _environment(work: Work, spec: ContainerSpec, filled: Expand) -> list[str]:
     if repository(spec.image or "") == WHOAMI:
         env += [f"{name}={value}" for name, value in identity(work.task, work.node).items()]
     return env
-
-
-def generic_resource_env(resources: list[GenericResource]) -> list[str]:
-    """Swarm's way to tell a container which of the node's generic resources are its own."""
-    found: dict[str, list[str]] = {}
-    for resource in resources:
-        if resource.named_resource_spec:
-            found.setdefault(resource.named_resource_spec.kind, []).append(resource.named_resource_spec.value)
-        elif resource.discrete_resource_spec:
-            discrete = resource.discrete_resource_spec
-            found.setdefault(discrete.kind, []).append(str(discrete.value))
-    return [f"DOCKER_RESOURCE_{kind.upper()}={','.join(values)}" for kind, values in sorted(found.items())]
 
 
 def _healthcheck(config: HealthConfig | None) -> Any:

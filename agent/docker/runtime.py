@@ -36,7 +36,7 @@ from essaim.cluster.container import ContainerSpec, Mount
 from essaim.cluster.node import NodeDescription
 from essaim.cluster.wire import LogRequest
 
-from .age import fit
+from .age import fit, only_windows
 from .balancing import place_of
 from .container_config import NODE_ID, TASK_ID, container_name, create_body
 from .container_view import view_of
@@ -216,7 +216,7 @@ class DockerRuntime:
 
     async def _create(self, work: Work, spec: ContainerSpec, mounts: list[Mount]) -> list[str]:
         body = create_body(work, self._data_addr, mounts)
-        left_out = fit(body, await self.engine.version()) + _meaningless(spec)
+        left_out = fit(body, await self.engine.version()) + only_windows(spec)
         networks = await self.overlays.ready(work.task)
         further = join(body, work.task, networks)
         name = container_name(work.task)
@@ -298,16 +298,6 @@ class DockerRuntime:
             return await self.engine.call(method, path, params=params)
         except EngineError as error:
             raise RuntimeUnavailable(f"the Docker Engine refuses {method} {path}: {error}") from error
-
-
-def _meaningless(spec: ContainerSpec) -> list[str]:
-    """What only Windows has."""
-    found = []
-    if spec.isolation not in (None, "", "default"):
-        found.append("Isolation is for Windows")
-    if spec.privileges and spec.privileges.credential_spec:
-        found.append("Privileges.CredentialSpec is for Windows")
-    return found
 
 
 async def answers(engine_url: str) -> bool:

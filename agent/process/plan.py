@@ -1,8 +1,9 @@
-"""From a task to the plan that its supervisor (shim.py) carries out, and what of the task has no meaning here.
+"""From a task to the plan that its supervisor (shim.py) carries out. What has no meaning here: meaning.py.
 
 Pure: no I/O, no clock; ports, user ids and directories come in.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -10,11 +11,15 @@ import msgspec
 
 from essaim.agent.durations import HealthPlan, health_plan, size, stop_grace, stop_signal
 from essaim.agent.identity import HOST, WHOAMI, identity, repository
+from essaim.agent.resources import generic_resource_env
 from essaim.agent.runtime import Rejected, Work
 from essaim.agent.templates import TemplateError, context, expand
-from essaim.cluster.container import ContainerSpec, Mount
+from essaim.cluster.container import ContainerSpec
+from essaim.cluster.engine_options import EngineOptions
 from essaim.cluster.service import PortConfig, Resources
 from essaim.cluster.task import Task, TaskEndpoint
+
+from .meaning import ignored, is_no_new_privileges
 
 LOG_MAX_BYTES = 10 << 20
 LOG_MAX_FILES = 3
@@ -44,6 +49,8 @@ class ShimPlan(msgspec.Struct, frozen=True):
     stop_grace: float
     log_max_bytes: int
     log_max_files: int
+    cpus: list[int] = []  # empty: all
+    no_new_privileges: bool = False
 
 
 class ProcessPlan(msgspec.Struct, frozen=True):
@@ -96,6 +103,7 @@ def make_plan(work: Work, place: Place) -> ProcessPlan:
     """Raises Rejected."""
     task = work.task
     spec = task.spec.container_spec or ContainerSpec()
+    options = spec.engine_options or EngineOptions()
     values = context(task, work.node)
     try:
         env = _environment(work, place, lambda text: expand(text, values))
@@ -114,6 +122,8 @@ def make_plan(work: Work, place: Place) -> ProcessPlan:
             stop_grace=stop_grace(spec),
             log_max_bytes=log_bytes,
             log_max_files=log_files,
+            cpus=cpu_list(options.cpuset_cpus) if options.cpuset_cpus else [],
+            no_new_privileges=_no_new_privileges(spec, options),
         )
     except (TemplateError, ValueError) as error:
         raise Rejected(str(error)) from error
@@ -122,6 +132,11 @@ def make_plan(work: Work, place: Place) -> ProcessPlan:
     return ProcessPlan(
         task.id, work.node.id, name, shim, endpoints, host_ports, health_plan(spec.healthcheck), ignored(task)
     )
+
+
+def _no_new_privileges(spec: ContainerSpec, options: EngineOptions) -> bool:
+    asked = spec.privileges is not None and bool(spec.privileges.no_new_privileges)
+    return asked or any(is_no_new_privileges(option) for option in options.security_opt or [])
 
 
 def _argv(spec: ContainerSpec, place: Place) -> list[str]:
@@ -153,6 +168,9 @@ def _environment(work: Work, place: Place, expanded: Callable[[str], str]) -> di
             env["PORT"] = number
         if port.target_port:
             env.setdefault(f"PORT_{port.target_port}", number)
+    for entry in generic_resource_env(work.task.assigned_generic_resources or []):
+        name, _, value = entry.partition("=")
+        env[name] = value
     for entry in spec.env or []:
         name, equals, value = entry.partition("=")
         if equals:
@@ -201,28 +219,12 @@ def _log_limits(task: Task) -> tuple[int, int]:
     return max_bytes, max(int(options.get("max-file", LOG_MAX_FILES)), 1)
 
 
-_MEANINGLESS = {
-    "hostname": "Hostname", "privileges": "Privileges", "init": "Init", "tty": "TTY", "open_stdin": "OpenStdin",
-    "read_only": "ReadOnly", "hosts": "Hosts", "dns_config": "DNSConfig", "sysctls": "Sysctls",
-    "capability_add": "CapabilityAdd", "capability_drop": "CapabilityDrop", "engine_options": "EngineOptions",
-}  # fmt: skip
-
-
-def ignored(task: Task) -> list[str]:
-    """Keys of the specification that a plain process cannot have, in the order of the Engine API."""
-    spec = task.spec.container_spec or ContainerSpec()
-    names = [key for attribute, key in _MEANINGLESS.items() if getattr(spec, attribute)]
-    names += [f"Mounts[{m.target}]" for m in spec.mounts or [] if not _is_there_already(m)]
-    limits = task.spec.resources.limits if task.spec.resources else None
-    if limits and limits.nano_cpus:
-        names.append("Resources.Limits.NanoCPUs")
-    if limits and limits.pids:
-        names.append("Resources.Limits.Pids")
-    if task.networks_attachments:
-        names.append("Networks")
-    return names
-
-
-def _is_there_already(mount: Mount) -> bool:
-    """A bind to the same path needs nothing done."""
-    return mount.type == "bind" and mount.source == mount.target and not mount.read_only
+def cpu_list(text: str) -> list[int]:
+    """`0-2,5` as numbers. Raises ValueError."""
+    found: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,5})(?:-([0-9]{1,5}))?\s*", part)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise ValueError(f'"{text}" is no list of CPUs such as 0-2,5')
+        found |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return sorted(found)

@@ -27,6 +27,7 @@ from typing import Any
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
 LINE_MOST = 64 * 1024
 """Bytes after which a line without an end is written as it is."""
 DRAIN_MOST = 2.0
@@ -120,6 +121,8 @@ def become_task(plan: dict[str, Any], stdout: int, stderr: int, parent: int) -> 
     if plan["oom_score_adj"] is not None:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write(str(plan["oom_score_adj"]))
+    if plan["cpus"]:
+        os.sched_setaffinity(0, plan["cpus"])
     if plan["uid"] is not None:
         os.setgroups(plan["groups"])
         os.setgid(plan["gid"])
@@ -128,6 +131,8 @@ def become_task(plan: dict[str, Any], stdout: int, stderr: int, parent: int) -> 
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(137)
+    if plan["no_new_privileges"]:
+        ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     os.chdir(plan["cwd"])
     for number in (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)

@@ -2,27 +2,33 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.agent.docker.age import fit
-from essaim.agent.docker.container_config import create_body, generic_resource_env
+from essaim.agent.docker.age import fit, only_windows
+from essaim.agent.docker.container_config import create_body
 from essaim.agent.docker.container_view import view_of
 from essaim.agent.docker.description import node_description
 from essaim.agent.docker.host_config import extra_hosts, security_options
 from essaim.agent.docker.log_frames import LogFrames
 from essaim.agent.docker.port_bindings import exposed_ports
+from essaim.agent.resources import generic_resource_env
 from essaim.agent.runtime import Health, LogLine, Phase, Rejected, Work
 from essaim.cluster.container import (
     AppArmor,
+    BindOptions,
     ContainerSpec,
+    CredentialSpec,
+    DriverSpec,
     HealthConfig,
-    ImageOptions,
     Mount,
     Privileges,
     Seccomp,
     SELinuxContext,
+    TmpfsOptions,
+    VolumeOptions,
 )
 from essaim.cluster.engine_options import DeviceMapping, DeviceRequest, EngineOptions
 from essaim.cluster.service import (
@@ -37,6 +43,7 @@ from essaim.cluster.service import (
 )
 
 from .doubles import NODE, ingress, make_task
+from .test_process_plan import EVERYTHING, sample
 
 ADDRESS = "10.0.0.1"
 
@@ -162,10 +169,77 @@ def test_old_engine_loses_comfort_by_name_and_refuses_what_matters() -> None:
         "Healthcheck.StartInterval needs a Docker Engine with API 1.44 or newer, this node's has 1.41"
     ]
     assert made["Healthcheck"] == {"Test": ["CMD", "x"]}
-    mounts = [Mount(type="image", source="a", target="/a", image_options=ImageOptions(subpath="x"))]
-    with pytest.raises(Rejected, match=r"Mounts\[/a\].ImageOptions needs a Docker Engine with API 1.48"):
-        fit(body(mounts=mounts), (1, 41))
-    assert fit(body(mounts=mounts), (1, 48)) == []
+
+
+OLD = (1, 39)
+
+
+@pytest.mark.parametrize(
+    ("mount", "said"),
+    [
+        (Mount(type="image", source="a", target="/a"), r"Mounts\[/a\] of type image needs .* API 1.48"),
+        (Mount(type="cluster", source="a", target="/a"), r"Mounts\[/a\] of type cluster needs .* API 1.42"),
+        (Mount(type="bind", source="/b", target="/a", bind_options=BindOptions(non_recursive=True)), "NonRecursive"),
+        (Mount(type="bind", source="/b", target="/a", bind_options=BindOptions(create_mountpoint=True)), "1.42"),
+        (Mount(type="volume", source="b", target="/a", volume_options=VolumeOptions(subpath="x")), "Subpath .* 1.45"),
+        (Mount(type="tmpfs", target="/a", tmpfs_options=TmpfsOptions(options=[["noexec"]])), "Options .* API 1.46"),
+    ],
+)
+def test_old_engine_is_not_given_a_mount_that_it_would_get_wrong(mount: Mount, said: str) -> None:
+    with pytest.raises(Rejected, match=said):
+        fit(body(mounts=[mount]), OLD)
+    assert fit(body(mounts=[mount]), (1, 48)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (EngineOptions(device_requests=[DeviceRequest(count=1)]), "HostConfig.DeviceRequests needs .* API 1.40"),
+        (EngineOptions(cgroupns_mode="private"), "HostConfig.CgroupnsMode needs .* API 1.41"),
+    ],
+)
+def test_old_engine_is_not_given_an_option_that_it_would_ignore(options: EngineOptions, said: str) -> None:
+    with pytest.raises(Rejected, match=said):
+        fit(body(engine_options=options), OLD)
+
+
+def test_what_only_windows_has_is_named() -> None:
+    spec = ContainerSpec(isolation="hyperv", privileges=Privileges(credential_spec=CredentialSpec(file="x")))
+    assert only_windows(spec) == ["Isolation is for Windows", "Privileges.CredentialSpec is for Windows"]
+    assert only_windows(ContainerSpec(isolation="default")) == []
+
+
+WITHOUT_TRACE = {
+    "secrets": "files that are made first (task_files.py)",
+    "configs": "files that are made first (task_files.py)",
+    "isolation": "of Windows; the default is always asked for",
+}
+ON_THE_SIDE = {"container_name": "names the container", "pull_policy": "for the image"}
+
+
+@pytest.mark.parametrize("field", ContainerSpec.__struct_fields__)
+def test_every_field_of_a_container_reaches_the_engine(field: str) -> None:
+    """A field that is added to ContainerSpec must be thought of here."""
+    assert (body(**{field: EVERYTHING[field]}) != body()) == (field not in WITHOUT_TRACE)
+
+
+@pytest.mark.parametrize("field", msgspec.structs.fields(EngineOptions), ids=lambda field: field.name)
+def test_every_engine_option_reaches_the_engine(field: msgspec.structs.FieldInfo) -> None:
+    value = ["80"] if field.name == "expose" else sample(field)
+    made = body(engine_options=EngineOptions(**{field.name: value}))
+    assert (made != body()) == (field.name not in ON_THE_SIDE)
+
+
+def test_every_resource_and_the_log_driver_reach_the_engine() -> None:
+    given = ResourceRequirements(
+        limits=Resources(nano_cpus=5, memory_bytes=7, pids=9), swap_bytes=2, memory_swappiness=3
+    )
+    driver = DriverSpec(name="json-file", options={"max-size": "1m"})
+    spec = TaskSpec(container_spec=ContainerSpec(image="a"), resources=given, log_driver=driver)
+    assert body(spec=spec)["HostConfig"] == {
+        "NanoCpus": 5, "Memory": 7, "PidsLimit": 9, "MemorySwap": 9, "MemorySwappiness": 3, "Isolation": "default",
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}},
+    }  # fmt: skip
 
 
 def inspected(state: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Images from a real registry (TLS and a password, on a lab host's loopback), and from ones that do not answer."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import pytest
 
+from essaim.agent.docker import images as images_module
 from essaim.agent.docker.engine import Engine
 from essaim.agent.docker.images import Images
 from essaim.agent.runtime import Rejected
@@ -48,6 +50,29 @@ async def test_images_are_pulled_with_their_credentials_and_found_by_digest_afte
         await images.ensure(f"{REGISTRY}/other:1", policy="never")
     with pytest.raises(Rejected, match="No such image"):
         await images.ensure(pinned, policy="always", auth=AUTH)
+
+
+async def test_one_pull_serves_all_who_wait_and_says_how_far_it_is(
+    host: Host, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images_module, "SAY_EVERY", 0.0)
+    for name in ("alone:1", "shared:1"):
+        await asyncio.to_thread(push, host, name)
+    heard: list[list[str]] = [[], [], []]
+    await images.ensure(f"{REGISTRY}/alone:1", auth=AUTH)
+    await asyncio.gather(*(images.ensure(f"{REGISTRY}/shared:1", auth=AUTH, say=one.append) for one in heard))
+    asked = {name: await asyncio.to_thread(questions, host, name) for name in ("alone", "shared")}
+    # Each of three pulls of their own would ask for it at least once.
+    assert 0 < asked["shared"] <= asked["alone"] < len(heard)
+    assert heard[0] == heard[1] == heard[2]
+    assert heard[0][-1].startswith(f"pulling {REGISTRY}/shared:1: ")
+    assert "layers" in heard[0][-1]
+
+
+def questions(host: Host, name: str) -> int:
+    """How often the registry was asked for an image's manifest."""
+    logs = (host.directory / "log").glob("registry-*")
+    return sum(len(re.findall(rf'"(?:GET|HEAD) /v2/{name}/manifests/', path.read_text())) for path in logs)
 
 
 async def test_registry_that_does_not_answer_delays_only_who_waits_for_it(host: Host, images: Images) -> None:

@@ -25,6 +25,7 @@ from .doubles import LOG, MEMORY, NODE, make_task
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 LAB_HOSTS = 1
 
+RAM = "volume-label=l=1,volume-driver=local,volume-opt=type=tmpfs,volume-opt=device=tmpfs,volume-opt=o=size=1m"
 FLAGS = {
     "plain": ["box:1"],
     "command": ["box:1", "sleep", "1000"],
@@ -50,6 +51,12 @@ FLAGS = {
         "--mount", "type=volume,source=data-{{.Task.Slot}},target=/data",
         "--mount", "type=tmpfs,target=/scratch,tmpfs-size=1m,tmpfs-mode=755",
         "--mount", "type=volume,target=/anonymous", "box:1",
+    ],
+    "drivers": [
+        "--mount", f"type=volume,source=ram-{{{{.Task.Slot}}}},target=/ram,volume-nocopy,{RAM}",
+        "--mount", "type=bind,source=/etc,target=/etc2,bind-propagation=rprivate,bind-nonrecursive",
+        "--mount", "type=bind,source=/usr,target=/{{.Service.Name}}",
+        "--log-driver", "none", "--label", "l=1", "--no-healthcheck", "box:1",
     ],
     "logs": ["--log-driver", "json-file", "--log-opt", "max-size=1m", "box:1"],
     "published": ["--publish", "mode=host,published=8099,target=80", "box:1"],
@@ -203,8 +210,7 @@ async def test_engine_options_are_what_docker_create_makes_of_the_same_flags(lab
             await runtime.start("t1")
         ours = _json(host, "inspect", options.container_name or "web.1.t1")
         await runtime.remove("t1")
-        left, right = without_labels(theirs), without_labels(ours)
-        differing[name] = {k: (left.get(k), right.get(k)) for k in left | right if left.get(k) != right.get(k)}
+        differing[name] = differing_fields(theirs, ours)
     await runtime.close()
     assert {name: found for name, found in differing.items() if found} == {}
 
@@ -212,3 +218,8 @@ async def test_engine_options_are_what_docker_create_makes_of_the_same_flags(lab
 def without_labels(inspected: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in inspected.items() if key not in OF_ITS_OWN}
     return {key: value for key, value in flat(kept).items() if not key.startswith(NEVER_ALIKE)}
+
+
+def differing_fields(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    left, right = without_labels(theirs), without_labels(ours)
+    return {key: (left.get(key), right.get(key)) for key in left | right if left.get(key) != right.get(key)}

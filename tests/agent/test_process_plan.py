@@ -7,11 +7,30 @@ import msgspec
 import pytest
 
 from essaim.agent.durations import health_plan, size, stop_grace, stop_signal
-from essaim.agent.process.plan import DEFAULT_PORT, Place, ignored, make_plan
+from essaim.agent.process.meaning import ignored
+from essaim.agent.process.plan import DEFAULT_PORT, Place, cpu_list, make_plan
 from essaim.agent.process.ports import FIRST, LAST, PortPool
 from essaim.agent.runtime import Rejected, Work
-from essaim.cluster.container import ContainerSpec, DriverSpec, HealthConfig, Mount, Ulimit
-from essaim.cluster.service import PortConfig, ResourceRequirements, Resources, TaskSpec
+from essaim.cluster.container import (
+    ConfigReference,
+    ContainerSpec,
+    DNSConfig,
+    DriverSpec,
+    HealthConfig,
+    Mount,
+    Privileges,
+    SecretReference,
+    Ulimit,
+)
+from essaim.cluster.engine_options import EngineOptions
+from essaim.cluster.service import (
+    GenericResource,
+    NamedResource,
+    PortConfig,
+    ResourceRequirements,
+    Resources,
+    TaskSpec,
+)
 from essaim.cluster.task import NetworkAttachment
 
 from .doubles import NODE, ingress, make_task
@@ -104,6 +123,98 @@ def test_ignored_names_networks_whose_names_a_process_cannot_resolve() -> None:
     attached = [NetworkAttachment(network_id="n1", addresses=["10.0.1.3/24"])]
     task = msgspec.structs.replace(make_task(), networks_attachments=attached)
     assert ignored(task) == ["Networks"]
+
+
+EVERYTHING: dict[str, Any] = {
+    "image": "host", "labels": {"a": "b"}, "command": ["a"], "args": ["b"], "hostname": "h", "env": ["A=1"],
+    "dir": "/tmp", "user": "0", "groups": ["5"], "privileges": Privileges(no_new_privileges=True), "init": True,
+    "stop_signal": "INT", "tty": True, "open_stdin": True, "read_only": True,
+    "mounts": [Mount(type="bind", source="/a", target="/b")], "stop_grace_period": 5,
+    "healthcheck": HealthConfig(test=["CMD", "x"]), "hosts": ["1.2.3.4 h"], "dns_config": DNSConfig(search=["a"]),
+    "secrets": [SecretReference(secret_id="s")], "configs": [ConfigReference(config_id="c")], "isolation": "default",
+    "sysctls": {"a": "b"}, "capability_add": ["CAP_X"], "capability_drop": ["CAP_Y"],
+    "ulimits": [Ulimit(name="nofile", soft=5)], "oom_score_adj": 5, "engine_options": EngineOptions(privileged=True),
+}  # fmt: skip
+ELSEWHERE = {"labels", "init", "isolation", "user", "groups", "secrets", "configs", "image"}
+"""Carried out outside of the plan (test_process_runtime.py, test_payloads.py), or without meaning for anybody here."""
+
+
+def test_every_field_of_a_container_is_honoured_or_named() -> None:
+    """A field that is added to ContainerSpec must be thought of here."""
+    assert set(EVERYTHING) == set(ContainerSpec.__struct_fields__)
+    bare = {"image": "host", "command": ["z"]}
+    before = make_plan(Work(make_task(**bare), NODE), place())
+    for field, value in EVERYTHING.items():
+        if field not in ELSEWHERE:
+            plan = make_plan(Work(make_task(**(bare | {field: value})), NODE), place())
+            assert plan != before, field
+
+
+ASKS_NOTHING = {"annotations", "container_name", "expose", "pull_policy"}
+
+
+def sample(field: msgspec.structs.FieldInfo) -> Any:
+    kind = str(field.type)
+    if field.name == "cpuset_cpus":
+        return "0"
+    return ["x"] if "list" in kind else {"a": "b"} if "dict" in kind else 1 if "int" in kind else "own"
+
+
+@pytest.mark.parametrize("field", msgspec.structs.fields(EngineOptions), ids=lambda field: field.name)
+def test_every_engine_option_is_honoured_or_named(field: msgspec.structs.FieldInfo) -> None:
+    task = make_task(command=["a"], engine_options=EngineOptions(**{field.name: sample(field)}))
+    plan = make_plan(Work(task, NODE), place())
+    if field.name in ASKS_NOTHING:
+        assert plan.ignored == []
+    elif field.name == "cpuset_cpus":
+        assert (plan.shim.cpus, plan.ignored) == ([0], [])
+    else:
+        assert plan.ignored == [field.encode_name]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"network_mode": "host"}, {"pid_mode": "host"}, {"ipc_mode": "shareable"}, {"uts_mode": "host"},
+        {"userns_mode": "host"}, {"cgroupns_mode": "host"}, {"security_opt": ["no-new-privileges:true"]},
+        {"privileged": False},
+    ],
+)  # fmt: skip
+def test_what_a_process_has_anyway_is_not_named(options: dict[str, Any]) -> None:
+    plan = make_plan(Work(make_task(command=["a"], engine_options=EngineOptions(**options)), NODE), place())
+    assert plan.ignored == []
+    assert plan.shim.no_new_privileges == ("security_opt" in options)
+
+
+def test_every_resource_is_honoured_or_named() -> None:
+    given = ResourceRequirements(
+        limits=Resources(nano_cpus=1, memory_bytes=5, pids=1), swap_bytes=1, memory_swappiness=0
+    )
+    spec = TaskSpec(container_spec=ContainerSpec(image="host", args=["a"]), resources=given)
+    plan = make_plan(Work(make_task(spec=spec), NODE), place())
+    assert plan.shim.rlimits == {"RLIMIT_DATA": (5, 5)}
+    assert [name.removeprefix("Resources.") for name in plan.ignored] == [
+        "Limits.NanoCPUs", "Limits.Pids", "SwapBytes", "MemorySwappiness",
+    ]  # fmt: skip
+
+
+def test_generic_resources_and_another_log_driver() -> None:
+    gpu = GenericResource(named_resource_spec=NamedResource(kind="gpu", value="a"))
+    spec = TaskSpec(container_spec=ContainerSpec(image="host", args=["a"]), log_driver=DriverSpec(name="syslog"))
+    plan = make_plan(Work(make_task(spec=spec, assigned_generic_resources=[gpu]), NODE), place())
+    assert plan.shim.env["DOCKER_RESOURCE_GPU"] == "a"
+    assert plan.ignored == ["LogDriver[syslog]"]
+
+
+@pytest.mark.parametrize(("text", "cpus"), [("0", [0]), ("0-2,5", [0, 1, 2, 5]), ("1, 0", [0, 1])])
+def test_list_of_cpus(text: str, cpus: list[int]) -> None:
+    assert cpu_list(text) == cpus
+
+
+@pytest.mark.parametrize("text", ["a", "2-1", "1,", "-1"])
+def test_list_of_cpus_that_is_none(text: str) -> None:
+    with pytest.raises(ValueError, match="is no list of CPUs"):
+        cpu_list(text)
 
 
 @pytest.mark.parametrize(("given", "number"), [(None, signal.SIGTERM), ("INT", 2), ("sigquit", 3), ("9", 9)])

@@ -15,6 +15,7 @@ from essaim.agent.process.runtime import ProcessRuntime
 from essaim.agent.process.shim import LogFiles
 from essaim.agent.runtime import Health, LogLine, Phase, Rejected, StartFailed, UnknownTask, View, Work
 from essaim.cluster.container import DriverSpec, FileTarget, HealthConfig, SecretReference
+from essaim.cluster.engine_options import EngineOptions
 from essaim.cluster.objects import Secret, SecretSpec
 from essaim.cluster.wire import LogRequest
 
@@ -68,6 +69,16 @@ async def test_output_is_followed_until_the_task_ends(make_runtime: MakeRuntime)
             if line.line == b"one":
                 await asyncio.to_thread(gate.write_text, "go\n")
     assert lines == [b"one", b"two"]
+
+
+async def test_processors_and_privileges_are_limited_as_asked(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    options = EngineOptions(cpuset_cpus="0", security_opt=["no-new-privileges:true"])
+    await run(runtime, shell("grep -E 'NoNewPrivs|Cpus_allowed_list' /proc/self/status", engine_options=options))
+    assert [line.line.split() for line in await output(runtime)] == [
+        [b"NoNewPrivs:", b"1"],
+        [b"Cpus_allowed_list:", b"0"],
+    ]
 
 
 async def test_output_is_bounded(make_runtime: MakeRuntime) -> None:

@@ -306,7 +306,7 @@ async def test_agent_applies_changes_of_routes_keeps_them_and_begins_anew_when_o
     fits = RouteDelta(base=4, version=5, services=second.services)
     await manager.send(wire.RoutesChanged(fits))
     await until(lambda: applied == [first, second])
-    assert [m.version for m in manager.of_type(wire.RoutesApplied)][-1] == 5
+    await until(lambda: manager.of_type(wire.RoutesApplied)[-1].version == 5)
     await until(lambda: (tmp_path / "node" / "routes.changes").exists())
     await manager.send(wire.RoutesChanged(fits))
     await until(lambda: manager.hellos == 2)

@@ -8,7 +8,7 @@ import random
 import string
 import struct
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,11 @@ class Recorded:
     path: str
     query: dict[str, str]
     body: Any
+    auth: str = ""
+
+
+async def at_once(image: str) -> None:
+    """How long a registry takes to answer."""
 
 
 @dataclass
@@ -43,6 +48,7 @@ class FakeEngine:
     log: bytes = b""
     swarm: dict[str, Any] = field(default_factory=dict)
     in_swarm: bool = True
+    registry: Callable[[str], Awaitable[None]] = at_once
     task_state: Callable[[dict[str, Any]], str] = lambda service: "running"
     host: str = ""
     version: int = 10
@@ -117,7 +123,8 @@ class FakeEngine:
             )
         data = await request.read()
         body = json.loads(data) if data.strip() else None
-        self.requests.append(Recorded(request.method, path, dict(request.query), body))
+        auth = request.headers.get("X-Registry-Auth", "")
+        self.requests.append(Recorded(request.method, path, dict(request.query), body, auth))
         parts = path.strip("/").split("/")
         try:
             return await self._route(request, request.method, parts, body)
@@ -133,7 +140,9 @@ class FakeEngine:
                 {"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12", "Os": "linux", "Arch": "amd64"}
             )
         if kind == "distribution":
-            return self._distribution("/".join(parts[1:-1]))
+            image = "/".join(parts[1:-1])
+            await self.registry(image)
+            return self._distribution(image)
         if kind == "events":
             return await self._events(request)
         if kind == "essaim":

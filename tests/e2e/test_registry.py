@@ -1,5 +1,6 @@
 """Images from a private registry through the whole cluster: credentials handed on, digests pinned at deploy."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from tests.lab.cluster import Cluster
 from tests.lab.images import busybox_image
 from tests.lab.lab import Lab
-from tests.lab.private_registry import REGISTRY, push, start_registries
+from tests.lab.private_registry import DEAF, REGISTRY, push, start_registries
+from tests.lab.wait import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 LAB_HOSTS = 1
@@ -62,3 +64,29 @@ def test_deploy_without_credentials_warns_and_the_task_says_why(cluster: Cluster
     assert "could not be accessed on a registry" in done.stderr
     (failed,) = cluster.wait_state("x", "Rejected")
     assert "No such image" in failed["Error"]
+
+
+SLOW_STACK = f"""
+services:
+  slow: {{image: "{DEAF}/slow:1"}}
+  never: {{image: "{REGISTRY}/elsewhere:1", pull_policy: never, restart: "no"}}
+  app: {{image: "{IMAGE}", pull_policy: always, stop_grace_period: 1s}}
+"""
+
+
+def test_registry_that_does_not_answer_holds_up_nothing_else_and_pull_policies_count(cluster: Cluster) -> None:
+    push(cluster.first, "app:1")
+    flags = ("--detach=true", "--with-registry-auth", "--resolve-image", "never")
+    cluster.essaim("stack", "deploy", *flags, "-c", "-", "s", text=SLOW_STACK)
+    cluster.wait_running("s_app", 1)
+    assert image_of(cluster) == IMAGE
+    (refused,) = cluster.wait_state("s_never", "Rejected")
+    assert "its pull policy is never" in refused["Error"]
+    eventually(lambda: "waiting for its registry" in message_of(cluster, "s_slow"), 20, "progress is shown")
+
+
+def message_of(cluster: Cluster, service: str) -> str:
+    """What the newest task of a service says of itself."""
+    (task,) = cluster.tasks(service)
+    call = ["curl", "-s", "--unix-socket", "/run/essaim/essaim.sock", f"http://d/tasks/{task['ID']}"]
+    return str(json.loads(cluster.first.run(call).stdout)["Status"]["Message"])

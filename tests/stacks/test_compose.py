@@ -6,6 +6,7 @@ What it prints is a Compose file again: ours reads it, so that the two are compa
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,20 +76,26 @@ def both(folder: Path, *names: str) -> tuple[Document, Document]:
         (folder / name).write_text(text)
     variables = read_environment(folder, ENVIRONMENT)
     ours = load([Source(name, (folder / name).read_text()) for name in names], variables, folder)
+    return ours, docker_compose_config(folder, ENVIRONMENT, *names)
+
+
+def docker_compose_config(folder: Path, variables: Mapping[str, str], *names: str) -> Document:
+    """What docker-compose prints for files in a folder."""
     program = shutil.which("docker-compose") or "docker-compose"
     arguments = [word for name in names for word in ("-f", name)]
-    environment = {"PATH": os.environ["PATH"], **ENVIRONMENT}
+    environment = {"PATH": os.environ["PATH"], **variables}
     done = subprocess.run(
         [program, *arguments, "config"], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    return ours, load([Source("printed", done.stdout)], {}, folder)
+    return load([Source("printed", done.stdout)], {}, folder)
 
 
 def comparable(document: Document, section: str) -> dict[str, Any]:
     found = {name: plain(node) for name, node in getattr(document, section).items()}
     for own in found.values():
         own.pop("env_file", None)
+        own.pop("build", None)  # not carried out here
         own.pop("name", None)  # docker-compose adds the project's name
         if "networks" in own:
             own["networks"] = {name: entry or {} for name, entry in own["networks"].items()}
@@ -103,7 +110,8 @@ def comparable(document: Document, section: str) -> dict[str, Any]:
 
 def _mounts(entries: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return sorted(
-        (entry["type"], entry.get("source"), entry["target"], bool(entry.get("read_only"))) for entry in entries
+        (entry["type"], entry.get("source"), entry["target"].rstrip("/") or "/", bool(entry.get("read_only")))
+        for entry in entries
     )
 
 

@@ -61,8 +61,10 @@ def test_key_beyond_swarm_reaches_the_engine(body: str, expected: Any, stack_of:
 
 
 def test_seccomp_profile_is_sent_by_its_text(stack_of: StackOf) -> None:
-    found = engine(stack_of, "security_opt: ['seccomp:./p.json', 'seccomp=unconfined']", files={"p.json": "{}"})
-    assert found == {"SecurityOpt": ["seccomp={}", "seccomp=unconfined"]}
+    found = engine(
+        stack_of, "security_opt: ['seccomp:./p.json', 'seccomp=unconfined']", files={"p.json": '{ "a": 1 }\n'}
+    )
+    assert found == {"SecurityOpt": ['seccomp={"a":1}', "seccomp=unconfined"]}
 
 
 @pytest.mark.parametrize(
@@ -158,12 +160,12 @@ def test_network_mode_joins_no_network_and_creates_none(stack_of: StackOf) -> No
 def test_data_comes_from_file_environment_and_content(stack_of: StackOf) -> None:
     text = """
 services: {a: {image: x, secrets: [f, e, o], configs: [c, {source: p, target: /etc/p}]}}
-secrets: {f: {file: f.txt}, e: {environment: VALUE}, o: {external: true, name: outer}, d: {driver: vault}}
+secrets: {f: {file: f.txt}, e: {environment: VALUE}, o: {external: true, name: outer}}
 configs: {c: {content: "port=${PORT}", labels: {a: b}}, p: {external: {name: old-style}}}
 """
     found = stack_of(text, files={"f.txt": "from file"}, env={"VALUE": "from env", "PORT": "80"})
     assert [(spec.name, spec.data) for spec in found.secrets] == [
-        ("ns_f", b"from file"), ("ns_e", b"from env"), ("ns_d", None),
+        ("ns_f", b"from file"), ("ns_e", b"from env"),
     ]  # fmt: skip
     assert [(spec.name, spec.data) for spec in found.configs] == [("ns_c", b"port=80")]
     assert (found.external_secrets, found.external_configs) == (["outer"], ["old-style"])
@@ -209,6 +211,31 @@ services:
   b: {image: x, profiles: [p]}
 """
     assert stack_of(text).dependencies == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "condition"),
+    [
+        ("", "none"), (", restart: on-failure", "on-failure"), (", restart: always", "any"),
+        (", deploy: {restart_policy: {condition: any}}", "any"), (", deploy: {replicas: 1}", "none"),
+    ],
+)  # fmt: skip
+def test_service_that_is_waited_for_to_complete_is_not_restarted_unless_it_says_so(
+    body: str, condition: str, stack_of: StackOf
+) -> None:
+    text = f"""
+services:
+  app:
+    image: x
+    depends_on: {{init: {{condition: service_completed_successfully}}, db: {{condition: service_started}}}}
+  init: {{image: x{body}}}
+  db: {{image: x}}
+"""
+    policies = {spec.name: spec.task_template.restart_policy for spec in stack_of(text).services if spec.task_template}
+    policy = policies["ns_init"]
+    assert policy is not None
+    assert policy.condition == condition
+    assert policies["ns_db"] is policies["ns_app"] is None
 
 
 def test_keys_without_effect_are_said_once_with_the_first_place(stack_of: StackOf) -> None:

@@ -89,6 +89,7 @@ VALUES: dict[str, list[Any]] = {
     "services": [{"c": {"image": "z"}}], "networks": [{"z": {}}], "volumes": [{"z": {}}],
     "secrets": [{"z": {"external": True}}], "configs": [{"z": {"external": True}}],
     "configs.NAME.content": ["other"], "configs.NAME.environment": ["E"], "configs.NAME.file": ["f"],
+    "secrets.NAME.template_driver": ["golang"], "configs.NAME.template_driver": ["golang"],
     "secrets.NAME.environment": ["F"], "secrets.NAME.file": ["f"],
     "secrets.NAME.driver_opts": [{"a": "b"}, {"a": 1}],
     "configs.NAME.external": [True, {"name": "z"}], "secrets.NAME.external": [True, {"name": "z"}],
@@ -106,6 +107,7 @@ VALUES: dict[str, list[Any]] = {
     "services.NAME.container_name": ["only"],
     "services.NAME.cpu_rt_period": ["100ms", 5], "services.NAME.cpu_rt_runtime": ["100ms", 5],
     "services.NAME.cpus": ["0.5", 0.5],
+    "services.NAME.cpu_period": ["50ms", "50000", 50000], "services.NAME.cpu_quota": ["25ms", "25000", -1],
     "services.NAME.credential_spec": [{"file": "f"}], "services.NAME.credential_spec.config": ["c"],
     "services.NAME.depends_on": [["b"], {"b": {"condition": "service_healthy"}}],
     "services.NAME.depends_on.NAME.required": [False],
@@ -163,7 +165,7 @@ VALUES: dict[str, list[Any]] = {
     "services.NAME.ipc": ["host", "shareable"], "services.NAME.pid": ["host"],
     "services.NAME.label_file": ["l", ["l"]],
     "services.NAME.logging": [{"driver": "local"}],
-    "services.NAME.mem_limit": [S, 100], "services.NAME.mem_reservation": [S, 100],
+    "services.NAME.mem_limit": [S, 8388608], "services.NAME.mem_reservation": [S, 8388608],
     "services.NAME.memswap_limit": [-1, "-1"], "services.NAME.mem_swappiness": [10, "10"],
     "services.NAME.models": [["m"], {"m": {}}],
     "services.NAME.network_mode": ["host", "none", "bridge"],
@@ -343,7 +345,6 @@ def with_key(path: str, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
                 before = copy.deepcopy(file)
             if key == "driver_opts":
                 here["driver"] = "vault"
-                before = copy.deepcopy(file)
         here[key] = value
     return before, file
 
@@ -360,7 +361,7 @@ def test_every_key_of_both_schemas_has_an_answer_and_a_sample() -> None:
 def check_refused(path: str, file: dict[str, Any]) -> None:
     with pytest.raises(StackError) as caught:
         deployed(file)
-    shown = path.replace("NAME", "a", 1).partition("[]")[0]
+    shown = path.replace("NAME", OF_THE_USER[path.split(".")[0]], 1).partition("[]")[0]
     assert any(problem.path and shown.startswith(problem.path) for problem in caught.value.problems)
 
 

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from essaim.api.control.validate import check
 from essaim.stacks.convert import convert
 from essaim.stacks.errors import Problem, StackError
 from essaim.stacks.load import Source, load
@@ -100,6 +101,8 @@ def problems_of(text: str) -> list[Problem]:
     assert render(again) == printed
     assert convert(again, "ns").services == stack.services
     assert str(plan(stack, Existing()))
+    for spec in stack.services:
+        check(spec)  # no manager refuses in the middle of a deploy what was accepted here
     return []
 
 

@@ -37,6 +37,9 @@ def merged(load: Load, base: str, over: str) -> dict[str, Any]:
         ("logging: {driver: a, options: {x: y}}", "logging: {driver: b}", "logging", {"driver": "b"}),
         ("logging: {driver: a, options: {x: y}}", "logging: {options: {z: 1}}", "logging",
          {"driver": "a", "options": {"x": "y", "z": "1"}}),
+        ("user: a", "user: !reset {x: y}", "user", None),
+        ("environment: {A: 1}", "environment: !reset [1, 2]", "environment", None),
+        ("cap_add: [A, B]", "cap_add: [!reset A, C]", "cap_add", ["A", "B", "C"]),
         ("tmpfs: /a", "tmpfs: [/b, /a]", "tmpfs", ["/a", "/b"]),
         ("ulimits: {nofile: 1, nproc: 1}", "ulimits: {nofile: {soft: 1, hard: 2}}", "ulimits",
          {"nofile": {"soft": 1, "hard": 2}, "nproc": 1}),
@@ -44,6 +47,12 @@ def merged(load: Load, base: str, over: str) -> dict[str, Any]:
 )  # fmt: skip
 def test_later_file_on_top_gives(base: str, over: str, key: str, expected: Any, document_of: Load) -> None:
     assert merged(document_of, base, over).get(key) == expected
+
+
+def test_reset_of_a_whole_section_or_service_needs_no_shape(document_of: Load) -> None:
+    base = "services: {a: {image: x}, b: {image: x}}\nnetworks: {n: {}}"
+    document = document_of(base, "services: {b: !reset 5}\nnetworks: !reset text")
+    assert (list(document.services), document.networks) == (["a"], {})
 
 
 def test_ports_with_one_identity_are_replaced_and_others_joined(document_of: Load) -> None:

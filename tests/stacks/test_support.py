@@ -19,6 +19,8 @@ from essaim.stacks.render import render
 from essaim.stacks.schema import service_keys
 from essaim.stacks.support import SERVICE, Answer, document
 
+from .large_file import large
+
 CORPUS = Path(__file__).parent / "corpus"
 SERVICES = 500
 
@@ -91,29 +93,6 @@ def test_environment_of_the_caller_wins_over_the_env_file(tmp_path: Path) -> Non
     (tmp_path / "other.env").write_text("B=other\n")
     assert read_environment(tmp_path, {"A": "own"}) == {"A": "own", "B": "file", "C": "own"}
     assert read_environment(tmp_path, {}, [Path("other.env")]) == {"B": "other"}
-
-
-def large(count: int) -> str:
-    service = """
-  s{n}:
-    image: nginx:1.25
-    command: serve "two words" {n}
-    environment: {{A: "1", B: "${{HOME}}", C: x{n}}}
-    ports: ["{port}:80"]
-    networks: [front, back]
-    labels: {{a: b, c: d}}
-    volumes: ["data:/data", "./x:/x:ro"]
-    healthcheck: {{test: ["CMD", "true"], interval: 10s, timeout: 5s, retries: 3}}
-    logging: {{driver: json-file, options: {{max-size: 10m}}}}
-    deploy:
-      replicas: 3
-      labels: {{x: y}}
-      resources: {{limits: {{cpus: "0.5", memory: 50M}}, reservations: {{memory: 20M}}}}
-      restart_policy: {{condition: on-failure, delay: 5s}}
-      update_config: {{parallelism: 2, delay: 10s, order: start-first}}
-      placement: {{constraints: [node.role == worker]}}"""
-    services = "".join(service.format(n=n, port=10000 + n) for n in range(count))
-    return f"services:{services}\nnetworks: {{front: , back: }}\nvolumes: {{data: }}\n"
 
 
 def test_500_services_are_read_checked_and_planned_within_a_second(tmp_path: Path) -> None:
