@@ -20,6 +20,7 @@ from .balance.choose import make_policy
 from .balance.policy import Policy
 from .balance.ring import hash_key
 from .balance.weights import weigh
+from .counting import add_codes
 from .crowd import ALONE, Crowd
 from .options import ServiceOptions
 from .wire import EndpointPlan, PortPlan, ServicePlan
@@ -60,7 +61,8 @@ class Endpoint:
         self.since = 0.0
         # Moving average of the time to the first byte, seconds; for "least time".
         self.load = 0.0
-        self.codes = [0] * 6
+        # Requests by status; 0: connections of layer 4.
+        self.codes: dict[int, int] = {}
         self.latency = [0] * (len(LATENCY_BUCKETS) + 1)
         self.latency_sum = 0.0
         self.bytes_in = self.bytes_out = 0
@@ -191,7 +193,7 @@ class Backend:
     def _absorb(self, old: Endpoint) -> None:
         """Add an old endpoint's counters to the oldest one's, so that their number is bounded."""
         total = self.gone[0]
-        total.codes = [a + b for a, b in zip(total.codes, old.codes, strict=True)]
+        total.codes = add_codes(total.codes, old.codes)
         total.latency = [a + b for a, b in zip(total.latency, old.latency, strict=True)]
         for name in ("latency_sum", "bytes_in", "bytes_out", "connect_errors", "retries", "ejections"):
             setattr(total, name, getattr(total, name) + getattr(old, name))

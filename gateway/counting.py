@@ -14,15 +14,20 @@ if TYPE_CHECKING:
     from .backend import Backend, Endpoint
 
 NOTHING = EndpointCounts(
-    task_id="", codes=[0] * 6, latency=[0] * 14, seconds=0.0, bytes_in=0, bytes_out=0, connect_errors=0, retries=0,
+    task_id="", codes={}, latency=[0] * 14, seconds=0.0, bytes_in=0, bytes_out=0, connect_errors=0, retries=0,
     ejections=0, open=0, ejected=False,
 )  # fmt: skip
+
+
+def add_codes(one: dict[int, int], other: dict[int, int]) -> dict[int, int]:
+    """Requests by status, of two together."""
+    return {code: one.get(code, 0) + other.get(code, 0) for code in one.keys() | other.keys()}
 
 
 def of_endpoint(endpoint: "Endpoint", now: float) -> EndpointCounts:
     return EndpointCounts(
         task_id=endpoint.task_id,
-        codes=list(endpoint.codes),
+        codes=dict(endpoint.codes),
         latency=list(endpoint.latency),
         seconds=endpoint.latency_sum,
         bytes_in=endpoint.bytes_in,
@@ -42,7 +47,7 @@ def of_port(backend: "Backend", now: float) -> PortCounts:
         port_key=backend.key,
         waiting=len(backend.waiting),
         refused=backend.refused,
-        endpoints=[one for one in counted if any(one.codes) or one.open or one.connect_errors],
+        endpoints=[one for one in counted if one.codes or one.open or one.connect_errors],
         gone=msgspec.structs.replace(add(of_endpoint(endpoint, now) for endpoint in backend.gone), task_id=""),
     )
 
@@ -58,7 +63,7 @@ def add(counts: Iterable[EndpointCounts]) -> EndpointCounts:
 def _sum(a: EndpointCounts, b: EndpointCounts) -> EndpointCounts:
     return EndpointCounts(
         task_id=a.task_id,
-        codes=[x + y for x, y in zip(a.codes, b.codes, strict=True)],
+        codes=add_codes(a.codes, b.codes),
         latency=[x + y for x, y in zip(a.latency, b.latency, strict=True)],
         seconds=a.seconds + b.seconds,
         bytes_in=a.bytes_in + b.bytes_in,

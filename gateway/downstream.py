@@ -127,7 +127,8 @@ class Downstream(asyncio.Protocol):
         if endpoint is None:
             return
         seconds = perf_counter() - self.started
-        endpoint.codes[status // 100] += 1
+        codes = endpoint.codes
+        codes[status] = codes.get(status, 0) + 1
         endpoint.latency[bisect_left(LATENCY_BUCKETS, seconds)] += 1
         endpoint.latency_sum += seconds
         endpoint.load += (seconds - endpoint.load) * SMOOTHING

@@ -223,7 +223,7 @@ class Front(_Side):
             endpoint, self.endpoint = self.endpoint, None
             endpoint.bytes_in += self.received
             endpoint.bytes_out += self.back.received if self.back else 0
-            endpoint.codes[0] += 1
+            endpoint.codes[0] = endpoint.codes.get(0, 0) + 1
             endpoint.released()
 
 

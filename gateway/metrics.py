@@ -1,7 +1,6 @@
 """The gateway's counters as Prometheus reads them.
 
-Labels: `service` (its name), `port` (published), `task`; `code` is a class such as 2xx (`499`: the client went away,
-counted with 4xx).
+Labels: `service` (its name), `port` (published), `task`; `code` is the status (`499`: the client went away).
 
 Pure: numbers in, text out.
 """
@@ -90,18 +89,18 @@ class _Snapshot(Collector):
         yield from (up, down)
 
     def _requests(self) -> Iterator[Metric]:
-        requests = CounterMetricFamily("essaim_gateway_requests", "Requests by class of status", labels=[*TASK, "code"])
+        requests = CounterMetricFamily("essaim_gateway_requests", "Requests by status", labels=[*TASK, "code"])
         connections = CounterMetricFamily(
             "essaim_gateway_connections", "Finished TCP connections, UDP flows", labels=TASK
         )
         for one in self._ports:
             for counts in (*one.counts.endpoints, one.counts.gone):
                 labels = [one.service, one.port, counts.task_id]
-                if counts.codes[0]:
-                    connections.add_metric(labels, counts.codes[0])
-                for digit in range(1, 6):
-                    if counts.codes[digit]:
-                        requests.add_metric([*labels, f"{digit}xx"], counts.codes[digit])
+                for code, count in sorted(counts.codes.items()):
+                    if code:
+                        requests.add_metric([*labels, str(code)], count)
+                    else:
+                        connections.add_metric(labels, count)
         yield requests
         yield connections
 

@@ -123,6 +123,6 @@ def _judged(
 def _counted(counts: EndpointCounts) -> dict[str, Any]:
     return {
         "open": counts.open,
-        "requests": sum(counts.codes),
-        "failures": counts.codes[5] + counts.connect_errors,
+        "requests": sum(counts.codes.values()),
+        "failures": sum(count for code, count in counts.codes.items() if code >= 500) + counts.connect_errors,
     }

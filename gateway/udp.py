@@ -137,7 +137,7 @@ class UdpPort:
         self._loop.remove_reader(flow.sock.fileno())
         self._sweeper.members.discard(flow)
         flow.sock.close()
-        flow.endpoint.codes[0] += 1
+        flow.endpoint.codes[0] = flow.endpoint.codes.get(0, 0) + 1
         flow.endpoint.released()
 
 

@@ -225,12 +225,12 @@ class Trouble(msgspec.Struct, frozen=True, tag="trouble", array_like=True):
 class EndpointCounts(msgspec.Struct, frozen=True, array_like=True):
     """What one worker counted at one endpoint since it knows it.
 
-    `codes`: requests by first digit of the status (0: connections of layer 4); `latency`: requests by bucket of
+    `codes`: requests by status (0: connections of layer 4); `latency`: requests by bucket of
     `backend.LATENCY_BUCKETS`, not cumulated, and `seconds` their sum.
     """
 
     task_id: str
-    codes: list[int]
+    codes: dict[int, int]
     latency: list[int]
     seconds: float
     bytes_in: int

@@ -9,8 +9,7 @@
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Set
-from itertools import islice
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -20,8 +19,11 @@ from .monitor import Checker, Monitor
 from .share import Found, Share
 from .targets import Target
 
-SLICE = 500
-"""Endpoints that are worked off before others have their turn; measured: 3 ms with 100 gateways."""
+AT_ONCE = 500
+SLICE = 50
+"""More endpoints than AT_ONCE are worked off in slices, between which others have their turn. What one endpoint costs
+depends on whether its group's checkers are ranked already: 4 us, or 60 with 100 gateways; a slice is 3 ms at most.
+"""
 REVIEW_SECONDS = 1.0
 """Between looks at what time alone makes this gateway check."""
 
@@ -101,17 +103,19 @@ class Board:
         self._forget(left - fresh)
         if gateways != self._gateways:
             self._gateways, self._assignment = gateways, Assignment(gateways)
-            self._look_again(self._targets.keys(), tell=True)
+            few = len(self._targets) <= AT_ONCE
+            # In C, as a copy: 50,000 keys in 1 ms.
+            self._due = {} if few else dict.fromkeys(self._targets, True)
+            self._look_again(set(self._targets if few else self._here), tell=True)
         else:
             self._look_again(fresh, tell=True)
         self._look_further()
 
-    def _look_again(self, keys: Set[str], *, tell: bool) -> None:
+    def _look_again(self, keys: set[str], *, tell: bool) -> None:
         """Work out anew who checks these: at once if they are few or of this node, else in slices."""
-        if len(keys) > SLICE:
-            # In C: 50,000 keys in 2 ms instead of 10.
+        if len(keys) > AT_ONCE:
             self._due |= dict.fromkeys(keys if tell else keys - self._due.keys(), tell)
-            keys = {key for key in self._here if key in keys}
+            keys = self._here & keys
         for key in keys:
             self._due.pop(key, None)
         self._work(dict.fromkeys(keys, tell))
@@ -122,7 +126,7 @@ class Board:
         try:
             while self._due:
                 await asyncio.sleep(0)
-                self._work({key: self._due.pop(key) for key in list(islice(self._due, SLICE))})
+                self._work(dict(self._due.popitem() for _ in range(min(SLICE, len(self._due)))))
         finally:
             self._working = None
 

@@ -12,6 +12,8 @@ second opinion in the tests: what is accepted here, it must accept with the same
 The line cache: the same field lines come again and again (User-Agent, Accept, Host), so a line that was validated is
 remembered with its meaning. Lines with credentials or of more than 200 bytes are never kept; the cache is emptied when
 it is full, so that a client can neither fill the memory nor poison it (a line means the same for everybody).
+Rejected: one regular expression that skips harmless lines and finds Host: 2.4 µs for 430 bytes where this takes 2.7,
+and a second pass for every other field.
 
 Pure: bytes in, values out.
 """

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -33,6 +34,14 @@ def test_file_that_was_moved_away_is_made_anew(tmp_path: Path) -> None:
     log.flush()
     assert (tmp_path / "access.log.1").read_bytes() == common_line(ENTRY)
     assert (tmp_path / "access.log").read_bytes() == json_line(ENTRY)
+
+
+def test_sample_is_the_share_that_was_asked_for_and_has_every_server_error() -> None:
+    log = AccessLog(chance=Random(5).random)
+    assert sum(log.wants(200, 0.05) for _ in range(20_000)) == pytest.approx(1_000, rel=0.1)
+    assert all(log.wants(503, 0.0) for _ in range(100))
+    assert all(log.wants(200, 1.0) for _ in range(100))
+    assert not any(log.wants(404, 0.0) for _ in range(100))
 
 
 def test_log_that_cannot_be_written_drops_and_counts(tmp_path: Path) -> None:

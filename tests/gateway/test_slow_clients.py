@@ -200,7 +200,9 @@ async def test_ten_thousand_idle_connections_are_held_in_bounded_memory(tmp_path
         gateway = Gateway(mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1)
         await gateway.start()
         port = free_port()
-        await gateway.apply(table(1, service("x", port, [endpoint("t", await backends.web("t"))], "http")))
+        # On a busy machine the first is idle for minutes until the last one comes.
+        labels = {"essaim.timeout.keepalive": "1h"}
+        await gateway.apply(table(1, service("x", port, [endpoint("t", await backends.web("t"))], "http", labels)))
         pid = (await gateway.status())["workers"][0]["pid"]
         sockets = await asyncio.to_thread(ask_and_stay, port, 100)
         before = await asyncio.to_thread(resident, pid)

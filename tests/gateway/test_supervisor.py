@@ -180,13 +180,13 @@ async def test_gateway_metrics_count_requests_of_all_workers_and_survive_a_worke
     await gateway.apply(table(1, service("web", port, [endpoint("t", await backends.web("t"))], "http")))
     for _ in range(10):
         await http_get(port)
-    line = f'essaim_gateway_requests_total{{code="2xx",port="{port}",service="web",task="t"}} '
+    line = f'essaim_gateway_requests_total{{code="200",port="{port}",service="web",task="t"}} '
     assert line + "10.0\n" in (text := await gateway.metrics())
     assert f'essaim_gateway_request_seconds_count{{port="{port}",service="web"}} 10.0\n' in text
     assert f'essaim_gateway_task_seconds_count{{port="{port}",service="web",task="t"}} 10.0\n' in text
     assert f'essaim_gateway_queue_refused_total{{port="{port}",service="web"}} 0.0\n' in text
     (seen,) = await gateway.traffic()
-    assert (seen["service"], seen["published"], seen["tasks"][0]["codes"][2]) == ("web", port, 10)
+    assert (seen["service"], seen["published"], seen["tasks"][0]["codes"][200]) == ("web", port, 10)
     pid = (await gateway.status())["workers"][0]["pid"]
     os.kill(pid, signal.SIGKILL)
     await until(lambda: not running(pid))
