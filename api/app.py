@@ -12,8 +12,9 @@ from aiohttp import web
 from essaim.cluster.ids import Chance
 from essaim.cluster.routes import RouteTable
 
-from . import bodies, middleware
+from . import bodies, engine, middleware
 from .context import API, Api
+from .engine_events import EngineEvents
 from .event_hub import EventHub
 from .handlers import (
     certificates,
@@ -59,12 +60,14 @@ def create_app(
     """`renderers` make `GET /essaim/v1/lb/config/{name}`; `dial_engine` reaches other nodes' Engines, for `docker exec`
     and the like on their tasks. `now` is the wall clock in UTC, `log` a structlog logger."""
     app = web.Application(middlewares=[middleware.errors], client_max_size=bodies.MAX_BODY)
+    hub = EventHub(now, log, lambda: node.manager.store if node.manager else None)
     app[API] = Api(
         node=node,
         chance=chance,
         now=now,
         log=log,
-        hub=EventHub(now, log, lambda: node.manager.store if node.manager else None),
+        hub=hub,
+        engine_events=EngineEvents(lambda: engine.local(node)(), hub.tell, log),
         renderers=dict(renderers or {}),
         dial_engine=dial_engine,
     )

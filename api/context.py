@@ -19,6 +19,7 @@ from essaim.cluster.store import Store
 
 from . import bodies, present, versions
 from .control import swarm as swarm_rules
+from .engine_events import EngineEvents
 from .event_hub import EventHub
 from .node import DialEngine, LocalNode, Manager
 from .remote import Execs
@@ -46,6 +47,7 @@ class Api:
     now: Callable[[], datetime]
     log: Any
     hub: EventHub
+    engine_events: EngineEvents
     renderers: dict[str, Callable[[RouteTable], str]] = field(default_factory=dict)
     dial_engine: DialEngine | None = None
     engine_versions: dict[str, tuple[versions.Version, float]] = field(default_factory=dict)
@@ -117,6 +119,7 @@ class Api:
             task.cancel()
         await asyncio.gather(*self.unfinished, return_exceptions=True)
         await self.hub.stop()
+        await self.engine_events.stop()
 
     async def commit_alone(self, decide: Decision[T]) -> T:
         """`commit` for decisions that depend on objects which they do not change."""

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from essaim.cluster.store import Store
 from essaim.cluster.watch import Lagged, Watch
 
+from .engine_events import time_of
 from .events import NOUNS, Message, describe, matches
 from .query import Filters
 
@@ -122,7 +123,8 @@ class EventHub:
         """A follower from the first kept event at or after `since` on (0: from now on). Its handler is to `take`."""
         place = self._end
         if since:
-            place -= sum(1 for message in self._kept if message.time >= since)
+            place -= len(self._kept)
+            place += next((n for n, m in enumerate(self._kept) if m.time >= since), len(self._kept))
         key = repr(sorted((name, sorted(values)) for name, values in filters.items()))
         follower = Follower(filters, key, place, until, sink, chunked)
         self._followers[follower] = None
@@ -134,6 +136,16 @@ class EventHub:
         """Nothing is written to its connection from now on."""
         follower.direct = False
         self._followers.pop(follower, None)
+
+    def past(self, follower: Follower, known: float) -> list[Message]:
+        """Kept events for it, which have been given to it with that; of the Engine's, those after `known` seconds."""
+        kept = [m for m in self._after(follower.place) if _concerns(m, follower) and (not m.only or m.time > known)]
+        follower.place = self._end
+        return kept
+
+    def tell(self, key: str, line: bytes) -> None:
+        """An event of the Engine's, for the followers of one filter."""
+        self._keep(Message("", "", "", {}, time_of(line), line, only=key))
 
     async def take(self, follower: Follower) -> bytes:
         """What the follower has not been given by the hub itself, unframed; empty when its stream is to end."""
@@ -176,11 +188,14 @@ class EventHub:
                 continue
             for event in batch:
                 if (message := describe(event, self._now())) is not None:
-                    self._kept.append(message)
-                    self._end += 1
-            if len(self._kept) > self._limit * 5 // 4:
-                del self._kept[: -self._limit]
-            self._grown.set()
+                    self._keep(message)
+
+    def _keep(self, message: Message) -> None:
+        self._kept.append(message)
+        self._end += 1
+        if len(self._kept) > self._limit * 5 // 4:
+            del self._kept[: -self._limit]
+        self._grown.set()
 
     def _after(self, place: int) -> Iterator[Message]:
         """Events from that place on."""
@@ -195,7 +210,7 @@ class EventHub:
             if size >= FULL:
                 break
             follower.place += 1
-            if (not follower.until or message.time <= follower.until) and matches(message, follower.filters):
+            if _concerns(message, follower):
                 parts.append(message.data)
                 size += len(message.data)
         return b"".join(parts)
@@ -236,7 +251,7 @@ class EventHub:
     def _frame(self, follower: Follower, end: int) -> bytes:
         """One chunk (RFC 9112, 7.1) of the events before that place; nothing when none concerns this filter."""
         messages = islice(self._after(follower.place), end - follower.place)
-        data = b"".join(m.data for m in messages if matches(m, follower.filters))
+        data = b"".join(m.data for m in messages if _concerns(m, follower))
         return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
     def _cut(self, followers: list[Follower], reason: str) -> None:
@@ -245,3 +260,9 @@ class EventHub:
             self.unsubscribe(follower)
             follower.sink.abort()
             follower.end()
+
+
+def _concerns(message: Message, follower: Follower) -> bool:
+    if follower.until and message.time > follower.until:
+        return False
+    return message.only == follower.key if message.only else matches(message, follower.filters)

@@ -32,7 +32,8 @@ NAMED = ("config", "network", "node", "secret", "service", "task")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One event. `time` is in seconds since 1970."""
+    """One event. `time` is in seconds since 1970. `only`: the followers that it is for, when their filter was asked
+    elsewhere."""
 
     type: str
     action: str
@@ -40,6 +41,7 @@ class Message:
     attributes: dict[str, str]
     time: float
     data: bytes
+    only: str = ""
 
 
 def describe(event: Event, now: datetime) -> Message | None:

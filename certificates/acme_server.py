@@ -100,15 +100,19 @@ class AcmeServer:
         self._resolver = resolver
         self._key = JWKEC(key=load_key(resolver.account_key))
         self._client: client.ClientV2 | None = None
+        self._network: client.ClientNetwork | None = None
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.net.session.close()
-            self._client = None
+        """Also while a call is on its way: what it has open is closed when it ends."""
+        self._client = None
+        if self._network is not None:
+            self._network.session.close()
 
     def _connect(self) -> client.ClientV2:
         if self._client is None:
+            self.close()
             network = client.ClientNetwork(self._key, alg=ES256, user_agent=USER_AGENT, timeout=TIMEOUT)
+            self._network = network
             if self._resolver.spec.ca_certificate:
                 network.session.mount("https://", _Trusting(self._resolver.spec.ca_certificate))
             if self._resolver.account_url:

@@ -4,6 +4,7 @@ Whatever is in progress is kept in the store, so it can be stopped at any moment
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
@@ -15,7 +16,7 @@ from essaim.cluster.writer import Writer
 
 from .ordering import Gone, Ordering, Served, Sleep
 from .orders import Plan, plan
-from .survey import Survey
+from .survey import Survey, concern_certificates
 
 TABLES = ("services", "resolvers", "certificates")
 AT_ONCE = 4
@@ -123,7 +124,6 @@ class Orderer:
         self._freed.clear()
 
     async def _changed(self, watch: Watch) -> None:
-        try:
-            await watch.next()
-        except Lagged:
-            return
+        with contextlib.suppress(Lagged):
+            while not concern_certificates(await watch.next()):
+                pass

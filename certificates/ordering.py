@@ -9,7 +9,7 @@ write that ends the order, however it ends.
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
@@ -25,7 +25,6 @@ from .pem import BadCertificate, read_pair
 from .renewal import failed
 from .threads import in_thread
 
-T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
 
 GATEWAY_SECONDS = 60.0
@@ -49,7 +48,9 @@ class Gone(Exception):
 
 
 class Ordering:
-    """`run` does it all and never raises for what a server or a gateway does. `now` is the wall clock in UTC."""
+    """Accounts, orders and advice; what a server or a gateway does never raises, but ends as a failure in the store.
+    `now` is the wall clock in UTC.
+    """
 
     def __init__(
         self,
@@ -87,6 +88,7 @@ class Ordering:
     # -- orders -------------------------------------------------------------------------------------------------
 
     async def order(self, row_id: str) -> None:
+        """Carry the certificate's order to its end. Raises Gone, or ClusterError when the store cannot be written."""
         row, resolver = self._found(row_id)
         server = AcmeServer(resolver)
         name = ", ".join(row.domains)
@@ -218,7 +220,7 @@ class Ordering:
             if isinstance(error, AcmeFailure) and error.no_account:
                 await self._change_resolver(resolver.id, account_url=None)
             failure = failed(row.failure, reason, self._seconds(), is_limited=is_limited)
-            await self._change(row_id, lambda now: replace(now, order=None, is_forced=False, failure=failure))
+            await self._change(row_id, lambda now: replace(now, order=None, failure=failure))
         except Gone:
             return
         self._log.warning("a certificate could not be had", names=", ".join(row.domains), reason=reason)

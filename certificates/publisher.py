@@ -17,6 +17,7 @@ from essaim.cluster.store import Store
 from essaim.cluster.watch import Lagged
 
 from .book import BookMaker
+from .survey import concern_certificates
 
 TABLES = ("services", "secrets", "configs", "resolvers", "certificates")
 REST = 10
@@ -63,7 +64,8 @@ class Publisher:
                 await asyncio.sleep((self._monotonic() - began) * REST)
                 with contextlib.suppress(Lagged, TimeoutError):
                     async with asyncio.timeout(LOOK):
-                        await watch.next()
+                        while not concern_certificates(await watch.next()):
+                            pass
 
     def publish(self) -> None:
         """Make the book, and hand it on if anything in it is new."""

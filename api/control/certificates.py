@@ -178,10 +178,13 @@ def _show_ordered(store: Store, wanted: Wanted, row: OrderedCertificate, now: fl
     name = resolver.spec.name if resolver is not None else ""
     services = wanted.orders.get((name, tuple(row.domains)), set())
     state, reason = "waiting", "the resolver has no account yet"
+    failure = row.failure
+    if resolver is not None and not resolver.account_url and resolver.failure is not None:
+        failure = replace(resolver.failure, reason=f"the resolver has no account: {resolver.failure.reason}")
     if row.order is not None:
         state, reason = "ordering", ""
-    elif row.failure is not None:
-        state, reason = "failed", row.failure.reason
+    elif failure is not None:
+        state, reason = "failed", failure.reason
     elif row.chain:
         aged = age(row.not_before, row.not_after, now, 0)
         state, reason = ("expired" if aged else "issued"), aged
@@ -197,7 +200,7 @@ def _show_ordered(store: Store, wanted: Wanted, row: OrderedCertificate, now: fl
         names=row.domains,
         state=state,
         reason=reason,
-        retry_at=row.failure.retry_at if row.failure is not None and state == "failed" else 0,
+        retry_at=failure.retry_at if failure is not None and state == "failed" else 0,
         not_before=row.not_before,
         not_after=row.not_after,
         renew_at=renewal_at(row) if row.chain else 0,

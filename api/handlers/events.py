@@ -1,15 +1,17 @@
-"""/events: the cluster's, merged with the local Engine's as they come."""
+"""/events: the cluster's, merged with the local Engine's: the past in the order of time, what is new as it comes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from operator import itemgetter
 
 from aiohttp import web
 
-from essaim.api import engine, query
+from essaim.api import engine, engine_events, query
 from essaim.api.context import Api, api_of, in_chunks
+from essaim.api.event_hub import Follower
 from essaim.api.events import FILTERS
 from essaim.api.routing import Route
-from essaim.api.upstream import EngineUnavailable, Exchange
+from essaim.api.upstream import EngineUnavailable
 
 SEQUENCE = "application/json-seq"
 KINDS = ("application/jsonl", "application/x-ndjson", SEQUENCE)
@@ -27,23 +29,48 @@ async def events(request: web.Request) -> web.StreamResponse:
     if request.transport is None:
         raise ConnectionResetError("the client has gone")
     follower = api.hub.subscribe(filters, since, until, request.transport, chunked=chunked)
+    asked = bool(api.node.engine_url) and filters.get("scope") != ["swarm"]
+    joined = asked and not 0 < until <= api.now().timestamp()
+    flowing = api.engine_events.join(follower.key, _only(request, "filters")) if joined else None
     try:
         await response.prepare(request)
         await response.write(b"")
         write = _as_sequence(response) if kind == SEQUENCE else response.write
-        local = asyncio.create_task(_pass_local(api, request, write, filters))
-        try:
-            while data := await api.hub.take(follower):
-                await write(data)
-        finally:
-            local.cancel()
-            (end,) = await asyncio.gather(local, return_exceptions=True)
-            if isinstance(end, Exception):
-                api.log.error("the Engine's events ended", error=repr(end))
+        if since:
+            if flowing is not None:
+                await asyncio.wait({flowing})
+            await write(await _past(api, request, follower, ask=asked))
+        while data := await api.hub.take(follower):
+            await write(data)
     finally:
         api.hub.unsubscribe(follower)
+        if joined:
+            api.engine_events.leave(follower.key)
     await response.write_eof()
     return response
+
+
+async def _past(api: Api, request: web.Request, follower: Follower, *, ask: bool) -> bytes:
+    """What both sides have kept, in the order of time. The Engine is asked up to now; what comes after, it tells the
+    hub, whose stream flows already: nothing falls between the two, and nothing comes twice."""
+    now = api.now().timestamp()
+    end = min(now, follower.until or now)
+    told: list[tuple[float, bytes]] = []
+    if ask:
+        try:
+            wanted = _only(request, "filters", "since") | {"until": f"{end:.9f}"}
+            async for found in engine_events.lines(engine.local(api.node), wanted):
+                told += [(engine_events.time_of(line), line) for line in found]
+        except engine_events.NoSuchFilter:
+            pass
+        except EngineUnavailable as error:
+            api.log.warning("the Engine's events cannot be read", error=str(error))
+    told += [(message.time, message.data) for message in api.hub.past(follower, end)]
+    return b"".join(data for _, data in sorted(told, key=itemgetter(0)))
+
+
+def _only(request: web.Request, *names: str) -> dict[str, str]:
+    return {name: request.query[name] for name in names if name in request.query}
 
 
 def _kind(request: web.Request) -> str:
@@ -59,34 +86,6 @@ def _as_sequence(response: web.StreamResponse) -> Write:
         await response.write(b"".join(b"\x1e%b\n" % line for line in lines.splitlines()))
 
     return write
-
-
-async def _pass_local(api: Api, request: web.Request, write: Write, filters: query.Filters) -> None:
-    """The Engine's own events, whole lines only, so that the two streams do not mix within an object."""
-    if not api.node.engine_url or filters.get("scope") == ["swarm"]:
-        return
-    try:
-        async for line in _lines(api, request.rel_url.raw_query_string):
-            await write(line)
-    except ConnectionError:
-        return  # The client has gone; its handler ends by itself.
-    except EngineUnavailable as error:
-        api.log.warning("the Engine's events ended", error=str(error))
-
-
-async def _lines(api: Api, raw_query: str) -> AsyncIterator[bytes]:
-    exchange = Exchange(await engine.local(api.node)())
-    try:
-        target = f"/events?{raw_query}" if raw_query else "/events"
-        await exchange.send_head("GET", target, [("Host", "docker"), ("Connection", "close")])
-        head = await exchange.head()
-        left = b""
-        async for piece in exchange.body():
-            *whole, left = (left + piece).split(b"\n")
-            if whole and head.status == 200:
-                yield b"\n".join([*whole, b""])
-    finally:
-        exchange.close()
 
 
 ROUTES: list[Route] = [("GET", "/events", events)]

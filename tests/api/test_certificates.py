@@ -137,6 +137,22 @@ async def test_certificates_of_both_kinds_are_listed_with_state_and_reason(serve
     assert (await served.error("GET", f"{CERTIFICATES}/nosuch"))[0] == 404
 
 
+async def test_certificate_of_a_resolver_without_account_shows_why(served: Served) -> None:
+    made_id = await resolver(served)
+    await served.create("web", Labels=ROUTER)
+    await store_row(served, made_id)
+    shown = await check(served, f"{CERTIFICATES}/a.example.org")
+    assert (shown["State"], shown["Reason"]) == ("waiting", "the resolver has no account yet")
+    manager = served.node.manager
+    assert manager is not None
+    (stored,) = manager.store.resolvers
+    failure = Failure(reason="no answer", attempts=1, at=1, retry_at=5e9)
+    await manager.writer.commit([put("resolvers", replace(stored, failure=failure))])
+    shown = await check(served, f"{CERTIFICATES}/a.example.org")
+    assert (shown["State"], shown["Reason"]) == ("failed", "the resolver has no account: no answer")
+    assert shown["RetryAt"] == 5e9
+
+
 async def test_renewal_is_asked_for_by_name_and_forgets_failures(served: Served) -> None:
     made_id = await resolver(served)
     failure = Failure(reason="no", attempts=9, at=1, retry_at=5e9)

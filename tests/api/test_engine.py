@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
 import pytest
 
+from essaim.api import engine_events
 from essaim.cluster.errors import Unavailable
 from essaim.cluster.wire import LogChunk, LogRequest
 from tests.api.conftest import Served
@@ -233,6 +236,121 @@ async def test_events_of_both_sides_come_line_by_line(outside: Served, engine: F
         await outside.call("POST", "/swarm/init", {})
         assert b'"network"' in await reply.content.readline()
     await engine.ended.wait()
+
+
+async def test_events_of_the_past_come_whole_from_both_sides_in_the_order_of_time(
+    outside: Served, engine: FakeEngine
+) -> None:
+    """The Engine answers late: the end of the cluster's events must not cut its own off."""
+    begun = time.time()
+    await outside.call("POST", "/swarm/init", {})
+    late = asyncio.Event()
+
+    def line(number: int, seconds: float) -> bytes:
+        return json.dumps({"Type": "container", "number": number, "timeNano": int(seconds * 1e9)}).encode() + b"\n"
+
+    async def respond(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await late.wait()
+        body = line(1, begun - 60) + line(2, time.time() + 60)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    engine.respond = respond
+    query = {"since": str(begun - 100), "until": str(time.time())}
+    async with outside.client.get("http://essaim/events", params=query) as reply:
+        late.set()
+        told = [json.loads(text) for text in (await reply.read()).splitlines()]
+    assert [t["Type"] for t in (told[0], told[-1])] == ["container", "container"]
+    assert [t["number"] for t in told if "number" in t] == [1, 2]
+    assert "network" in {t["Type"] for t in told[1:-1]}
+    assert len([h for h in engine.heads if "/events" in h]) == 1, "all of it is past"
+
+
+class Telling:
+    """An Engine that has kept `past`, and tells every stream without an end of what is new."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine = engine
+        self.past: list[bytes] = []
+        self.streams: list[asyncio.StreamWriter] = []
+        engine.respond = self.respond
+
+    async def respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        if "until=" in self.engine.heads[-1]:
+            writer.write(b"".join(self.past))
+            return
+        self.streams.append(writer)
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        self.streams.remove(writer)
+
+    def tell(self, number: int) -> None:
+        line = json.dumps({"number": number, "timeNano": time.time_ns()}).encode() + b"\n"
+        self.past.append(line)
+        for writer in self.streams:
+            writer.write(line)
+
+
+async def number(reply: aiohttp.ClientResponse) -> int:
+    return int(json.loads(await reply.content.readline())["number"])
+
+
+async def test_events_followed_from_the_past_come_without_a_gap_and_once(outside: Served, engine: FakeEngine) -> None:
+    at = Telling(engine)
+    at.tell(1)
+    async with outside.client.get("http://essaim/events", params={"since": "1700000000"}) as first:
+        assert await number(first) == 1
+        at.tell(2)
+        assert await number(first) == 2
+        async with outside.client.get("http://essaim/events", params={"since": "1700000000"}) as second:
+            assert [await number(second) for _ in range(2)] == [1, 2]
+            at.tell(3)
+            assert [await number(reply) for reply in (first, second)] == [3, 3]
+
+
+async def test_engine_that_knows_no_such_filter_is_not_asked_again(
+    outside: Served, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_events, "RETRY", 0)
+    engine.respond = engine.answer(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\n{}")
+    begun = time.time()
+    query = {"filters": '{"type":["network"]}', "since": str(begun)}
+    async with outside.client.get("http://essaim/events", params=query) as reply:
+        await outside.call("POST", "/swarm/init", {})
+        assert json.loads(await reply.content.readline())["Type"] == "network"
+    assert len([h for h in engine.heads if "/events" in h]) == 2, "one stream, and the past"
+
+
+async def test_engine_is_followed_once_for_all_who_ask_the_same(
+    outside: Served, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_events, "RETRY", 0.01)
+    at = Telling(engine)
+    async with contextlib.AsyncExitStack() as stack:
+        queries: list[dict[str, str]] = [
+            {},
+            {"filters": '{"type":["container"]}'},
+            {"filters": '{"type":{"container":true}}'},
+        ]
+        replies = [
+            await stack.enter_async_context(outside.client.get("http://essaim/events", params=query))
+            for query in queries * 4
+        ]
+        while len(at.streams) < 2:
+            await asyncio.sleep(0)
+        at.tell(1)
+        assert [await number(reply) for reply in replies] == [1] * len(replies)
+        assert len(at.streams) == 2
+        at.streams[0].close()
+        at.streams[1].close()
+        while at.streams:
+            await asyncio.sleep(0)
+        while len(at.streams) < 2:
+            await asyncio.sleep(0)
+        at.tell(2)
+        assert [await number(reply) for reply in replies] == [2] * len(replies), "opened anew"
+    while at.streams:
+        await asyncio.sleep(0)
 
 
 async def test_logs_that_fail_half_way_do_not_look_whole(scheduled: Served) -> None:

@@ -79,7 +79,7 @@ class Cluster(World):
     def advance(self, seconds: float) -> None:
         """Move the clock, and have the keeper look at it."""
         self.later += timedelta(seconds=seconds)
-        self.service("clock", moved=str(self.later))
+        self.service("clock", **{"traefik.moved": str(self.later)})
 
     def pebble_resolver(self, challenge: str = HTTP, **spec: str) -> None:
         fields = {"ca_certificate": self.server.ca_file.read_text(), "directory": self.server.directory} | spec

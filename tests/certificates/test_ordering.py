@@ -7,11 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from essaim.certificates import ordering
 from essaim.certificates.acme_server import AcmeFailure, OrderState, Proof
 from essaim.certificates.challenge_keys import new_key
 from essaim.certificates.ordering import Ordering
+from essaim.certificates.renewal import due_at
 from essaim.cluster.acme import HTTP, TLS_ALPN, OrderedCertificate, Resolver, ResolverSpec, certificate_id
 from essaim.cluster.writer import Writer
 from tests.certificates.test_book import World
@@ -117,3 +119,14 @@ async def test_order_that_takes_too_long_is_a_failure_with_that_reason(monkeypat
     failure = orders.row().failure
     assert failure is not None
     assert failure.reason.startswith("the order was not done within")
+
+
+async def test_renewal_that_a_user_wants_is_tried_again_until_it_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+    server.failure = AcmeFailure("no")
+    orders = Orders(server, monkeypatch)
+    orders.put("certificates", replace(orders.row(), chain="C", not_before=0, not_after=9e9, is_forced=True))
+    await orders.ordering.order(ROW)
+    row = orders.row()
+    assert row.failure is not None
+    assert due_at(row) == row.failure.retry_at

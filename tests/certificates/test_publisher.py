@@ -7,7 +7,10 @@ from datetime import datetime
 import pytest
 
 from essaim.certificates.keeper import CertificateKeeper
+from essaim.certificates.survey import concern_certificates
 from essaim.cluster.certificates import CertificateBook
+from essaim.cluster.service import Service, ServiceSpec
+from essaim.cluster.watch import Event
 from essaim.cluster.writer import Writer
 from tests.certificates import made
 from tests.certificates.made import NOW
@@ -74,6 +77,47 @@ async def test_change_that_concerns_no_certificate_makes_no_book(world: Publishi
     for _ in range(5):
         await asyncio.sleep(0)
     assert len(world.gateways.books) == 2
+
+
+async def test_book_is_not_made_for_changes_of_services_without_new_labels(
+    world: Publishing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.service("web", **{"essaim.tls.certificate": "nosuch"})
+    await until(lambda: world.gateways.books and world.gateways.books[-1].problems)
+    looks: list[datetime] = []
+
+    def now() -> datetime:
+        looks.append(NOW)
+        return NOW
+
+    world.now = now
+    for _ in range(3):
+        world.service("web", **{"essaim.tls.certificate": "nosuch"})
+        world.service("plain", **{"some.label": str(len(looks))})
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert looks == []
+    world.service("web", **{"essaim.tls.certificate": "other"})
+    await until(lambda: looks)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "concerns"),
+    [
+        (None, {}, False),
+        (None, {"Traefik.enable": "true"}, True),
+        ({"essaim.tls.certificate": "a"}, {"essaim.tls.certificate": "a"}, False),
+        ({"essaim.tls.certificate": "a"}, {}, True),
+        ({"x": "1"}, {"x": "2"}, False),
+    ],
+)
+def test_events_that_concern_certificates_are_told_apart(
+    before: dict[str, str] | None, after: dict[str, str], concerns: bool
+) -> None:
+    old = Service(id="s", spec=ServiceSpec(labels=before)) if before is not None else None
+    new = Service(id="s", spec=ServiceSpec(labels=after))
+    assert concern_certificates([Event("update" if old else "create", "services", new, old)]) is concerns
+    assert concern_certificates([Event("delete", "services", new, new)]) is any("." in label for label in after)
 
 
 async def test_each_problem_is_logged_once_with_its_service(world: Publishing) -> None:

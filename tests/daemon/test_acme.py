@@ -228,3 +228,4 @@ async def test_order_is_finished_by_the_next_leader(cluster: Cluster) -> None:
     await cluster.issued("a.example.org", 1)
     await cluster.served("a.example.org", 3)
     assert log.read_text().count("Added order") == before + 1
+    await cluster.nodes[0].start()

@@ -11,6 +11,9 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -23,15 +26,16 @@ from tests.lab.lab import Lab
 from tests.lab.wait import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(420)]
-LAB_HOSTS = 1
+LAB_HOSTS = 2
 
 RELEASE = "docker-5.0.3"
 SHA256 = "d916a26b62970e7c2f554110ed6af04c7ccff8e9f81ad17d0d40c75637e227fb"
 CACHE = Path(__file__).parents[2] / "build" / "sdk"
-FILES = (
-    "api_swarm", "api_service", "api_secret", "api_config", "api_network", "models_swarm", "models_services",
-    "models_nodes", "models_networks",
-)  # fmt: skip
+PARTS = (
+    ("api_service", "models_nodes"),
+    ("api_swarm", "api_secret", "api_config", "api_network", "models_swarm", "models_services", "models_networks"),
+)
+"""Of about the same length, for two clusters at a time: most of it is waiting for tasks."""
 PARAMIKO = '"""The suite imports it for tests over SSH, of which none is run."""\n'
 RECORD = Path(__file__).with_name("sdk_suite_passing.txt")
 SOCKET = "unix:///run/essaim/essaim.sock"
@@ -58,10 +62,10 @@ def suite() -> Path:
     return folder
 
 
-def outcomes(host: Host, suite: Path, engine: str) -> dict[str, str]:
-    """Run the suite inside a host: test -> passed, skipped, or what failed."""
+def outcomes(host: Host, suite: Path, engine: str, names: Iterable[str]) -> dict[str, str]:
+    """Run files of the suite inside a host: test -> passed, skipped, or what failed."""
     report = host.directory / "sdk-suite.xml"
-    files = [f"tests/integration/{name}_test.py" for name in FILES]
+    files = [f"tests/integration/{name}_test.py" for name in names]
     options = ["-q", "-c", "/dev/null", "--rootdir", suite, "-p", "no:cacheprovider", f"--junitxml={report}"]
     plain = ["-p", "no:asyncio", "-p", "no:xdist", "-p", "no:blockbuster"]
     env = {"DOCKER_HOST": engine, "PYTHONPATH": str(suite), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -89,12 +93,17 @@ def recorded() -> set[str]:
 
 def test_what_passes_against_a_real_engine_passes_against_essaim(lab: Lab, suite: Path) -> None:
     lab.load_image(busybox_image("alpine:3.10", ["sh"]))
-    (host,) = lab.hosts
-    host.popen([BIN / "essaimd", "--state-dir", host.directory / "essaim"], name="essaimd")
-    eventually(
-        lambda: host.run(["docker", "-H", SOCKET, "version"], check=False).returncode == 0, 30, "essaimd answers"
-    )
-    expected, got = recorded(), outcomes(host, suite, SOCKET)
+
+    def part(host: Host, names: Iterable[str]) -> dict[str, str]:
+        host.popen([BIN / "essaimd", "--state-dir", host.directory / "essaim"], name="essaimd")
+        eventually(
+            lambda: host.run(["docker", "-H", SOCKET, "version"], check=False).returncode == 0, 30, "essaimd answers"
+        )
+        return outcomes(host, suite, SOCKET, names)
+
+    with ThreadPoolExecutor() as pool:
+        got = dict(chain.from_iterable(found.items() for found in pool.map(part, lab.hosts, PARTS)))
+    expected = recorded()
     assert len(expected) > 100
     worse = {name: got.get(name, "not run") for name in expected if got.get(name) != "passed"}
     assert not worse, "\n\n".join(f"== {name}\n{what}" for name, what in sorted(worse.items()))
@@ -104,7 +113,7 @@ def test_what_passes_against_a_real_engine_passes_against_essaim(lab: Lab, suite
 def test_record_is_what_passes_against_a_real_engine(lab: Lab, suite: Path) -> None:
     """Its manager panics now and then when swarms come and go as fast as here."""
     lab.load_image(busybox_image("alpine:3.10", ["sh"]))
-    expected = outcomes(lab.hosts[0], suite, "unix:///run/docker.sock")
+    expected = outcomes(lab.hosts[0], suite, "unix:///run/docker.sock", chain(*PARTS))
     passing = {name for name, outcome in expected.items() if outcome == "passed"}
     if os.environ.get("ESSAIM_TEST_RECORD"):
         RECORD.write_text("".join(f"{name}\n" for name in sorted(passing)))
