@@ -60,6 +60,8 @@ async def test_one_pull_serves_all_who_wait_and_says_how_far_it_is(
     for name, image in (("alone:1", "box:1"), ("shared:1", "box:2")):
         await asyncio.to_thread(push, host, name, image)
     heard: list[list[str]] = [[], [], []]
+    # A pull of what the Engine knows by another name has no layers to tell of.
+    await asyncio.to_thread(host.docker, "rmi", "box:2")
     await images.ensure(f"{REGISTRY}/alone:1", auth=AUTH)
     await asyncio.gather(*(images.ensure(f"{REGISTRY}/shared:1", auth=AUTH, say=one.append) for one in heard))
     asked = {name: await asyncio.to_thread(questions, host, name) for name in ("alone", "shared")}
