@@ -144,7 +144,7 @@ def write_configurations(directory: Path) -> None:
         f"http {{ access_log off; keepalive_requests 1000000000; {temp} proxy_max_temp_file_size 0;"
         f"upstream b {{ server 127.0.0.1:{PORTS['backend']}; keepalive 128; keepalive_requests 1000000000; }}"
         f"server {{ listen 127.0.0.1:{port}; listen 127.0.0.1:{port + TLS} ssl; ssl_certificate {pem};"
-        f"ssl_certificate_key {pem}; ssl_session_cache shared:s:10m;"
+        f"ssl_certificate_key {pem}; ssl_protocols TLSv1.2 TLSv1.3;"
         f"location / {{ proxy_pass http://b; proxy_http_version 1.1;"
         'proxy_set_header Connection ""; proxy_set_header Host $http_host; proxy_set_header X-Real-IP $remote_addr;'
         "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;"

@@ -6,6 +6,7 @@
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -87,35 +88,49 @@ class Images:
         name, tag = split_reference(image)
         headers = {"X-Registry-Auth": auth} if auth else None
         params = {"fromImage": name, "tag": tag}
+        progress = PullProgress(image)
+        # A registry that says nothing makes the Engine say nothing, not even that it has begun.
+        first_word = asyncio.get_running_loop().call_later(SAY_EVERY, _tell, progress, listeners)
         try:
-            async with self._engine.stream("POST", "/images/create", params=params, headers=headers) as response:
-                await self._follow(json_lines(response), image, listeners)
+            async with (
+                asyncio.timeout(SILENT_MOST) as silence,
+                self._engine.stream("POST", "/images/create", params=params, headers=headers) as response,
+            ):
+                await self._follow(json_lines(response), image, progress, silence, listeners)
+        except TimeoutError:
+            reason = f"its registry has sent nothing for {SILENT_MOST:g} s"
+            raise Rejected(f"No such image: {image} ({reason})") from None
         except EngineError as error:
             raise Rejected(f"No such image: {image} ({error})") from error
+        finally:
+            first_word.cancel()
         self._log.info("image pulled", image=image)
 
-    async def _follow(self, messages: AsyncGenerator[dict[str, Any], None], image: str, listeners: list[Say]) -> None:
-        """To the end of the stream; its errors come in it."""
-        progress, loop = PullProgress(image), asyncio.get_running_loop()
+    async def _follow(
+        self,
+        messages: AsyncGenerator[dict[str, Any], None],
+        image: str,
+        progress: PullProgress,
+        silence: asyncio.Timeout,
+        listeners: list[Say],
+    ) -> None:
+        """To the end of the stream; its errors come in it. Each message puts the end of our patience off."""
+        loop = asyncio.get_running_loop()
         say_at = loop.time() + SAY_EVERY
-        while (message := await _next(messages, image)) is not None:
-            if "error" in message:
-                raise Rejected(f"No such image: {image} ({message['error']})")
-            progress.take(message)
-            if loop.time() >= say_at:
-                say_at = loop.time() + SAY_EVERY
-                for say in listeners:
-                    say(progress.text())
+        async with contextlib.aclosing(messages):
+            async for message in messages:
+                silence.reschedule(loop.time() + SILENT_MOST)
+                if "error" in message:
+                    raise Rejected(f"No such image: {image} ({message['error']})")
+                progress.take(message)
+                if loop.time() >= say_at:
+                    say_at = loop.time() + SAY_EVERY
+                    _tell(progress, listeners)
 
 
-async def _next(messages: AsyncGenerator[dict[str, Any], None], image: str) -> dict[str, Any] | None:
-    try:
-        async with asyncio.timeout(SILENT_MOST):
-            return await anext(messages)
-    except StopAsyncIteration:
-        return None
-    except TimeoutError:
-        raise Rejected(f"No such image: {image} (its registry has sent nothing for {SILENT_MOST:g} s)") from None
+def _tell(progress: PullProgress, listeners: list[Say]) -> None:
+    for say in listeners:
+        say(progress.text())
 
 
 def split_reference(image: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from essaim.cluster.certificates import AlpnChallenge, Authority, Certificate, CertificateBook, HttpChallenge
 
 from .choose import Index
-from .contexts import CannotUse, make_context
+from .contexts import CannotUse, NotNow, make_context
 from .policy import TlsPolicy
 
 ACME = b"acme-tls/1"
@@ -87,6 +87,8 @@ class Cabinet:
                 raise CannotUse(self._broken[key])
             try:
                 found = self._contexts[key] = self._make(*key)
+            except NotNow:
+                raise
             except CannotUse as error:
                 self._broken[key] = str(error)
                 raise

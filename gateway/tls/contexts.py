@@ -28,6 +28,10 @@ class CannotUse(Exception):
     """The certificate, authority or policy cannot be used; the message says why, fit for a user, without any secret."""
 
 
+class NotNow(CannotUse):
+    """Nothing is wrong with it, but something is missing here (descriptors, memory): it may be tried again."""
+
+
 def make_context(
     chain: str, key: str, policy: TlsPolicy, authorities: list[str], protocols: tuple[str, ...]
 ) -> ssl.SSLContext:
@@ -86,8 +90,10 @@ def _load(context: ssl.SSLContext, chain: str, key: str) -> None:
         context.load_cert_chain(paths[0], paths[1], password=_refuse_password)
     except _Encrypted:
         raise CannotUse("its key is encrypted") from None
-    except (OSError, ValueError) as error:
+    except (ssl.SSLError, ValueError) as error:
         raise CannotUse(_said(error)) from None
+    except OSError as error:
+        raise NotNow(_said(error)) from None
     finally:
         for fd in files:
             os.close(fd)

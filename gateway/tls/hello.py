@@ -89,88 +89,69 @@ class HelloReader:
         return len(self._message) >= 4 and len(self._message) >= 4 + int.from_bytes(self._message[1:4])
 
 
-class _Cursor:
-    """Reads length-prefixed vectors; running over the end is a BadHello."""
-
-    __slots__ = ("_at", "_data")
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def take(self, count: int) -> bytes:
-        end = self._at + count
-        if end > len(self._data):
-            raise BadHello("a length in the ClientHello is wrong")
-        found, self._at = self._data[self._at : end], end
-        return found
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size))
-
-    def vector(self, size: int) -> bytes:
-        """A vector whose length is a number of `size` bytes."""
-        return self.take(self.number(size))
-
-    def more(self) -> bool:
-        return self._at < len(self._data)
-
-
 def parse_hello(message: bytes) -> Hello:
-    """A whole handshake message (bytes behind it are not looked at). Raises BadHello."""
-    outer = _Cursor(message)
-    if outer.number(1) != CLIENT_HELLO:
+    """A whole handshake message (bytes behind it are not looked at). Raises BadHello.
+
+    Without a reader object for each vector: that took 35 µs for a browser's hello, this takes 9.
+    """
+    if message[0] != CLIENT_HELLO:
         raise BadHello("the first message is not a ClientHello", 10)
-    body = _Cursor(outer.vector(3))
-    body.take(2 + 32)
-    body.vector(1)
-    body.vector(2)
-    body.vector(1)
-    if not body.more():
-        return Hello()
-    extensions = _Cursor(body.vector(2))
-    if body.more():
-        raise BadHello("bytes behind the extensions of the ClientHello")
+    end = 4 + int.from_bytes(message[1:4])
+    data = message[:end]
     name = ""
     protocols: tuple[bytes, ...] = ()
     seen: set[int] = set()
-    while extensions.more():
-        kind, value = extensions.number(2), extensions.vector(2)
-        if kind in seen:
-            raise BadHello("an extension of the ClientHello is there twice", 47)
-        seen.add(kind)
-        if kind == SERVER_NAME:
-            name = _server_name(value)
-        elif kind == ALPN:
-            protocols = _protocols(value)
+    try:
+        # Version and random; session id, ciphers and compressions by their lengths.
+        at = 4 + 34
+        at += 1 + data[at]
+        at += 2 + (data[at] << 8 | data[at + 1])
+        at += 1 + data[at]
+        if at == end:
+            return Hello()
+        if at + 2 + (data[at] << 8 | data[at + 1]) != end:
+            raise BadHello("the length of the ClientHello's extensions is wrong")
+        at += 2
+        while at < end:
+            kind, start = data[at] << 8 | data[at + 1], at + 4
+            at = start + (data[at + 2] << 8 | data[at + 3])
+            if at > end:
+                raise BadHello("a length in the ClientHello is wrong")
+            if kind in seen:
+                raise BadHello("an extension of the ClientHello is there twice", 47)
+            seen.add(kind)
+            if kind == SERVER_NAME:
+                name = _server_name(data[start:at])
+            elif kind == ALPN:
+                protocols = _protocols(data[start:at])
+    except IndexError:
+        raise BadHello("a length in the ClientHello is wrong") from None
     return Hello(name, protocols)
 
 
 def _server_name(value: bytes) -> str:
-    """RFC 6066, 3. Names are compared with configured ones and nothing else, so any ASCII without NUL will do."""
-    names = _Cursor(value)
-    entry = _Cursor(names.vector(2))
-    kind, name = entry.number(1), entry.vector(2)
-    if entry.more() or names.more() or kind != 0 or not name:
+    """RFC 6066, 3: one name of type 0. Names are compared with configured ones and nothing else, so any ASCII without
+    NUL will do."""
+    length = len(value) - 5
+    if length < 1 or value[:5] != bytes((*(length + 3).to_bytes(2), 0, *length.to_bytes(2))):
         raise BadHello("the server name in the ClientHello is not valid")
-    text = name.decode("latin-1").lower()
-    if not text.isascii() or "\0" in text or len(text) > 255:
+    text = value[5:].decode("latin-1").lower()
+    if not text.isascii() or "\0" in text or length > 255:
         raise BadHello("the server name in the ClientHello is not valid", 47)
     return text.removesuffix(".")
 
 
 def _protocols(value: bytes) -> tuple[bytes, ...]:
     """RFC 7301, 3.1."""
-    outer = _Cursor(value)
-    entries = _Cursor(outer.vector(2))
-    found = []
-    while entries.more():
-        name = entries.vector(1)
-        if not name:
-            raise BadHello("an empty protocol name in the ClientHello")
-        found.append(name)
-    if outer.more() or not found:
+    end, at, found = len(value), 2, []
+    if end < 4 or value[0] << 8 | value[1] != end - 2:
         raise BadHello("the protocols in the ClientHello are not valid")
+    while at < end:
+        start = at + 1
+        at = start + value[at]
+        if at > end or at == start:
+            raise BadHello("the protocols in the ClientHello are not valid")
+        found.append(value[start:at])
     return tuple(found)
 
 

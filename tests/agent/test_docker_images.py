@@ -32,6 +32,8 @@ class ScriptedEngine:
     def __init__(self, *lines: bytes) -> None:
         self.lines = list(lines)
         self.gate = asyncio.Event()
+        self.begins = asyncio.Event()
+        self.begins.set()
         self.here: set[str] = set()
         self.pulls: list[dict[str, Any]] = []
         self.given_up = 0
@@ -44,6 +46,7 @@ class ScriptedEngine:
     async def stream(self, method: str, path: str, **options: Any) -> AsyncGenerator[Lines, None]:
         self.pulls.append(options)
         try:
+            await self.begins.wait()
             yield Lines(self.lines, self.gate)
         except asyncio.CancelledError:
             self.given_up += 1
@@ -122,6 +125,29 @@ async def test_all_who_wait_hear_how_far_a_pull_is(monkeypatch: pytest.MonkeyPat
     images, heard = images_of(engine), list[str]()
     await asyncio.gather(*(images.ensure("a:1", say=heard.append) for _ in range(2)))
     assert heard == ["pulling a:1: 1 of 1 layers"] * 2 + ["pulling a:1: 1 of 2 layers"] * 2
+
+
+async def test_registry_that_says_nothing_is_named_and_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images_module, "SAY_EVERY", 0.0)
+    engine, heard = ScriptedEngine(), list[str]()
+    images = images_of(engine)
+    waiting = asyncio.create_task(images.ensure("a:1", say=heard.append))
+    await until(lambda: heard)
+    assert heard == ["pulling a:1: waiting for its registry"]
+    waiting.cancel()
+    await until(lambda: engine.given_up)
+    monkeypatch.setattr(images_module, "SILENT_MOST", 0.05)
+    with pytest.raises(Rejected, match=r"No such image: a:1 \(its registry has sent nothing for 0.05 s\)"):
+        await images.ensure("a:1")
+    await images.close()
+
+
+async def test_engine_that_does_not_even_begin_to_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images_module, "SILENT_MOST", 0.05)
+    engine = ScriptedEngine()
+    engine.begins = asyncio.Event()
+    with pytest.raises(Rejected, match="has sent nothing"):
+        await images_of(engine).ensure("a:1")
 
 
 def test_progress_counts_layers_and_bytes() -> None:

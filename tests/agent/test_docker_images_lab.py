@@ -24,6 +24,7 @@ LAB_HOSTS = 1
 @pytest.fixture
 async def host(lab: Lab) -> Host:
     lab.load_image(busybox_image("box:1"))
+    lab.load_image(busybox_image("box:2", files={"/etc/other": "x"}))
     await asyncio.to_thread(start_registries, lab.hosts[0])
     return lab.hosts[0]
 
@@ -56,15 +57,15 @@ async def test_one_pull_serves_all_who_wait_and_says_how_far_it_is(
     host: Host, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images_module, "SAY_EVERY", 0.0)
-    for name in ("alone:1", "shared:1"):
-        await asyncio.to_thread(push, host, name)
+    for name, image in (("alone:1", "box:1"), ("shared:1", "box:2")):
+        await asyncio.to_thread(push, host, name, image)
     heard: list[list[str]] = [[], [], []]
     await images.ensure(f"{REGISTRY}/alone:1", auth=AUTH)
     await asyncio.gather(*(images.ensure(f"{REGISTRY}/shared:1", auth=AUTH, say=one.append) for one in heard))
     asked = {name: await asyncio.to_thread(questions, host, name) for name in ("alone", "shared")}
     # Each of three pulls of their own would ask for it at least once.
     assert 0 < asked["shared"] <= asked["alone"] < len(heard)
-    assert heard[0] == heard[1] == heard[2]
+    assert heard[0][-1] == heard[1][-1] == heard[2][-1]
     assert heard[0][-1].startswith(f"pulling {REGISTRY}/shared:1: ")
     assert "layers" in heard[0][-1]
 

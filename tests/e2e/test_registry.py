@@ -82,11 +82,14 @@ def test_registry_that_does_not_answer_holds_up_nothing_else_and_pull_policies_c
     assert image_of(cluster) == IMAGE
     (refused,) = cluster.wait_state("s_never", "Rejected")
     assert "its pull policy is never" in refused["Error"]
-    eventually(lambda: "waiting for its registry" in message_of(cluster, "s_slow"), 20, "progress is shown")
+    said = "waiting for its registry"
+    eventually(lambda: any(said in text for text in messages_of(cluster, "s_slow")), 30, "progress is shown")
 
 
-def message_of(cluster: Cluster, service: str) -> str:
-    """What the newest task of a service says of itself."""
-    (task,) = cluster.tasks(service)
-    call = ["curl", "-s", "--unix-socket", "/run/essaim/essaim.sock", f"http://d/tasks/{task['ID']}"]
-    return str(json.loads(cluster.first.run(call).stdout)["Status"]["Message"])
+def messages_of(cluster: Cluster, service: str) -> list[str]:
+    """What the tasks of a service say of themselves."""
+    found = []
+    for task in cluster.tasks(service, running=False):
+        call = ["curl", "-s", "--unix-socket", "/run/essaim/essaim.sock", f"http://d/tasks/{task['ID']}"]
+        found.append(str(json.loads(cluster.first.run(call).stdout)["Status"]["Message"]))
+    return found

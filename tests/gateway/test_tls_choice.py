@@ -1,5 +1,6 @@
 """Which certificate, which labels, which certificate's warnings: decisions without a socket."""
 
+import errno
 import ssl
 
 import pytest
@@ -115,6 +116,20 @@ def test_context_is_kept_until_its_certificate_or_its_authority_changes() -> Non
     cabinet.trust([])
     with pytest.raises(CannotUse, match="none of the authorities corp is there"):
         cabinet.context("b.example", strict, HTTP)
+
+
+def test_context_is_tried_again_where_only_descriptors_were_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    cabinet = Cabinet()
+    cabinet.change([TestAuthority().certificate("secret a", "a.example")], [])
+
+    def full(name: str, flags: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.memfd_create", full)
+        with pytest.raises(CannotUse, match="too many open files"):
+            cabinet.context("a.example", TlsPolicy(), HTTP)
+    assert cabinet.context("a.example", TlsPolicy(), HTTP)
 
 
 def test_subject_cannot_break_out_of_its_line() -> None:
