@@ -1,7 +1,9 @@
 """The stock client through essaim's socket to a real Engine: what it prints is what it prints without essaim."""
 
 import asyncio
+import json
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -112,6 +114,26 @@ async def test_networks_events_and_info_are_merged(behind: Served) -> None:
     version = await behind.call("GET", "/version")
     assert {"essaim", "Engine"} <= {c["Name"] for c in version["Components"]}
     await docker(behind, "network", "rm", "local1")
+
+
+async def test_events_of_engine_and_cluster_come_together(behind: Served) -> None:
+    await behind.call("POST", "/swarm/init", {})
+    begun = time.time()
+    async with behind.client.get("http://essaim/events", params={"filters": '{"type":["container","secret"]}'}) as live:
+        await behind.call("POST", "/secrets/create", {"Name": "first", "Data": "aGk="}, 201)
+        await docker(behind, "run", "--rm", IMAGE, "true")
+        await behind.call("POST", "/secrets/create", {"Name": "last", "Data": "aGk="}, 201)
+        told = []
+        async with asyncio.timeout(docker_cli.DEADLINE):
+            while len([kind for kind, _ in told if kind == "secret"]) < 2 or ("container", "destroy") not in told:
+                event = json.loads(await live.content.readline())
+                told.append((event["Type"], event["Action"]))
+    assert ("container", "start") in told
+    words = ["events", "--since", f"{begun:.6f}", "--until", f"{time.time():.6f}", "--format", "{{.Type}} {{.Action}}"]
+    past = (await docker(behind, *words, "--filter", "type=container", "--filter", "type=secret")).splitlines()
+    assert past[0] == past[-1] == "secret create", "in the order of time"
+    assert {"container create", "container start", "container die", "container destroy"} <= set(past)
+    assert set((await docker(behind, *words, "--filter", "scope=swarm")).splitlines()) == {"secret create"}
 
 
 async def test_logs_followed_stop_when_the_client_goes(behind: Served) -> None:
