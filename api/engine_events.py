@@ -16,6 +16,12 @@ import msgspec
 from .upstream import EngineUnavailable, Exchange, Streams
 
 Connect = Callable[[], Awaitable[Streams]]
+RETRY = 1.0
+"""Seconds from the end of a stream, as when the Engine restarts, to the next attempt."""
+
+
+class NoSuchFilter(Exception):
+    """The Engine does not know it, so none of its events is meant."""
 
 
 class _Stamp(msgspec.Struct, rename={"nanoseconds": "timeNano"}):
@@ -31,14 +37,17 @@ def time_of(line: bytes) -> float:
 
 
 async def lines(connect: Connect, query: Mapping[str, str]) -> AsyncIterator[list[bytes]]:
-    """Whole lines as they come; an empty list first, when the Engine has begun to tell. Raises EngineUnavailable."""
+    """Whole lines as they come; an empty list first, when the Engine has begun to tell. Raises
+    EngineUnavailable, NoSuchFilter."""
     exchange = Exchange(await connect())
     try:
         target = f"/events?{urlencode(query)}" if query else "/events"
         await exchange.send_head("GET", target, [("Host", "docker"), ("Connection", "close")])
         head = await exchange.head()
+        if head.status == 400:
+            raise NoSuchFilter
         if head.status != 200:
-            return  # It knows no such filter: none of its events is meant.
+            return
         yield []
         left = b""
         async for piece in exchange.body():
@@ -60,9 +69,9 @@ class EngineEvents:
         self._streams: dict[str, tuple[asyncio.Task[None], asyncio.Future[None]]] = {}
 
     def join(self, key: str, query: Mapping[str, str]) -> "asyncio.Future[None]":
-        """Done when the stream flows, or cannot. One that broke is opened anew by whoever joins next."""
+        """Done when the stream flows, or cannot for now."""
         self._users[key] += 1
-        if key not in self._streams or self._streams[key][0].done():
+        if key not in self._streams:
             flowing = asyncio.get_running_loop().create_future()
             task = asyncio.create_task(self._follow(key, query, flowing), name="events of the Engine")
             self._streams[key] = task, flowing
@@ -81,14 +90,28 @@ class EngineEvents:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(self, key: str, query: Mapping[str, str], flowing: "asyncio.Future[None]") -> None:
+        """For as long as somebody is there, through restarts of the Engine."""
+        told_so = False
         try:
-            async for told in lines(self._connect, query):
-                if not flowing.done():
-                    flowing.set_result(None)
-                for line in told:
-                    self._tell(key, line)
-        except (EngineUnavailable, OSError) as error:
-            self._log.warning("the Engine's events ended", error=str(error))
+            while True:
+                try:
+                    async for told in lines(self._connect, query):
+                        _set(flowing)
+                        told_so = False
+                        for line in told:
+                            self._tell(key, line)
+                except NoSuchFilter:
+                    return
+                except (EngineUnavailable, OSError) as error:
+                    if not told_so:
+                        self._log.warning("the Engine's events broke off", error=str(error), retry_seconds=RETRY)
+                    told_so = True
+                _set(flowing)
+                await asyncio.sleep(RETRY)
         finally:
-            if not flowing.done():
-                flowing.set_result(None)
+            _set(flowing)
+
+
+def _set(flowing: "asyncio.Future[None]") -> None:
+    if not flowing.done():
+        flowing.set_result(None)

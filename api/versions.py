@@ -6,6 +6,7 @@ field (source: the Engine API's own version history); paths are Docker's keys, l
 Pure: data and functions on it.
 """
 
+import functools
 from typing import Any
 
 from essaim.cluster.errors import InvalidArgument
@@ -115,6 +116,14 @@ _LAST_CHANGE = {noun: max(fields.values()) for noun, fields in FIELDS.items()}
 def knows_all(noun: str, version: Version) -> bool:
     """Nothing has to be left out for this client."""
     return version >= _LAST_CHANGE.get(noun, OLDEST)
+
+
+@functools.cache
+def newer(noun: str, version: Version) -> tuple[bytes, ...]:
+    """The last names of the fields that this client does not know: what holds none of these words needs no trimming.
+    (Without JSON's quotes, which are too common for a quick search.)"""
+    fields = FIELDS.get(noun, {})
+    return tuple({path.rpartition(".")[2].encode() for path, since in fields.items() if version < since})
 
 
 def trim(noun: str, value: Any, version: Version) -> None:

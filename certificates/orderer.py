@@ -73,6 +73,7 @@ class Orderer:
             except ClusterError as error:
                 self._log.warning("certificates cannot be looked after yet", reason=str(error))
                 await self._sleep(RETRY)
+                return self._now().timestamp()
         self._start(made)
         return made.wake
 

@@ -61,6 +61,8 @@ async def _past(api: Api, request: web.Request, follower: Follower, *, ask: bool
             wanted = _only(request, "filters", "since") | {"until": f"{end:.9f}"}
             async for found in engine_events.lines(engine.local(api.node), wanted):
                 told += [(engine_events.time_of(line), line) for line in found]
+        except engine_events.NoSuchFilter:
+            pass
         except EngineUnavailable as error:
             api.log.warning("the Engine's events cannot be read", error=str(error))
     told += [(message.time, message.data) for message in api.hub.past(follower, end)]

@@ -1,5 +1,7 @@
 """API versions: which are spoken, and which fields an older client gets."""
 
+import copy
+import json
 from typing import Any
 
 import msgspec
@@ -8,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.api import versions
+from essaim.api import present, versions
 from essaim.cluster.errors import InvalidArgument
 from essaim.cluster.node import Node
 from essaim.cluster.objects import Config, Secret
@@ -64,3 +66,25 @@ def test_fields_are_taken_out_at_any_depth_and_in_lists() -> None:
 def test_newest_clients_get_everything(noun: str) -> None:
     assert versions.knows_all(noun, versions.NEWEST)
     assert not versions.knows_all(noun, versions.OLDEST)
+
+
+def placed(paths: list[str]) -> dict[str, Any]:
+    """An object with these fields, and others of the same names where the table does not mean them."""
+    value: dict[str, Any] = {"Labels": {path.rpartition(".")[2]: "mine" for path in paths}, "Name": '"Sysctls"'}
+    for path in sorted(paths):
+        *above, last = path.split(".")
+        inner = value
+        for key in above:
+            inner = inner.setdefault(key, {}) if isinstance(inner.get(key, {}), dict) else {}
+        inner.setdefault(last, 1)
+    return value
+
+
+@given(st.data())
+def test_encoding_leaves_out_what_trimming_takes_out(data: st.DataObject) -> None:
+    noun = data.draw(st.sampled_from(sorted(versions.FIELDS)))
+    value = placed(data.draw(st.lists(st.sampled_from(sorted(versions.FIELDS[noun])), unique=True, max_size=6)))
+    version = (1, data.draw(st.integers(24, 56)))
+    expected = copy.deepcopy(value)
+    versions.trim(noun, expected, version)
+    assert json.loads(present.encode(noun, value, version)) == expected

@@ -3,12 +3,13 @@
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import ssl
 import subprocess
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,20 @@ import trustme
 
 from tests.lab.wait import eventually
 
-PROGRAMS = ("pebble", "pebble-challtestsrv")
+CHANCE = random.SystemRandom()
 UP = 20.0
 
 
-def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(addresses: Sequence[str] = ("127.0.0.1",)) -> int:
+    """A port that nobody has, for TCP and UDP, on all of the addresses; below those that the system gives to outgoing
+    connections, which would take it before its listener comes."""
+    while True:
+        port = CHANCE.randrange(12_000, 32_000)
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for address in addresses:
+                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                    stack.enter_context(socket.socket(socket.AF_INET, kind)).bind((address, port))
+            return port
 
 
 @dataclass(slots=True)
@@ -77,7 +83,7 @@ class Pebble:
 def pebble(folder: Path, *, http_port: int, tls_port: int, **settings: Any) -> Iterator[Pebble]:
     """`settings` go into its configuration."""
     folder.mkdir(parents=True, exist_ok=True)
-    dns = free_port(socket.SOCK_DGRAM)
+    dns = free_port()
     made = Pebble(folder, free_port(), free_port(), free_port(), http_port, tls_port)
     authority = trustme.CA()
     own = authority.issue_cert("127.0.0.1")

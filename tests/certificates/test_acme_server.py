@@ -1,5 +1,9 @@
 """What pebble has not: a server's advice on renewal, and servers that talk nonsense."""
 
+import asyncio
+import gc
+import threading
+import warnings
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -12,6 +16,7 @@ from essaim.certificates.challenge_keys import new_key
 from essaim.certificates.threads import in_thread
 from essaim.cluster.acme import Resolver, ResolverSpec
 from tests.certificates import made
+from tests.scheduler.agents import until
 
 START, END = datetime(2030, 1, 1, tzinfo=UTC), datetime(2030, 1, 3, tzinfo=UTC)
 
@@ -21,9 +26,14 @@ class Scripted:
 
     def __init__(self) -> None:
         self.answers: dict[str, object] = {}
+        self.asked = 0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
         self.url = ""
 
     async def handle(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        await self.may_answer.wait()
         found = next((answer for path, answer in self.answers.items() if request.path.startswith(path)), 404)
         if isinstance(found, int):
             return web.Response(status=found, text="nonsense")
@@ -70,6 +80,23 @@ async def test_server_without_advice_is_asked_again_later(scripted: Scripted, an
     server.close()
     assert at == 0
     assert again > datetime.now(UTC).timestamp() + 3000
+
+
+async def test_call_that_nobody_waits_for_any_more_leaves_no_connection_open(scripted: Scripted) -> None:
+    scripted.may_answer.clear()
+    server = AcmeServer(scripted.resolver())
+    asking = asyncio.create_task(in_thread(server.order, f"{scripted.url}/order/1"))
+    await until(lambda: scripted.asked == 1)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    server.close()
+    scripted.may_answer.set()
+    await until(lambda: not any(thread.name == "acme order" for thread in threading.enumerate()))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        del server, asking
+        gc.collect()
+    assert [str(one.message) for one in said] == []
 
 
 async def test_advice_without_a_window_becomes_a_reason(scripted: Scripted) -> None:

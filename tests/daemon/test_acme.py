@@ -7,7 +7,6 @@ import asyncio
 import json
 import re
 import signal
-import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from essaim.api.client import ApiError, Client
-from tests.certificates.pebble import Pebble, pebble
+from tests.certificates.pebble import Pebble, free_port, pebble
 from tests.daemon.processes import Daemon, init, join
 from tests.lab.wait import eventually_async
 
@@ -33,17 +32,7 @@ NODES = 3
 
 def port_free_everywhere() -> int:
     """A port that is free on every node's address."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            try:
-                for number in range(2, NODES + 1):
-                    with socket.socket() as other:
-                        other.bind((f"127.0.0.{number}", port))
-            except OSError:
-                continue
-            return port
+    return free_port([f"127.0.0.{number}" for number in range(1, NODES + 1)])
 
 
 @dataclass(slots=True)

@@ -10,8 +10,9 @@ from essaim.cluster.certificates import CertificateBook
 from essaim.gateway.supervisor import Gateway
 from tests.certificates.pebble import pebble
 from tests.certificates.test_acme import LIFETIME, Cluster
+from tests.scheduler.agents import until
 
-from .conftest import Backends, free_port, table, until
+from .conftest import Backends, free_port, table
 from .test_routing import R, labelled
 from .test_tls import ask, router
 
@@ -44,8 +45,7 @@ async def test_names_are_proved_at_the_gateway_and_their_certificates_served(
     await gateway.start()
     settings = {"certificateValidityPeriod": LIFETIME}
     with pebble(tmp_path, http_port=ports["web"], tls_port=ports["websecure"], **settings) as server:
-        serving = Serving(gateway)
-        cluster = Cluster(server, serving)  # type: ignore[arg-type]
+        cluster = Cluster(server, Serving(gateway))  # type: ignore[arg-type]
         try:
             shop = router("shop", "Host(`http.example.org`) || Host(`alpn.example.org`)") | {
                 R + "all.rule": "PathPrefix(`/`)",
@@ -62,10 +62,9 @@ async def test_names_are_proved_at_the_gateway_and_their_certificates_served(
                 cluster.routed("web", name)
                 row = await cluster.issued(but_not=cluster.row().chain if len(cluster.store.certificates) else "")
                 assert row.domains == [name]
-                context = ssl.create_default_context(cadata=server.root())
-                # The book that has it comes a moment after the row.
-                await until(lambda name=name: any(name in one.names for one in serving.book.certificates))  # type: ignore[misc]
+                await until(lambda name=name: [name] in [one.names for one in gateway.certificates.certificates])
                 await gateway.booked()
+                context = ssl.create_default_context(cadata=server.root())
                 told = await ask(ports["websecure"], name, context)
                 assert told.answer.startswith(b"HTTP/1.1 200 ")
                 assert told.names == [name]
