@@ -11,6 +11,8 @@ import pytest
 from essaim.cluster.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
 from essaim.gateway.supervisor import Gateway
 
+from .authority import TestAuthority
+
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -57,6 +59,26 @@ async def until(condition: Callable[[], bool], seconds: float = 45.0) -> None:
 @pytest.fixture
 async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     running = Gateway(mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=2)
+    await running.start()
+    yield running
+    await running.stop(grace=0.5)
+
+
+@pytest.fixture(scope="module")
+def authority() -> TestAuthority:
+    return TestAuthority()
+
+
+@pytest.fixture
+def ports() -> dict[str, int]:
+    """Of Traefik's entry points."""
+    return {"web": free_port(), "websecure": free_port()}
+
+
+@pytest.fixture
+async def secure(tmp_path: Path, ports: dict[str, int]) -> AsyncIterator[Gateway]:
+    """One worker with both entry points."""
+    running = Gateway(mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1, entry_points=ports)
     await running.start()
     yield running
     await running.stop(grace=0.5)

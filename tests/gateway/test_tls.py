@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -19,24 +18,6 @@ from .conftest import Backends, endpoint, exchange, free_port, service, table, u
 from .test_routing import R, labelled
 
 S = "essaim.tls"
-
-
-@pytest.fixture(scope="module")
-def authority() -> TestAuthority:
-    return TestAuthority()
-
-
-@pytest.fixture
-def ports() -> dict[str, int]:
-    return {"web": free_port(), "websecure": free_port()}
-
-
-@pytest.fixture
-async def secure(tmp_path: Path, ports: dict[str, int]) -> AsyncIterator[Gateway]:
-    running = Gateway(mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1, entry_points=ports)
-    await running.start()
-    yield running
-    await running.stop(grace=0.5)
 
 
 def trusting(authority: TestAuthority, client: Path | None = None) -> ssl.SSLContext:

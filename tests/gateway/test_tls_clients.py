@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,24 +16,6 @@ from .test_routing import labelled
 from .test_tls import S, ask, router, serve
 
 pytestmark = pytest.mark.blocking_allowed
-
-
-@pytest.fixture(scope="module")
-def authority() -> TestAuthority:
-    return TestAuthority()
-
-
-@pytest.fixture
-def ports() -> dict[str, int]:
-    return {"web": free_port(), "websecure": free_port()}
-
-
-@pytest.fixture
-async def secure(tmp_path: Path, ports: dict[str, int]) -> AsyncIterator[Gateway]:
-    running = Gateway(mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1, entry_points=ports)
-    await running.start()
-    yield running
-    await running.stop(grace=0.5)
 
 
 async def run(*command: str, feed: bytes = b"") -> tuple[int, str]:

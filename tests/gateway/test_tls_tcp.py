@@ -13,27 +13,9 @@ import pytest
 from essaim.gateway.supervisor import Gateway
 
 from .authority import TestAuthority, book, names_of
-from .conftest import Backends, exchange, free_port, table
+from .conftest import Backends, exchange, table
 from .test_routing import TCP, labelled
 from .test_tls import ask, client_hello, router, serve, trusting
-
-
-@pytest.fixture(scope="module")
-def authority() -> TestAuthority:
-    return TestAuthority()
-
-
-@pytest.fixture
-def ports() -> dict[str, int]:
-    return {"web": free_port(), "websecure": free_port()}
-
-
-@pytest.fixture
-async def secure(tmp_path: Path, ports: dict[str, int]) -> AsyncIterator[Gateway]:
-    running = Gateway(mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1, entry_points=ports)
-    await running.start()
-    yield running
-    await running.stop(grace=0.5)
 
 
 def tcp(name: str, rule: str, tls: str = "", points: str = "websecure") -> dict[str, str]:
