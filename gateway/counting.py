@@ -37,6 +37,7 @@ def of_endpoint(endpoint: "Endpoint", now: float) -> EndpointCounts:
         ejections=endpoint.ejections,
         open=endpoint.open,
         ejected=endpoint.ejected_until > now,
+        ejection=endpoint.ejection if endpoint.ejected_until > now else "",
     )
 
 
@@ -73,6 +74,7 @@ def _sum(a: EndpointCounts, b: EndpointCounts) -> EndpointCounts:
         ejections=a.ejections + b.ejections,
         open=a.open + b.open,
         ejected=a.ejected or b.ejected,
+        ejection=a.ejection or b.ejection,
     )
 
 
@@ -99,5 +101,5 @@ def merge(reports: Iterable[PortCounts]) -> dict[str, PortCounts]:
 
 def settled(port: PortCounts) -> PortCounts:
     """A dead worker's last word: its totals stay, what was open is not."""
-    endpoints = [msgspec.structs.replace(one, open=0, ejected=False) for one in port.endpoints]
+    endpoints = [msgspec.structs.replace(one, open=0, ejected=False, ejection="") for one in port.endpoints]
     return msgspec.structs.replace(port, waiting=0, endpoints=endpoints)

@@ -34,6 +34,9 @@ SMOOTHING = 0.1
 NO_BLOCK = b"none"
 """Not a block of lines: equals no request's."""
 
+CLIENT_LEFT = 499
+"""Counted, but neither for nor against the replica."""
+
 HEAD, BODY, WAIT, TUNNEL, LINGER, CLOSED = range(6)
 
 
@@ -134,8 +137,8 @@ class Downstream(asyncio.Protocol):
         endpoint.load += (seconds - endpoint.load) * SMOOTHING
         if status >= 500:
             endpoint.server_error(self.sweeper.now)
-        elif endpoint.errors:
-            endpoint.errors = 0
+        elif endpoint.watched and status != CLIENT_LEFT:
+            endpoint.answered(self.sweeper.now)
 
     def _over(self, status: int) -> None:
         """Tell the middlewares that the request has ended, however it has."""

@@ -298,7 +298,10 @@ class Intake(Downstream):
         if done:
             self.state, self.request_done, self.chunks = WAIT, True, None
             self.buffer = data[end:]
-            self.deadline = self._response_deadline()
+            if self.upstream is not None:
+                self.deadline = self._response_deadline()
+            elif self.connecting:
+                self.deadline = NEVER
         if self.upstream is None:
             self.out += piece
             if len(self.out) > MAX_EARLY and not done:

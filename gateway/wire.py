@@ -240,6 +240,8 @@ class EndpointCounts(msgspec.Struct, frozen=True, array_like=True):
     ejections: int
     open: int
     ejected: bool
+    # Why, while it is.
+    ejection: str = ""
 
 
 class PortCounts(msgspec.Struct, frozen=True, array_like=True):

@@ -260,7 +260,7 @@ class Worker:
                 if endpoint.up != verdict or endpoint.failures:
                     endpoint.up = verdict
                     if verdict:
-                        endpoint.failures, endpoint.ejected_until = 0, 0.0
+                        endpoint.forgive()
                     else:
                         endpoint.close_idle()
                     changed.add(endpoint.backend)
