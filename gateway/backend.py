@@ -202,6 +202,8 @@ class Backend:
         self.waiting: deque[Waiter] = deque()
         # Requests that found no place in the queue; endpoints that left, for the sum of their counters.
         self.refused = 0
+        # Requests that no replica answered, by the status that the gateway gave them.
+        self.answers: dict[int, int] = {}
         self.gone: list[Endpoint] = []
         self._turns, self._turn, self._here = turns, plan.turn, here
         self._crowd = crowd

@@ -134,8 +134,7 @@ class Client(Intake):
                     endpoint.failed(reason, self.sweeper.now)
             self._again()
             return
-        self._count(endpoint, 502)
-        self._answer(502, reason)
+        self._answer_for(endpoint, 502, reason)
 
     def _again(self) -> None:
         """Send the request to another replica: at once, or after the pause that its router asks for."""
@@ -244,8 +243,15 @@ class Client(Intake):
 
     def _answer(self, status: int, reason: str, lines: bytes = b"", body: bytes | None = None) -> None:
         """An answer of the gateway's own to a request that is in order."""
+        self._answer_for(None, status, reason, lines, body)
+
+    def _answer_for(
+        self, endpoint: Endpoint | None, status: int, reason: str, lines: bytes = b"", body: bytes | None = None
+    ) -> None:
+        """The same, in place of the replica that has failed to."""
         if self.transport is None or self.state not in (BODY, WAIT):
             return
+        self._count(endpoint, status)
         self.status = status
         self._over(status)
         if self.backend.options.access_log:
@@ -298,10 +304,10 @@ class Client(Intake):
         endpoint, _ = self._release()
         if upstream:
             upstream.close()
-        self._count(endpoint, 504)
-        self._answer(504, reason)
+        self._answer_for(endpoint, 504, reason)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        waited = self.state in (BODY, WAIT) and not self.responding
         self.transport = None
         self.state = CLOSED
         self.listener.sources.leave(self.address)
@@ -318,3 +324,5 @@ class Client(Intake):
             if self.backend.options.access_log:
                 self._log(endpoint, CLIENT_LEFT)
             upstream.close()
+        elif waited:
+            self._count(None, CLIENT_LEFT)

@@ -127,7 +127,10 @@ class Downstream(asyncio.Protocol):
         return endpoint, upstream is not None and upstream.reused
 
     def _count(self, endpoint: Endpoint | None, status: int) -> None:
+        """The request is over; None: no replica had it, the gateway has answered."""
         if endpoint is None:
+            answers = self.backend.answers
+            answers[status] = answers.get(status, 0) + 1
             return
         seconds = perf_counter() - self.started
         codes = endpoint.codes

@@ -339,5 +339,9 @@ class Intake(Downstream):
         if self.responding:
             self.transport.abort()
             return
+        if self.state == HEAD:
+            # Before its head is read, a request is for whom the socket is.
+            self.backend = self.listener.backend
+        self._count(None, status)
         self.transport.write(reply(status, reason, False))
         self._linger()
