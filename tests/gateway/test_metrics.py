@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from essaim.gateway.backend import LATENCY_BUCKETS
 from essaim.gateway.counting import NOTHING, add
 from essaim.gateway.metrics import TASK_BUCKETS, Checks, Measured, exposition
+from essaim.gateway.reset import reset
 from essaim.gateway.supervisor import Gateway
 from essaim.gateway.wire import EndpointCounts, PortCounts
 
@@ -124,7 +125,7 @@ async def test_metrics_count_what_waits_and_what_the_gateway_answers_itself(gate
     waiting = [asyncio.create_task(ask(client)) for client in clients[:2]]
     during = await metrics(gateway, lambda found: found["essaim_gateway_waiting", "web"] == 3)
     assert during["essaim_gateway_client_connections", "web"] == 4
-    clients[3][1].transport.abort()
+    reset(clients[3][1].transport)
     assert [await one for one in waiting] == [503, 503]
     clients[2][1].write(b"nonsense\r\n\r\n")
     assert b" 400 " in await clients[2][0].readline()
