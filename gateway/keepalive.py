@@ -16,6 +16,8 @@ UNACKNOWLEDGED_MS = 60_000
 def keep_alive(transport: asyncio.BaseTransport, *, limit: bool) -> None:
     """`limit`: also for bytes that are not acknowledged."""
     sock = transport.get_extra_info("socket")
+    if sock is None:  # no kernel behind it
+        return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, IDLE)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, INTERVAL)
