@@ -5,8 +5,12 @@ Rules:
   it is not ejected. If ejection alone would leave nobody, ejection is ignored: trying beats refusing.
 - Panic: with a smaller share of the usable ready than `essaim.balance.panic` says, all usable ones are: checks that
   fail nearly everybody are more likely wrong, and the few that are left would be overrun.
-- A connection that fails ejects its endpoint at once, for a time that doubles from 1 s to 30 s with each failure in a
-  row; the supervisor is told, and checks.
+- A connection that fails (refused, timed out) ejects its endpoint at once, for a time that doubles from 1 s to 30 s
+  with each failure in a row; the supervisor is told, and checks.
+- Answers that fail (server errors, and responses that do not come in time) eject it by number in a row or by rate, as
+  far as the service asks for it and the share of those that are out allows. The time doubles in the same way, unless
+  it did well for EJECT_LONGEST in between. That it accepts connections says nothing of this. What is answered while it
+  is out was sent before, and is not counted.
 - An endpoint that left the table lives on in here until its last request is done; it gets no new one.
 - Nobody ready: requests wait in a queue of bounded length and time, and go out when an endpoint becomes ready.
 """
@@ -22,6 +26,7 @@ from .balance.ring import hash_key
 from .balance.weights import weigh
 from .counting import add_codes
 from .crowd import ALONE, Crowd
+from .failure_rate import FailureRate
 from .options import ServiceOptions
 from .wire import EndpointPlan, PortPlan, ServicePlan
 
@@ -40,8 +45,9 @@ class Endpoint:
 
     __slots__ = (
         "address", "backend", "bytes_in", "bytes_out", "codes", "connect_errors", "draining", "ejected_until",
-        "ejections", "errors", "failures", "idle", "key", "latency", "latency_sum", "load", "node_id", "open", "port",
-        "present", "retries", "since", "tag", "task_id", "up", "usable", "version", "weight", "zone",
+        "ejection", "ejections", "errors", "failures", "idle", "key", "latency", "latency_sum", "load", "node_id",
+        "open", "port", "present", "rate", "relapses", "retries", "since", "tag", "task_id", "up", "usable", "version",
+        "watched", "weight", "zone",
     )  # fmt: skip
 
     def __init__(self, plan: EndpointPlan, backend: "Backend") -> None:
@@ -55,8 +61,11 @@ class Endpoint:
         self.idle: list[Upstream] = []
         self.up = True
         self.present = True
-        self.failures = 0
+        # Connections that failed in a row; ejections by answers in close succession.
+        self.failures = self.relapses = 0
         self.ejected_until = 0.0
+        # Why it was ejected last.
+        self.ejection = ""
         self.weight = 1
         self.since = 0.0
         # Moving average of the time to the first byte, seconds; for "least time".
@@ -69,6 +78,9 @@ class Endpoint:
         self.connect_errors = self.retries = self.ejections = 0
         # 5xx answers in a row.
         self.errors = 0
+        self.rate: FailureRate | None = None
+        # Whether good answers matter, too: so that requests pay for it only then.
+        self.watched = False
         # What a sticky cookie calls it.
         self.tag = b"%016x" % hash_key(plan.task_id.encode())
         self.update(plan)
@@ -78,6 +90,12 @@ class Endpoint:
         self.draining = plan.draining
         self.zone = plan.zone
         self.version = plan.version
+        options = self.backend.options
+        if not options.eject_rate:
+            self.rate = None
+        elif self.rate is None or self.rate.seconds != options.eject_window:
+            self.rate = FailureRate(options.eject_window)
+            self.watched = True
 
     def released(self) -> None:
         """One request or connection less: news for the supervisor if it drains, and for who waits for a place."""
@@ -96,20 +114,51 @@ class Endpoint:
     def failed(self, reason: str, now: float) -> None:
         """A connection could not be made (or broke before it answered)."""
         self.connect_errors += 1
-        self._eject(reason, now)
+        self.failures += 1
+        self._eject(reason, self.failures, now)
 
     def server_error(self, now: float) -> None:
-        """A 5xx answer; so many in a row as the service's label says eject the endpoint, if enough others remain."""
-        options = self.backend.options
+        """A 5xx answer, or none in time (504)."""
+        if now < self.ejected_until:
+            return
+        options, rate = self.backend.options, self.rate
         self.errors += 1
-        if options.eject_5xx and self.errors >= options.eject_5xx and self.backend.may_eject(now):
-            self.errors = 0
-            self._eject(f"{options.eject_5xx} server errors in a row", now)
+        self.watched = True
+        reason = ""
+        if rate is not None:
+            rate.add(True, now)
+            if rate.reaches(options.eject_rate, options.eject_least):
+                reason = rate.explain()
+        if options.eject_5xx and self.errors >= options.eject_5xx:
+            reason = f"{options.eject_5xx} server errors in a row"
+        if not reason or not self.backend.may_eject(now):
+            return
+        self.errors = 0
+        if rate is not None:
+            rate.clear()
+        self.relapses = 1 if now - self.ejected_until > EJECT_LONGEST else self.relapses + 1
+        self._eject(reason, self.relapses, now)
 
-    def _eject(self, reason: str, now: float) -> None:
-        self.failures += 1
+    def answered(self, now: float) -> None:
+        """A good answer, while `watched`. It never ejects: the next failure decides."""
+        self.errors = 0
+        if self.rate is None:
+            self.watched = False
+        elif now >= self.ejected_until:
+            self.rate.add(False, now)
+
+    def forgive(self) -> None:
+        """A check has found it up again: whatever traffic met there is past."""
+        self.failures = self.relapses = self.errors = 0
+        self.ejected_until = 0.0
+        if self.rate is not None:
+            self.rate.clear()
+
+    def _eject(self, reason: str, times: int, now: float) -> None:
         self.ejections += 1
-        self.ejected_until = now + min(EJECT_LONGEST, EJECT_FIRST * 2 ** min(self.failures - 1, 10))
+        self.ejection = reason
+        until = now + min(EJECT_LONGEST, EJECT_FIRST * 2 ** min(times - 1, 10))
+        self.ejected_until = max(self.ejected_until, until)
         self.backend.on_trouble(self, reason)
         self.backend.refresh(now)
 
@@ -153,6 +202,8 @@ class Backend:
         self.waiting: deque[Waiter] = deque()
         # Requests that found no place in the queue; endpoints that left, for the sum of their counters.
         self.refused = 0
+        # Requests that no replica answered, by the status that the gateway gave them.
+        self.answers: dict[int, int] = {}
         self.gone: list[Endpoint] = []
         self._turns, self._turn, self._here = turns, plan.turn, here
         self._crowd = crowd

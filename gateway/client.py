@@ -13,7 +13,7 @@ from time import perf_counter
 from .affinity import cookie, request_key, set_cookie
 from .backend import Endpoint
 from .connect import RECONNECT_SECONDS, NoEndpoint, connect_any, start
-from .downstream import BODY, CLOSED, HEAD, STALLED_SECONDS, TUNNEL, WAIT
+from .downstream import BODY, CLIENT_LEFT, CLOSED, HEAD, STALLED_SECONDS, TUNNEL, WAIT
 from .http1.head import CHUNKED, UNTIL_CLOSE, Response, without_line
 from .http1.reply import reply
 from .intake import Intake
@@ -57,6 +57,9 @@ class Client(Intake):
             upstream.begin(self, self.out)
         else:
             self.connecting = start(self._connect, endpoint)
+            if self.state == WAIT:
+                # Connecting has a time of its own, and moves on to other replicas.
+                self.deadline = NEVER
 
     def _chosen(self) -> Endpoint | None:
         """The endpoint that the request belongs to, by cookie or by hash."""
@@ -87,6 +90,8 @@ class Client(Intake):
             return
         self.endpoint = endpoint
         self.upstream = upstream
+        if self.state == WAIT:
+            self.deadline = self._response_deadline()
         self.resume_reading()
         upstream.begin(self, self.out)
 
@@ -129,8 +134,7 @@ class Client(Intake):
                     endpoint.failed(reason, self.sweeper.now)
             self._again()
             return
-        self._count(endpoint, 502)
-        self._answer(502, reason)
+        self._answer_for(endpoint, 502, reason)
 
     def _again(self) -> None:
         """Send the request to another replica: at once, or after the pause that its router asks for."""
@@ -239,8 +243,15 @@ class Client(Intake):
 
     def _answer(self, status: int, reason: str, lines: bytes = b"", body: bytes | None = None) -> None:
         """An answer of the gateway's own to a request that is in order."""
+        self._answer_for(None, status, reason, lines, body)
+
+    def _answer_for(
+        self, endpoint: Endpoint | None, status: int, reason: str, lines: bytes = b"", body: bytes | None = None
+    ) -> None:
+        """The same, in place of the replica that has failed to."""
         if self.transport is None or self.state not in (BODY, WAIT):
             return
+        self._count(endpoint, status)
         self.status = status
         self._over(status)
         if self.backend.options.access_log:
@@ -285,14 +296,18 @@ class Client(Intake):
 
     def _give_up(self, reason: str) -> None:
         """The replica is too slow."""
+        if self.connecting:
+            # What it comes to must not be taken for the connection's next request.
+            self.connecting.cancel()
+            self.connecting = None
         upstream = self.upstream
         endpoint, _ = self._release()
         if upstream:
             upstream.close()
-        self._count(endpoint, 504)
-        self._answer(504, reason)
+        self._answer_for(endpoint, 504, reason)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        waited = self.state in (BODY, WAIT) and not self.responding
         self.transport = None
         self.state = CLOSED
         self.listener.sources.leave(self.address)
@@ -301,11 +316,13 @@ class Client(Intake):
         self.backend.forget(self)
         if self.connecting:
             self.connecting.cancel()
-        self._over(self.status if self.responding else 499)
+        self._over(self.status if self.responding else CLIENT_LEFT)
         upstream = self.upstream
         endpoint, _ = self._release()
         if upstream:
-            self._count(endpoint, self.status if self.responding else 499)
+            self._count(endpoint, self.status if self.responding else CLIENT_LEFT)
             if self.backend.options.access_log:
-                self._log(endpoint, 499)
+                self._log(endpoint, CLIENT_LEFT)
             upstream.close()
+        elif waited:
+            self._count(None, CLIENT_LEFT)

@@ -73,8 +73,9 @@ async def connect_any(
         except BaseException:
             endpoint.released()
             raise
-        endpoint = backend.pick(tried=tried) if len(tried) <= backend.options.retries else None
+        failed, endpoint = endpoint, backend.pick(tried=tried) if len(tried) <= backend.options.retries else None
         if endpoint is not None:
+            failed.retries += 1
             endpoint.open += 1
     raise NoEndpoint(", ".join(sorted(f"{one.address}:{one.port}" for one in tried)) + " did not answer")
 

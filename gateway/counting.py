@@ -37,18 +37,24 @@ def of_endpoint(endpoint: "Endpoint", now: float) -> EndpointCounts:
         ejections=endpoint.ejections,
         open=endpoint.open,
         ejected=endpoint.ejected_until > now,
+        ejection=endpoint.ejection if endpoint.ejected_until > now else "",
+        idle=len(endpoint.idle),
     )
 
 
-def of_port(backend: "Backend", now: float) -> PortCounts:
-    """Endpoints that never had traffic are left out."""
+def of_port(backend: "Backend", now: float, clients: int) -> PortCounts:
+    """Endpoints that never had traffic are left out. `clients`: their connections at layer 7, where the port has it."""
     counted = [of_endpoint(endpoint, now) for endpoint in backend.endpoints.values()]
+    gone = msgspec.structs.replace(add(of_endpoint(endpoint, now) for endpoint in backend.gone), task_id="")
+    joined = sum(one.open for one in counted) + gone.open
     return PortCounts(
         port_key=backend.key,
         waiting=len(backend.waiting),
         refused=backend.refused,
         endpoints=[one for one in counted if one.codes or one.open or one.connect_errors],
-        gone=msgspec.structs.replace(add(of_endpoint(endpoint, now) for endpoint in backend.gone), task_id=""),
+        gone=gone,
+        answers=dict(backend.answers),
+        clients=clients if backend.mode == "http" else joined,
     )
 
 
@@ -73,6 +79,8 @@ def _sum(a: EndpointCounts, b: EndpointCounts) -> EndpointCounts:
         ejections=a.ejections + b.ejections,
         open=a.open + b.open,
         ejected=a.ejected or b.ejected,
+        ejection=a.ejection or b.ejection,
+        idle=a.idle + b.idle,
     )
 
 
@@ -93,11 +101,17 @@ def merge(reports: Iterable[PortCounts]) -> dict[str, PortCounts]:
             refused=known.refused + report.refused,
             endpoints=sorted(tasks.values(), key=lambda one: one.task_id),
             gone=_sum(known.gone, report.gone),
+            answers=add_codes(known.answers, report.answers),
+            clients=known.clients + report.clients,
         )
     return ports
 
 
 def settled(port: PortCounts) -> PortCounts:
     """A dead worker's last word: its totals stay, what was open is not."""
-    endpoints = [msgspec.structs.replace(one, open=0, ejected=False) for one in port.endpoints]
-    return msgspec.structs.replace(port, waiting=0, endpoints=endpoints)
+
+    def settle(one: EndpointCounts) -> EndpointCounts:
+        return msgspec.structs.replace(one, open=0, idle=0, ejected=False, ejection="")
+
+    endpoints = [settle(one) for one in port.endpoints]
+    return msgspec.structs.replace(port, waiting=0, clients=0, endpoints=endpoints, gone=settle(port.gone))

@@ -34,6 +34,9 @@ SMOOTHING = 0.1
 NO_BLOCK = b"none"
 """Not a block of lines: equals no request's."""
 
+CLIENT_LEFT = 499
+"""Counted, but neither for nor against the replica."""
+
 HEAD, BODY, WAIT, TUNNEL, LINGER, CLOSED = range(6)
 
 
@@ -124,7 +127,10 @@ class Downstream(asyncio.Protocol):
         return endpoint, upstream is not None and upstream.reused
 
     def _count(self, endpoint: Endpoint | None, status: int) -> None:
+        """The request is over; None: no replica had it, the gateway has answered."""
         if endpoint is None:
+            answers = self.backend.answers
+            answers[status] = answers.get(status, 0) + 1
             return
         seconds = perf_counter() - self.started
         codes = endpoint.codes
@@ -134,8 +140,8 @@ class Downstream(asyncio.Protocol):
         endpoint.load += (seconds - endpoint.load) * SMOOTHING
         if status >= 500:
             endpoint.server_error(self.sweeper.now)
-        elif endpoint.errors:
-            endpoint.errors = 0
+        elif endpoint.watched and status != CLIENT_LEFT:
+            endpoint.answered(self.sweeper.now)
 
     def _over(self, status: int) -> None:
         """Tell the middlewares that the request has ended, however it has."""

@@ -298,7 +298,10 @@ class Intake(Downstream):
         if done:
             self.state, self.request_done, self.chunks = WAIT, True, None
             self.buffer = data[end:]
-            self.deadline = self._response_deadline()
+            if self.upstream is not None:
+                self.deadline = self._response_deadline()
+            elif self.connecting:
+                self.deadline = NEVER
         if self.upstream is None:
             self.out += piece
             if len(self.out) > MAX_EARLY and not done:
@@ -336,5 +339,9 @@ class Intake(Downstream):
         if self.responding:
             self.transport.abort()
             return
+        if self.state == HEAD:
+            # Before its head is read, a request is for whom the socket is.
+            self.backend = self.listener.backend
+        self._count(None, status)
         self.transport.write(reply(status, reason, False))
         self._linger()

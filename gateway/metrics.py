@@ -1,6 +1,7 @@
 """The gateway's counters as Prometheus reads them.
 
-Labels: `service` (its name), `port` (published), `task`; `code` is the status (`499`: the client went away).
+Labels: `service` (its name), `port` (published), `task`; `code` is the status (`499`: the client went away). An empty
+`task` is the sum over replicas that are no more, so that a service's sums never fall.
 
 Pure: numbers in, text out.
 """
@@ -15,12 +16,11 @@ from prometheus_client.core import (
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
-    SummaryMetricFamily,
 )
 from prometheus_client.registry import Collector
 
 from .backend import LATENCY_BUCKETS
-from .counting import add
+from .counting import NOTHING, add
 from .health.share import Found
 from .wire import PortCounts
 
@@ -62,6 +62,10 @@ class _Snapshot(Collector):
         for one in self._ports:
             refused.add_metric([one.service, one.port], one.counts.refused)
         yield refused
+        clients = GaugeMetricFamily("essaim_gateway_client_connections", "Connections of clients", labels=PORT)
+        for one in self._ports:
+            clients.add_metric([one.service, one.port], one.counts.clients)
+        yield clients
         said = "TLS handshakes that failed, or took too long"
         yield CounterMetricFamily("essaim_gateway_tls_refused_handshakes", said, value=self._refused_handshakes)
         yield from self._health()
@@ -103,28 +107,36 @@ class _Snapshot(Collector):
                         connections.add_metric(labels, count)
         yield requests
         yield connections
+        answers = CounterMetricFamily(
+            "essaim_gateway_answers", "Requests that the gateway answered itself, by status", labels=[*PORT, "code"]
+        )
+        for one in self._ports:
+            for code, count in sorted(one.counts.answers.items()):
+                answers.add_metric([one.service, one.port, str(code)], count)
+        yield answers
 
     def _endpoints(self) -> Iterator[Metric]:
         families: list[tuple[str, CounterMetricFamily]] = [
             (field, CounterMetricFamily(f"essaim_gateway_{name}", text, labels=TASK)) for field, name, text in COUNTERS
         ]
         open_ = GaugeMetricFamily("essaim_gateway_open", "Requests and connections in progress", labels=TASK)
+        idle = GaugeMetricFamily("essaim_gateway_idle", "Kept-alive connections that carry no request", labels=TASK)
         ejected = GaugeMetricFamily("essaim_gateway_ejected", "1 while traffic's failures keep it out", labels=TASK)
+        seconds = HistogramMetricFamily("essaim_gateway_task_seconds", "Time of a replica's requests", labels=TASK)
         for one in self._ports:
-            for counts in one.counts.endpoints:
+            gone = [one.counts.gone] if one.counts.gone != NOTHING else []
+            for counts in (*one.counts.endpoints, *gone):
                 labels = [one.service, one.port, counts.task_id]
                 for field, family in families:
                     family.add_metric(labels, getattr(counts, field))
                 open_.add_metric(labels, counts.open)
-                ejected.add_metric(labels, int(counts.ejected))
-        # Buckets for each task would be fourteen series of 50,000: an average is what an endpoint is compared by.
-        seconds = SummaryMetricFamily("essaim_gateway_task_seconds", "Time of a replica's requests", labels=TASK)
-        for one in self._ports:
-            for counts in one.counts.endpoints:
+                idle.add_metric(labels, counts.idle)
                 if any(counts.latency):
-                    seconds.add_metric([one.service, one.port, counts.task_id], sum(counts.latency), counts.seconds)
+                    seconds.add_metric(labels, _cumulated(counts.latency, TASK_BUCKETS), counts.seconds)
+            for counts in one.counts.endpoints:
+                ejected.add_metric([one.service, one.port, counts.task_id], int(counts.ejected))
         yield from (family for _, family in families)
-        yield from (open_, ejected, seconds)
+        yield from (open_, idle, ejected, seconds)
 
     def _latency(self) -> Metric:
         family = HistogramMetricFamily(
@@ -133,12 +145,18 @@ class _Snapshot(Collector):
         for one in self._ports:
             total = add((*one.counts.endpoints, one.counts.gone))
             if any(total.latency):
-                sums = list(accumulate(total.latency))
-                bounds = [*(str(bound) for bound in LATENCY_BUCKETS), "+Inf"]
-                family.add_metric([one.service, one.port], list(zip(bounds, sums, strict=True)), total.seconds)
+                family.add_metric([one.service, one.port], _cumulated(total.latency, LATENCY_BUCKETS), total.seconds)
         return family
 
 
+def _cumulated(latency: list[int], bounds: tuple[float, ...]) -> list[tuple[str, float]]:
+    """Requests up to each of `bounds`, which are among LATENCY_BUCKETS."""
+    sums = list(accumulate(latency))
+    return [*((str(bound), sums[LATENCY_BUCKETS.index(bound)]) for bound in bounds), ("+Inf", sums[-1])]
+
+
+TASK_BUCKETS = (0.005, 0.025, 0.1, 0.5, 2.5)
+"""Fewer than a port has: with 50,000 replicas each bound is as many series more. Counted are all of them."""
 PORT = ["service", "port"]
 TASK = ["service", "port", "task"]
 COUNTERS = (

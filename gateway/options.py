@@ -71,6 +71,10 @@ class ServiceOptions(msgspec.Struct, frozen=True, array_like=True):
     max_service: int = 0
     eject_share: int = 50
     eject_5xx: int = 0
+    # Percent; 0 is off.
+    eject_rate: int = 0
+    eject_window: float = 10.0
+    eject_least: int = 20
     slow_start: float = 0.0
     tls: TlsLabels = TlsLabels()
 
@@ -98,6 +102,14 @@ def _percent(value: str) -> int:
     if not 0 <= number <= 100:
         raise ValueError("must be a percentage from 0 to 100")
     return number
+
+
+def _window(value: str) -> float:
+    """Workers look at the clock twice a second: parts of less than that would say nothing."""
+    length = seconds(value)
+    if not 1 <= length <= 3600:
+        raise ValueError("must be from 1s to 1h")
+    return length
 
 
 def _share(value: str) -> float:
@@ -213,6 +225,9 @@ LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "sticky.cookie": ("sticky_cookie", _cookie_name),
     "eject.share": ("eject_share", _percent),
     "eject.5xx": ("eject_5xx", _count),
+    "eject.rate": ("eject_rate", _percent),
+    "eject.window": ("eject_window", _window),
+    "eject.least": ("eject_least", _positive),
 }
 ELSEWHERE = frozenset({
     "drain", "placement.strategy", "rebalance", "schedule", "schedule.concurrency", "schedule.deadline",

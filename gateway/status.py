@@ -74,10 +74,13 @@ def describe(
                     "protocol": port.protocol,
                     "app_protocol": port.app_protocol,
                     "endpoints": [
-                        {
-                            **_judged(endpoint, checked(service.id, port.protocol), verdict, hosts),
-                            **_counted(counted.get((port_key(service, port), endpoint.task_id), NOTHING)),
-                        }
+                        _judged(
+                            endpoint,
+                            checked(service.id, port.protocol),
+                            verdict,
+                            hosts,
+                            counted.get((port_key(service, port), endpoint.task_id), NOTHING),
+                        )
                         for endpoint in port.endpoints
                     ],
                 }
@@ -94,10 +97,14 @@ def _order(binding: Any) -> tuple[int, str, str]:
 
 
 def _judged(
-    endpoint: RouteEndpoint, is_checked: bool, verdict: Callable[[str], Found], hosts: dict[str, str]
+    endpoint: RouteEndpoint,
+    is_checked: bool,
+    verdict: Callable[[str], Found],
+    hosts: dict[str, str],
+    counts: EndpointCounts,
 ) -> dict[str, Any]:
-    """`verdict` (up, down or draining) with its `reason`; `found_by` names the node whose gateway found it, and is None
-    where the cluster did, or nobody."""
+    """`verdict` (up, down, ejected by traffic on this node, or draining) with its `reason`; `found_by` names the node
+    whose gateway found it, and is None where the cluster did, or nobody."""
     found_by = None
     if endpoint.state != "up":
         said, reason = "draining", "the task is being stopped"
@@ -108,6 +115,8 @@ def _judged(
     else:
         up, reason, by = verdict(endpoint_key(endpoint))
         said, found_by = "up" if up else "down", hosts.get(by, by) or None
+    if said == "up" and counts.ejected:
+        said, reason, found_by = "ejected", counts.ejection, None
     return {
         "task_id": endpoint.task_id,
         "task_name": endpoint.task_name,
@@ -117,11 +126,6 @@ def _judged(
         "verdict": said,
         "reason": reason,
         "found_by": found_by,
-    }
-
-
-def _counted(counts: EndpointCounts) -> dict[str, Any]:
-    return {
         "open": counts.open,
         "requests": sum(counts.codes.values()),
         "failures": sum(count for code, count in counts.codes.items() if code >= 500) + counts.connect_errors,

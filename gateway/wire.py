@@ -240,6 +240,10 @@ class EndpointCounts(msgspec.Struct, frozen=True, array_like=True):
     ejections: int
     open: int
     ejected: bool
+    # Why, while it is.
+    ejection: str = ""
+    # Kept-alive connections that carry no request.
+    idle: int = 0
 
 
 class PortCounts(msgspec.Struct, frozen=True, array_like=True):
@@ -250,6 +254,9 @@ class PortCounts(msgspec.Struct, frozen=True, array_like=True):
     refused: int
     endpoints: list[EndpointCounts]
     gone: EndpointCounts
+    # Requests that the gateway answered itself, by status; connections (flows) of clients.
+    answers: dict[int, int] = {}
+    clients: int = 0
 
 
 class Collect(msgspec.Struct, frozen=True, tag="collect", array_like=True):

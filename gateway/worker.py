@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Callable
 
 import uvloop
@@ -47,6 +48,7 @@ from .wire import (
     Listen,
     Message,
     Open,
+    PortCounts,
     PortPlan,
     PutService,
     Ready,
@@ -149,8 +151,7 @@ class Worker:
                     self._brought = 0
                     gc.freeze()
             case Collect():
-                ports = [of_port(backend, now) for backend in self._backends.values()]
-                self._channel.send(Counts(message.number, ports, self._handshakes.failures))
+                self._channel.send(Counts(message.number, self._counts(now), self._handshakes.failures))
             case Welcome():
                 self._welcome = message
                 self._log.open(message.directory)
@@ -273,7 +274,7 @@ class Worker:
                 if endpoint.up != verdict or endpoint.failures:
                     endpoint.up = verdict
                     if verdict:
-                        endpoint.failures, endpoint.ejected_until = 0, 0.0
+                        endpoint.forgive()
                     else:
                         endpoint.close_idle()
                     changed.add(endpoint.backend)
@@ -374,6 +375,13 @@ class Worker:
             if not endpoint.present and endpoint.open == 0:
                 self._leaving.discard(endpoint)
         self._channel.send(Open(counts))
+
+    def _counts(self, now: float) -> list[PortCounts]:
+        clients = Counter[str]()
+        for listener in (*self._listeners.values(), *self._closed):
+            if not listener.alone:
+                clients[listener.backend.key] += len(listener.connections)
+        return [of_port(backend, now, clients[backend.key]) for backend in self._backends.values()]
 
     def _tick(self) -> bool:
         """Ejections that end and weights that grow are followed while there are any; says whether to go on."""

@@ -115,6 +115,88 @@ def test_backend_server_errors_eject_only_up_to_the_share() -> None:
     assert all(reason == "3 server errors in a row" for _, reason in scene.troubles)
 
 
+def test_backend_failure_rate_ejects_with_its_reason_for_a_doubling_time_that_good_connections_do_not_reset() -> None:
+    scene = Scene(plan("a"), plan("b"), eject_rate=50, eject_least=20)
+    failing, now, spans = scene.backend.endpoints["a"], 100.0, []
+    for _ in range(7):
+        for number in range(19):
+            (failing.answered if number % 3 else failing.server_error)(now)
+        for _ in range(20):
+            if scene.ready == ["a", "b"]:
+                failing.server_error(now)
+        assert scene.ready == ["b"]
+        spans.append(failing.ejected_until - now)
+        # As `connect` does when a connection is made.
+        failing.failures = 0
+        now = failing.ejected_until
+        scene.backend.refresh(now)
+    assert spans == [1, 2, 4, 8, 16, 30, 30]
+    assert set(scene.troubles) == {("a", "12 of 24 requests in 10 s failed")}
+    now += EJECT_LONGEST + 1
+    for _ in range(20):
+        failing.server_error(now)
+    assert failing.ejected_until - now == EJECT_FIRST
+
+
+def test_backend_failure_rate_is_judged_from_the_least_number_on_and_within_the_window() -> None:
+    scene = Scene(plan("a"), plan("b"), eject_rate=60, eject_least=5, eject_window=10.0)
+    one = scene.backend.endpoints["a"]
+    for _ in range(4):
+        one.server_error(100.0)
+    one.server_error(111.0)
+    assert scene.ready == ["a", "b"]
+    for at in (112.0, 113.0):
+        one.answered(at)
+    for at in (114.0, 115.0):
+        one.server_error(at)
+    assert scene.troubles == [("a", "3 of 5 requests in 10 s failed")]
+
+
+def test_backend_failure_rate_ejects_only_up_to_the_share() -> None:
+    scene = Scene(*(plan(name) for name in "abcd"), eject_rate=10, eject_least=2, eject_share=25)
+    for _ in range(5):
+        for endpoint in scene.backend.endpoints.values():
+            endpoint.server_error(0.0)
+    assert len(scene.ready) == 3
+
+
+def test_backend_failures_of_an_ejected_endpoint_do_not_keep_it_out_longer() -> None:
+    """They were sent before it was taken out."""
+    scene = Scene(plan("a"), plan("b"), eject_rate=50, eject_least=2, eject_5xx=2)
+    one = scene.backend.endpoints["a"]
+    for _ in range(50):
+        one.server_error(100.0)
+    assert (one.ejections, one.ejected_until) == (1, 101.0)
+
+
+def test_backend_failed_connection_does_not_shorten_an_ejection() -> None:
+    scene = Scene(plan("a"), plan("b"), eject_5xx=1)
+    one, now = scene.backend.endpoints["a"], 100.0
+    for _ in range(5):
+        one.server_error(now)
+        now = one.ejected_until
+    one.server_error(now)
+    one.failed("connection refused", now + 1)
+    assert one.ejected_until == now + EJECT_LONGEST
+
+
+def test_backend_failure_rate_that_is_switched_off_or_changed_forgets() -> None:
+    scene = Scene(plan("a"), plan("b"), eject_rate=50, eject_least=2)
+    one = scene.backend.endpoints["a"]
+    one.server_error(1.0)
+    scene.update(plan("a"), plan("b"))
+    assert one.rate is not None
+    assert one.rate.requests == 1
+    scene.options = ServiceOptions(eject_rate=50, eject_least=2, eject_window=5.0)
+    scene.update(plan("a"), plan("b"))
+    assert one.rate.requests == 0
+    scene.options = ServiceOptions()
+    scene.update(plan("a"), plan("b"))
+    assert one.rate is None
+    one.answered(1.0)
+    assert not one.watched
+
+
 def test_backend_near_prefers_the_node_then_the_zone_then_all() -> None:
     far, zone, local = plan("far", node_id="n3"), plan("zone", node_id="n2", zone="z1"), plan("local")
     scene = Scene(far, zone, local, near="node")
