@@ -9,10 +9,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
+from essaim.api.client import Client
+from essaim.stacks.values import NAMESPACE_LABEL
 from tests.daemon.processes import Daemon, daemons, init
+from tests.lab.wait import eventually_async
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.blocking_allowed]
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.blocking_allowed,
+    pytest.mark.asyncio(loop_scope="module"),
+]
 
 SCRIPT = """#!/bin/sh
 # NAME KIND: `serve` is ready after a moment and takes one to end, `once` ends well, `crash` badly.
@@ -55,32 +63,50 @@ services:
 
 
 class Bench:
-    def __init__(self, daemon: Daemon, folder: Path) -> None:
+    """One stack, in a folder of its own, on the daemon that the tests share."""
+
+    def __init__(self, daemon: Daemon, folder: Path, stack: str) -> None:
         self.daemon = daemon
         self.folder = folder
+        self.stack = stack
         (folder / "task.sh").write_text(SCRIPT)
         (folder / "task.sh").chmod(0o755)
+        (folder / "journal").touch()
 
     async def deploy(self, text: str, *flags: str) -> subprocess.CompletedProcess[str]:
         (self.folder / "stack.yml").write_text(text.format(folder=self.folder))
-        return await self.essaim("stack", "deploy", *flags, "-c", str(self.folder / "stack.yml"), "s")
+        return await self.essaim("stack", "deploy", *flags, "-c", str(self.folder / "stack.yml"), self.stack)
 
     async def essaim(self, *words: str) -> subprocess.CompletedProcess[str]:
         return await asyncio.to_thread(self.daemon.essaim, *words)
 
-    async def tasks(self) -> list[str]:
-        done = await self.essaim("stack", "ps", "s", "--no-trunc", "--format", "{{.ID}} {{.DesiredState}}")
-        return sorted(done.stdout.splitlines())
+    async def tasks(self) -> list[tuple[str, str, str]]:
+        """Of the whole cluster: the service's name, the task's ID and what is wanted of it."""
+        async with Client(self.daemon.host) as client:
+            names = {service["ID"]: service["Spec"]["Name"] for service in await client.get("/services")}
+            tasks = await client.get("/tasks")
+        return sorted((names.get(task["ServiceID"], ""), task["ID"], task["DesiredState"]) for task in tasks)
+
+    async def labelled(self, kind: str) -> list[str]:
+        """The names of the stack's own services, networks, secrets or configs."""
+        async with Client(self.daemon.host) as client:
+            specs = [found.get("Spec", found) for found in await client.get(f"/{kind}")]
+        return sorted(spec["Name"] for spec in specs if (spec.get("Labels") or {}).get(NAMESPACE_LABEL) == self.stack)
 
     def journal(self) -> list[str]:
         return (self.folder / "journal").read_text().splitlines()
 
 
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with daemons(tmp_path) as (daemon,):
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Daemon]:
+    async with daemons(tmp_path_factory.mktemp("life")) as (daemon,):
         await init(daemon)
-        yield Bench(daemon, tmp_path)
+        yield daemon
+
+
+@pytest.fixture
+def bench(daemon: Daemon, tmp_path: Path) -> Bench:
+    return Bench(daemon, tmp_path, "s")
 
 
 async def test_stack_starts_by_its_conditions_changes_only_what_changed_and_ends_in_reverse(bench: Bench) -> None:
@@ -123,7 +149,12 @@ async def test_stack_starts_by_its_conditions_changes_only_what_changed_and_ends
 
 FAILING = """
 services:
-  job: {{image: host, command: ./task.sh job crash, working_dir: {folder}, restart: "no"}}
+  job:
+    image: host
+    deploy: {{update_config: {{monitor: 200ms}}}}
+    command: ./task.sh job crash
+    working_dir: {folder}
+    restart: "no"
   app:
     image: host
     deploy: {{update_config: {{monitor: 200ms}}}}
@@ -134,21 +165,23 @@ services:
 
 
 async def test_dependency_that_fails_ends_the_deploy_with_its_reason_unless_it_is_not_required(bench: Bench) -> None:
+    bench.stack = "failing"
     done = await bench.deploy(FAILING.replace("REQUIRED", "true"))
     assert done.returncode == 1
     assert (
-        "service s_app was not deployed, for it depends on s_job (completed_successfully), which failed and is not "
-        "started again: task: non-zero exit (3)" in done.stderr
+        "service failing_app was not deployed, for it depends on failing_job (completed_successfully), which failed "
+        "and is not started again: task: non-zero exit (3)" in done.stderr
     )
     assert bench.journal() == ["job up"]
     done = await bench.deploy(FAILING.replace("REQUIRED", "false"), "--detach=false")
-    assert "service s_job, which s_app can do without, failed and is not started again" in done.stderr
+    assert "service failing_job, which failing_app can do without, failed and is not started again" in done.stderr
     assert "app ready" in bench.journal()
     assert done.returncode == 1
-    assert "s_job" in done.stderr.splitlines()[-1]
+    assert "failing_job" in done.stderr.splitlines()[-1]
 
 
 async def test_dependency_that_never_comes_up_is_waited_for_as_long_as_is_allowed(bench: Bench) -> None:
+    bench.stack = "waiting"
     text = """
 services:
   db: {{image: host, command: sleep 1000, deploy: {{placement: {{constraints: [node.labels.none == 1]}}}}}}
@@ -157,4 +190,65 @@ services:
     done = await bench.deploy(text, "--wait-timeout", "1s")
     assert done.returncode == 1
     assert "which did not get there within 1 s: no suitable node" in done.stderr
-    assert "s_db: problem: no suitable node" in done.stdout
+    assert "waiting_db: problem: no suitable node" in done.stdout
+
+
+PRUNED = """
+services:
+  kept:
+    image: host
+    command: ./task.sh kept serve
+    working_dir: {folder}
+    deploy: &soon {{update_config: {{monitor: 200ms}}}}
+  gone:
+    image: host
+    command: ./task.sh gone serve
+    working_dir: {folder}
+    deploy: *soon
+    networks: [old]
+    configs: [old]
+    secrets: [old]
+networks: {{old: {{}}}}
+configs: {{old: {{content: text}}}}
+secrets: {{old: {{file: ./task.sh}}}}
+"""
+WITHOUT = PRUNED[: PRUNED.index("  gone:")]
+
+
+async def test_prune_removes_services_that_left_the_file_and_nothing_else(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = Bench(bench.daemon, tmp_path / "other", "prune-other")
+    bench.stack = "prune"
+    for one in (other, bench):
+        done = await one.deploy(PRUNED, "--detach=false")
+        assert done.returncode == 0, done.stderr
+    before = await bench.tasks()
+    assert "gone ready" in bench.journal()
+
+    # Without the flag what left the file stays; a dry run says what the flag would do.
+    left = await bench.deploy(WITHOUT)
+    planned = await bench.deploy(WITHOUT, "--prune", "--dry-run")
+    assert (left.returncode, planned.returncode) == (0, 0), left.stderr + planned.stderr
+    assert "remove     service prune_gone" in planned.stdout
+    assert planned.stdout.endswith("Plan: 1 to remove.\n")
+    assert await bench.tasks() == before
+
+    pruned = await bench.deploy(WITHOUT, "--prune", "--detach=false")
+    assert pruned.returncode == 0, pruned.stderr
+    assert [line for line in pruned.stdout.splitlines() if line.startswith("Removing")] == [
+        "Removing service prune_gone"
+    ]
+    assert await bench.labelled("services") == ["prune_kept"]
+
+    async def has_ended() -> bool:
+        return "gone down" in bench.journal()
+
+    await eventually_async(has_ended, 10, "the removed service's process ends")
+    # All other tasks are those from before, also the other stack's service of the same short name.
+    kept = [task for task in before if task[0] not in ("", "prune_gone")]
+    assert [task for task in await bench.tasks() if task[0]] == kept
+    assert await other.labelled("services") == ["prune-other_gone", "prune-other_kept"]
+    assert not [line for one in (bench, other) for line in one.journal() if line.endswith("kept down")]
+    # As with Docker, the stack's networks, secrets and configs stay: only `stack rm` removes them.
+    assert "prune_old" in await bench.labelled("networks")
+    assert (await bench.labelled("secrets"), await bench.labelled("configs")) == (["prune_old"], ["prune_old"])
