@@ -101,6 +101,12 @@ class Bench:
     def journal(self) -> list[str]:
         return (self.folder / "journal").read_text().splitlines()
 
+    async def wait_for(self, line: str) -> None:
+        async def is_written() -> bool:
+            return line in self.journal()
+
+        await eventually_async(is_written, 10, f"the journal says: {line}")
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Daemon]:
@@ -186,7 +192,7 @@ async def test_dependency_that_fails_ends_the_deploy_with_its_reason_unless_it_i
     )
     assert bench.journal() == ["job up"]
     assert "service lenient_job, which lenient_app can do without, failed and is not started again" in other.err
-    assert "app ready" in lenient.journal()
+    await lenient.wait_for("app ready")
     assert other.code == 1
     assert "lenient_job" in other.err.splitlines()[-1]
 
@@ -233,8 +239,8 @@ async def test_prune_removes_services_that_left_the_file_and_nothing_else(bench:
     for one in (other, bench):
         done = await one.deploy(PRUNED, "--detach=false")
         assert done.code == 0, done.err
+        await one.wait_for("gone ready")
     before = await bench.tasks()
-    assert "gone ready" in bench.journal()
 
     # Without the flag what left the file stays; a dry run says what the flag would do.
     left = await bench.deploy(WITHOUT)
@@ -249,10 +255,7 @@ async def test_prune_removes_services_that_left_the_file_and_nothing_else(bench:
     assert [line for line in pruned.out.splitlines() if line.startswith("Removing")] == ["Removing service prune_gone"]
     assert await bench.labelled("services") == ["prune_kept"]
 
-    async def has_ended() -> bool:
-        return "gone down" in bench.journal()
-
-    await eventually_async(has_ended, 10, "the removed service's process ends")
+    await bench.wait_for("gone down")
     # All other tasks are those from before, also the other stack's service of the same short name.
     kept = [task for task in before if task[0] not in ("", "prune_gone")]
     assert [task for task in await bench.tasks() if task[0]] == kept
