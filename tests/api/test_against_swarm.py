@@ -75,6 +75,12 @@ service create -d --no-resolve-image --name res --restart-delay -1s bb:1
 service create -d --no-resolve-image --name hc --health-cmd true --health-interval 1us bb:1
 service create -d --no-resolve-image --name mnt --mount type=tmpfs,target=/x --mount type=tmpfs,target=/x bb:1
 service create -d --no-resolve-image --name res --restart-condition sometimes bb:1
+service create -d --no-resolve-image --name tpl --env X={{{{.Foo}}}} bb:1
+service create -d --no-resolve-image --name tpl --env X={{{{.Task.Slot bb:1
+service create -d --no-resolve-image --name tpl --env A={{{{.Task.Slot}}}} --hostname {{{{.Node.Name}}}} bb:1
+service create -d --no-resolve-image --name tpl --mount type=volume,source={{{{foo}}}},target=/x BAD:1
+service create -d --no-resolve-image --name tpl --mount type=volume,source=a,target=/x/{{{{.Task}}}}{{{{}}}} bb:1
+service create -d --no-resolve-image --name tpl --mount type=volume,target=/x,volume-label=k={{{{.Foo}}}} bb:1
 service create -d --no-resolve-image --name hst --publish mode=host,target=80,published=9000 --replicas 0 bb:1
 service create -d --no-resolve-image --name hs2 --publish mode=host,target=80,published=9000 --replicas 0 bb:1
 service rm hs2
