@@ -83,6 +83,10 @@ class LocalNode(Protocol):
         """Wait (a second at most) until local reads show every write acknowledged before the call; False when no
         leader confirms it, so that what is read is the last known state."""
 
+    async def settled(self, service_id: str) -> None:
+        """Wait (a second at most) until the leader has allotted what a service asks for (ports, virtual addresses): a
+        client that reads its version after the answer can update it by that."""
+
     @property
     def remote_managers(self) -> dict[str, str]:
         """Node id (or address, when the id is not known) -> host:port of the managers that this node knows."""

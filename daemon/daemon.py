@@ -364,6 +364,10 @@ class Daemon:
     async def fresh(self) -> bool:
         return await self._roles.manager.fresh() if self._roles.manager else True
 
+    async def settled(self, service_id: str) -> None:
+        if self._roles.manager is not None:
+            await self._roles.manager.settled(service_id)
+
     def _as_manager(self) -> ManagerRole:
         if self._roles.manager is None:
             raise Unavailable("This node is not a swarm manager.")

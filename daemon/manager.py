@@ -21,11 +21,13 @@ from essaim.certificates.keeper import CertificateKeeper
 from essaim.cluster.errors import ClusterError, FailedPrecondition, Unavailable
 from essaim.cluster.ids import new_id
 from essaim.cluster.store import Store
+from essaim.cluster.watch import Lagged
 from essaim.cluster.writer import NO_QUORUM, Writer
 from essaim.raft.found import found_cluster
 from essaim.raft.interface import Leadership, LogError, MemberView, NoQuorum, Refused
 from essaim.raft.node import Options, RaftLog
 from essaim.raft.streams import Access
+from essaim.scheduler.addressing import is_settled
 from essaim.scheduler.dispatcher import Dispatcher
 from essaim.scheduler.leader import Leader
 from essaim.secrets.holder import member_name
@@ -43,6 +45,8 @@ from .tunnels import TunnelDesk
 
 FRESH_SECONDS = 1.0
 """How long a read waits for the leader to confirm that nothing newer was acknowledged."""
+SETTLE_SECONDS = 1.0
+"""How long the answer to a change of a service waits for what the leader allots."""
 CHANGE_SECONDS = 20.0
 LOSES_QUORUM = (
     "rpc error: code = FailedPrecondition desc = can't remove member from the raft: this would result in a loss of "
@@ -169,6 +173,14 @@ class ManagerRole:
         except LogError:
             return False
         return True
+
+    async def settled(self, service_id: str) -> None:
+        """Wait until the leader has allotted what a service asks for; no longer than that may take."""
+        with self.store.watch("services") as watch, contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                while (service := self.store.services.get(service_id)) and not is_settled(service, self.store):
+                    with contextlib.suppress(Lagged):
+                        await watch.next()
 
     # -- leadership -------------------------------------------------------------------------------------------------
 

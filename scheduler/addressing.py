@@ -155,3 +155,9 @@ def vip_networks(service: Service, store: Store) -> list[Network]:
     published = any(is_ingress(port) for port in (endpoint.ports if endpoint else None) or [])
     ingress = [network for network in store.networks if published and network.spec.ingress and subnet_of(network)]
     return [*ingress, *networks_of(task_spec(service.spec).networks, store)]
+
+
+def is_settled(service: Service, store: Store) -> bool:
+    """Whether the leader has allotted it all that it asks for: ports, and virtual addresses."""
+    wanted = {network.id for network in vip_networks(service, store)}
+    return is_allocated(service) and {virtual.network_id for virtual in virtual_ips(service)} == wanted

@@ -1,12 +1,14 @@
 """/services: create, list, inspect, update, roll back, remove (logs are in `logs.py`)."""
 
+import contextlib
+
 from aiohttp import web
 
 from essaim.api import present, query
 from essaim.api.context import api_of, json_reply, list_reply, read_json, version_of
 from essaim.api.control import listing, lookup, services, tasks
 from essaim.api.routing import Route
-from essaim.cluster.errors import InvalidArgument
+from essaim.cluster.errors import InvalidArgument, NotFound
 from essaim.cluster.service import Service, ServiceSpec
 from essaim.cluster.shape import to_json
 
@@ -41,6 +43,7 @@ async def create_service(request: web.Request) -> web.Response:
     created = await api.commit_alone(
         lambda store: services.create(store, spec, now=api.now(), chance=api.chance, registry_auth=auth)
     )
+    await api.node.settled(created.id)
     return json_reply(to_json(created) + b"\n", 201)
 
 
@@ -68,6 +71,8 @@ async def update_service(request: web.Request) -> web.Response:
             auth_from=auth_from,
         )
     )
+    with contextlib.suppress(NotFound):  # it may be gone by now
+        await api.node.settled(lookup.service(api.store, reference).id)
     return json_reply(to_json(updated) + b"\n")
 
 

@@ -138,6 +138,9 @@ class FakeNode:
     async def fresh(self) -> bool:
         return self.has_leader
 
+    async def settled(self, service_id: str) -> None:
+        """Nobody allots anything here."""
+
     def become_worker(self) -> None:
         self.swarm_state, self.manager, self.node_id = "active", None, new_id(self.chance)
 

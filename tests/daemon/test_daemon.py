@@ -90,6 +90,23 @@ async def test_tasks_outlive_their_daemon_and_are_not_started_twice(one: Daemon)
         }
 
 
+async def test_service_that_was_answered_for_has_what_it_asks_for_and_keeps_its_version(one: Daemon) -> None:
+    """So that a client which reads it then can update it by that version."""
+    await init(one)
+    async with Client(one.host) as client:
+        await client.post("/networks/create", {"Name": "net", "Driver": "overlay"})
+        for number in range(10):
+            task = {**WHOAMI, "Networks": [{"Target": "net"}]}
+            mode, ports = {"Replicated": {"Replicas": 0}}, [{"TargetPort": 80, "Protocol": "tcp"}]
+            spec = {"Name": f"s{number}", "TaskTemplate": task, "Mode": mode, "EndpointSpec": {"Ports": ports}}
+            made = await client.post("/services/create", spec)
+            found = await client.get(f"/services/{made['ID']}")
+            assert found["Endpoint"]["Ports"][0]["PublishedPort"] >= 30_000
+            assert len(found["Endpoint"]["VirtualIPs"]) == 2
+            version = {"version": str(found["Version"]["Index"])}
+            await client.post(f"/services/{made['ID']}/update", spec, version)
+
+
 async def test_agent_registers_again_after_its_manager_was_away(tmp_path: Path) -> None:
     async with daemons(tmp_path, 2) as (manager, worker):
         await init(manager)

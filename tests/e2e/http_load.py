@@ -63,6 +63,8 @@ class HttpLoad:
     answered: Counter[str] = field(default_factory=Counter)
     """Host name -> requests answered whole with status 200."""
     failures: list[str] = field(default_factory=list)
+    _asking: dict[tuple[str, bool], object] = field(default_factory=dict)
+    """Client -> the request that it waits for."""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["HttpLoad"]:
@@ -87,10 +89,20 @@ class HttpLoad:
 
         await eventually_async(reached, deadline, f"each gateway answers {count} more requests")
 
+    async def wait_turnover(self) -> None:
+        """Until no request is open that is open now: it was answered, or is among the failures."""
+        open_now = dict(self._asking)
+
+        async def over() -> bool:
+            return all(self._asking.get(client) is not request for client, request in open_now.items())
+
+        await eventually_async(over, PATIENCE + 5, "every open request has ended")
+
     async def _client(self, host: str, *, keep: bool) -> None:
         kept: Connection | None = None
         try:
             while True:
+                self._asking[host, keep] = object()
                 try:
                     async with asyncio.timeout(PATIENCE):
                         kept = await self._request(host, kept, keep=keep)
