@@ -21,6 +21,7 @@ from .backend import Backend, Endpoint
 from .balance.ring import hash_key
 from .connect import RECONNECT_SECONDS, NoEndpoint, connect_any, start
 from .http1.forwarded import plain_address
+from .keepalive import keep_alive
 from .proxy_protocol import header
 from .reset import reset
 from .sources import Sources
@@ -242,6 +243,7 @@ class Back(_Side):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        keep_alive(transport, limit=False)
         self.front.sweeper.members.add(self)
         self.transport.pause_reading()
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 from .backend import Endpoint
 from .http1.chunked import ChunkReader
 from .http1.head import CHUNKED, UNTIL_CLOSE, Refused, Response, parse_response
+from .keepalive import keep_alive
 from .sweeper import NEVER, Sweeper
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        keep_alive(transport, limit=True)
         self.sweeper.add(self)
 
     def close(self) -> None:
@@ -68,6 +70,14 @@ class Upstream(asyncio.Protocol):
 
     def expire(self) -> None:
         self.close()
+
+    def forsake(self) -> None:
+        """The replica is no more, perhaps with its host: what it has not begun to answer is asked of another one. The
+        end of the connection may never be told; a response that has begun is left to come, or not."""
+        client = self.client
+        if client is not None and self.state == HEAD and not self.buffer and client.replayable:
+            self.close()
+            client.upstream_failed("the replica is gone", True)
 
     def begin(self, client: "Client", data: bytes) -> None:
         """Send a request's head (and what there is of its body)."""

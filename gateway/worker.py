@@ -32,6 +32,7 @@ from .tls.cabinet import Cabinet
 from .tls.doorway import Doorway, is_needed
 from .tls.handshakes import Handshakes
 from .udp import UdpPort
+from .upstream import Upstream
 from .wire import (
     Applied,
     Authorities,
@@ -95,6 +96,8 @@ class Worker:
         self._leaving: set[Endpoint] = set()
         # Endpoints that began to leave with the table that is being taken in.
         self._parting: set[Endpoint] = set()
+        # Those that were in the last table and are in none now, with something open.
+        self._vanished: set[Endpoint] = set()
         # Backends of which time alone changes who is ready.
         self._changing: set[Backend] = set()
         self._report: asyncio.TimerHandle | None = None
@@ -139,6 +142,7 @@ class Worker:
                 self._book(message)
             case Version():
                 self._drain_resting()
+                self._forsake_vanished()
                 self._send_open()
                 self._channel.send(Applied(message.version))
                 if self._brought > FREEZE_AFTER:
@@ -224,8 +228,17 @@ class Worker:
                 if isinstance(member, Front) and member.endpoint in parting:
                     member.drain()
 
+    def _forsake_vanished(self) -> None:
+        vanished, self._vanished = self._vanished, set()
+        if vanished:
+            for member in list(self._sweeper.members):
+                if isinstance(member, Upstream) and member.endpoint in vanished:
+                    member.forsake()
+
     def _forget(self, endpoint: Endpoint) -> None:
         self._leave(endpoint)
+        if endpoint.open:
+            self._vanished.add(endpoint)
         places = self._places.get(endpoint.key, [])
         if endpoint in places:
             places.remove(endpoint)

@@ -7,6 +7,7 @@ server announced to close (`Connection: close`) is not.
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -63,6 +64,8 @@ class HttpLoad:
     answered: Counter[str] = field(default_factory=Counter)
     """Host name -> requests answered whole with status 200."""
     failures: list[str] = field(default_factory=list)
+    slowest: float = 0.0
+    """Seconds that the slowest answer took."""
     _asking: dict[tuple[str, bool], object] = field(default_factory=dict)
     """Client -> the request that it waits for."""
 
@@ -103,12 +106,14 @@ class HttpLoad:
         try:
             while True:
                 self._asking[host, keep] = object()
+                began = time.monotonic()
                 try:
                     async with asyncio.timeout(PATIENCE):
                         kept = await self._request(host, kept, keep=keep)
                 except (OSError, EOFError, ValueError, KeyError, asyncio.LimitOverrunError) as error:
                     kept = None
                     self.failures.append(f"{host} keep={keep}: {error!r}")
+                self.slowest = max(self.slowest, time.monotonic() - began)
                 await asyncio.sleep(PACE)
         finally:
             if kept:
