@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from essaim.cluster.container import ConfigReference, ContainerSpec, FileTarget, SecretReference
 from essaim.cluster.objects import Config, Secret
+from essaim.cluster.templates import TemplateError, expand
 
 from .runtime import Rejected, Work
-from .templates import TemplateError, context, expand
+from .templates import context
 
 SECRETS = "/run/secrets"
 DEFAULT_MODE = 0o444

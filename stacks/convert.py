@@ -20,6 +20,7 @@ from .containerspec import object_name
 from .limits import check_limits, name_problem
 from .load import Document
 from .order import start_order
+from .placeholders import check_placeholders, content_problem
 from .rules import check_rules
 from .servicespec import is_user_defined, service_spec
 from .tree import Node, Path, Problems, plain
@@ -63,6 +64,7 @@ def convert(document: Document, namespace: str) -> Stack:
     warnings = [*document.warnings, *answers(document, namespace, problems)]
     check_rules(document, problems)
     check_limits(document.services, problems)
+    check_placeholders(document, problems)
     _check_names(document, namespace, problems)
     problems.stop_if_any()
     file: dict[str, Any] = {
@@ -234,6 +236,9 @@ def _data_spec(
         return None
     if not data or len(data) > limit:
         problems.add(node.key_place or node.place, path, f"has {len(data)} bytes; allowed: 1 to {limit // 1024} KiB")
+    if templating is not None and (message := content_problem(data)):
+        source = next((node.value[key] for key in ("content", "file", "environment") if node.get(key)), node)
+        problems.add(source.place, path, message)
     if kind == "secrets":
         return SecretSpec(name=full, labels=tags, data=data, templating=templating)
     return ConfigSpec(name=full, labels=tags, data=data, templating=templating)

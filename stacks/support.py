@@ -45,6 +45,10 @@ JOINED = (
     "address (endpoint_mode: dnsrr: to its tasks' addresses), tasks.NAME to its tasks'. Plain processes join none."
 )
 
+PLACEHOLDERS = (
+    "Nodes fill in placeholders such as `{{.Task.Slot}}`, here and in mounts; one that none could fill in is refused."
+)
+
 
 def _carried(*keys: str, note: str = "") -> dict[str, Support]:
     return dict.fromkeys(keys, Support(Answer.CARRIED, note))
@@ -75,7 +79,8 @@ BEYOND = "Swarm has no such option; essaim hands it to the Engine of the node."
 
 SERVICE: dict[str, Support] = {
     **_carried("cap_add", "cap_drop", "command", "configs", "deploy", "dns", "dns_opt", "dns_search", "entrypoint"),
-    **_carried("environment", "extra_hosts", "healthcheck", "hostname", "image", "init", "labels", "logging"),
+    **_carried("extra_hosts", "healthcheck", "image", "init", "labels", "logging"),
+    **_carried("environment", "hostname", note=PLACEHOLDERS),
     **_carried("oom_score_adj", "ports", "profiles", "pull_policy", "read_only", "scale", "secrets", "stdin_open"),
     **_carried("stop_grace_period", "stop_signal", "sysctls", "tty", "ulimits", "user", "volumes", "working_dir"),
     **_carried("cpus", "extends", "group_add", "label_file", "mem_swappiness"),
@@ -84,7 +89,12 @@ SERVICE: dict[str, Support] = {
     **_carried("devices", "domainname", "gpus", "mac_address", "oom_kill_disable", "privileged", note=BEYOND),
     **_carried("runtime", "security_opt", "shm_size", "storage_opt", "userns_mode", "uts", note=BEYOND),
     **_carried("cgroupns_mode", note="The stack file's name of `cgroup`."),
-    **_carried("mem_limit", "mem_reservation", "pids_limit", note="Unless deploy.resources says otherwise."),
+    **_carried("mem_limit", "pids_limit", note="Unless deploy.resources says otherwise."),
+    **_carried(
+        "mem_reservation",
+        note="Counts when a node is chosen, unless deploy.resources says otherwise. As in Swarm, the container gets no "
+        "soft limit from it.",
+    ),
     **_carried("memswap_limit", note="Becomes the swap beside the memory limit, which it needs."),
     **_carried("container_name", note="Only for a service of one replica: a name exists once on a node."),
     **_carried(
@@ -209,7 +219,11 @@ NESTED: dict[str, Support] = {
         "secrets.NAME.driver", "No secret provider's plugin is asked here: hand the value over by file or environment."
     ),
     **_refused("secrets.NAME.driver_opts", "They belong to a driver, and secrets have none here."),
-    **_carried("secrets.NAME.template_driver", "configs.NAME.template_driver", note="golang; any other is refused."),
+    **_carried(
+        "secrets.NAME.template_driver",
+        "configs.NAME.template_driver",
+        note="golang; any other is refused, and so is content with a placeholder that no node could fill in.",
+    ),
     **_carried("configs.NAME.file", "configs.NAME.environment", "configs.NAME.content"),
     **_ignored("volumes.NAME.x-cluster-spec", "There are no cluster volumes: use a driver that every node has."),
 }

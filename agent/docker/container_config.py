@@ -15,10 +15,11 @@ from essaim.agent.durations import stop_grace
 from essaim.agent.identity import WHOAMI, identity, repository
 from essaim.agent.resources import generic_resource_env
 from essaim.agent.runtime import Rejected, Work
-from essaim.agent.templates import TemplateError, context, expand, task_name
+from essaim.agent.templates import context, task_name
 from essaim.cluster.container import ContainerSpec, HealthConfig, Mount
 from essaim.cluster.engine_options import EngineOptions
 from essaim.cluster.task import Task
+from essaim.cluster.templates import TemplateError, expand
 
 from .host_config import host_config
 from .port_bindings import exposed_ports, port_bindings
@@ -88,7 +89,8 @@ def _body(work: Work, data_addr: str, files: list[Mount], filled: Expand) -> dic
 
 
 def _environment(work: Work, spec: ContainerSpec, filled: Expand) -> list[str]:
-    env = [filled(entry) for entry in spec.env or []]
+    parts = [entry.partition("=") for entry in spec.env or []]
+    env = [f"{name}{equals}{filled(value)}" for name, equals, value in parts]
     env += generic_resource_env(work.task.assigned_generic_resources or [])
     if repository(spec.image or "") == WHOAMI:
         env += [f"{name}={value}" for name, value in identity(work.task, work.node).items()]

@@ -13,11 +13,12 @@ from essaim.agent.durations import HealthPlan, health_plan, size, stop_grace, st
 from essaim.agent.identity import HOST, WHOAMI, identity, repository
 from essaim.agent.resources import generic_resource_env
 from essaim.agent.runtime import Rejected, Work
-from essaim.agent.templates import TemplateError, context, expand
+from essaim.agent.templates import context
 from essaim.cluster.container import ContainerSpec
 from essaim.cluster.engine_options import EngineOptions
 from essaim.cluster.service import PortConfig, Resources
 from essaim.cluster.task import Task, TaskEndpoint
+from essaim.cluster.templates import TemplateError, expand
 
 from .meaning import ignored, is_no_new_privileges
 

@@ -21,6 +21,7 @@ from essaim.scheduler.cron import LABEL as SCHEDULE
 from essaim.scheduler.cron import schedule_of
 
 from .errors import invalid, unknown
+from .placeholders import check_placeholders
 
 MAX_NAME = 63
 NAME = re.compile(r"[a-zA-Z0-9](?:[-_]*[a-zA-Z0-9]+)*")
@@ -145,6 +146,7 @@ def _bad_constraint(message: str) -> ClusterError:
 
 
 def _container(container: ContainerSpec) -> None:
+    check_placeholders(container)
     if not IMAGE.fullmatch(container.image or ""):
         raise invalid(f'ContainerSpec: "{(container.image or "")[:200]}" is not a valid repository/tag')
     if container.stop_grace_period is not None and container.stop_grace_period < 0:

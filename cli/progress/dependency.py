@@ -72,7 +72,7 @@ class Dependency:
         worst = max(Counter(place_of(task) for task in failed).values(), default=0)
         if worst >= MANY_FAILURES:
             return f"failed {worst} times: {problem}"
-        if self._endings.step(tasks, now):
+        if self._endings.step(service, tasks, now):
             return f"failed and is not started again: {problem}"
         if self.patience and self._began is not None and now - self._began >= self.patience:
             return f"did not get there within {self.patience:g} s" + (f": {problem}" if problem else "")

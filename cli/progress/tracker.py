@@ -75,7 +75,7 @@ class Tracker:
             if self._converged_at is not None:
                 lines.append(("verify", "Detected task failure"))
             self._converged_at = None
-            if self._endings.step(tasks, now):
+            if self._endings.step(service, tasks, now):
                 problem = problem_of(task for task in tasks if state_of(task) in FAILED)
                 return Report(
                     count, tuple(lines), failure=f"{self._name}: a task failed and is not started again: {problem}"

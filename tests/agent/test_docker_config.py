@@ -127,6 +127,11 @@ def test_body_with_a_bad_placeholder_is_rejected() -> None:
         body(hostname="{{.Task.No}}")
 
 
+def test_placeholders_are_filled_in_in_values_of_variables_not_in_their_names() -> None:
+    env = ["A={{.Task.Slot}}={{.Service.Name}}", "{{.Task.Slot}}=x", "{{GONE", "E="]
+    assert body(env=env)["Env"] == ["A=1=web", "{{.Task.Slot}}=x", "{{GONE", "E="]
+
+
 def test_whoami_is_told_who_it_is_and_other_images_are_not() -> None:
     assert "ESSAIM_TASK_NAME=web.1.t1" in body(image="essaim/whoami:latest")["Env"]
     assert body(image="other/whoami")["Env"] == []

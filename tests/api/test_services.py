@@ -35,6 +35,48 @@ async def test_service_is_found_by_id_name_and_prefix(served: Served) -> None:
     assert await served.error("GET", "/services/nosuch") == (404, "service nosuch not found")
 
 
+EXPANDING = RPC + "InvalidArgument desc = expanding "
+NO_FOO = 'executing "expansion" at <.Foo>: can\'t evaluate field Foo in type *template.Context'
+VOLUME: dict[str, Any] = {"Type": "volume", "Source": "a", "Target": "/x"}
+# As Docker 20.10 answers, but for the last: there Go's language has what essaim's part of it does not.
+UNFILLABLE: list[tuple[dict[str, Any], str]] = [
+    (
+        {"Env": ["A={{.Task.Slot}}", 'Q"=é\\ {{.Foo}}'], "Hostname": "{{"},
+        f'env failed: expanding env "Q\\"=é\\\\ {{{{.Foo}}}}": template: expansion:1:6: {NO_FOO}',
+    ),
+    ({"Hostname": "{{.Foo}}"}, f"hostname failed: template: expansion:1:2: {NO_FOO}"),
+    (
+        {"Mounts": [VOLUME | {"Source": "{{.Foo}}"}], "Hostname": "{{"},
+        f'mounts failed: expanding mount source "{{{{.Foo}}}}": template: expansion:1:2: {NO_FOO}',
+    ),
+    (
+        {"Mounts": [VOLUME | {"Target": "/{{.Foo}}"}], "Image": "NO:1"},
+        f'mounts failed: expanding mount target "/{{{{.Foo}}}}": template: expansion:1:3: {NO_FOO}',
+    ),
+    (
+        {"Mounts": [VOLUME | {"VolumeOptions": {"Labels": {"k": "{{.Foo}}"}}}]},
+        (
+            'mounts failed: expanding volume labels: expanding map entry "k"="{{.Foo}}": '
+            f"template: expansion:1:2: {NO_FOO}"
+        ),
+    ),
+    (
+        {"Mounts": [VOLUME | {"VolumeOptions": {"DriverConfig": {"Options": {"k": "{{.Foo}}"}}}}]},
+        (
+            'mounts failed: expanding volume driver config: expanding map entry "k"="{{.Foo}}": '
+            f"template: expansion:1:2: {NO_FOO}"
+        ),
+    ),
+    (
+        {"Env": ["X={{.Task}}"]},
+        (
+            'env failed: expanding env "X={{.Task}}": the placeholder {{.Task}} is a group of fields; '
+            "name one of: ID, Name, Slot"
+        ),
+    ),
+]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
@@ -58,6 +100,10 @@ async def test_service_is_found_by_id_name_and_prefix(served: Served) -> None:
             RPC + "InvalidArgument desc = EndpointSpec: port published with ingress mode can't be used with dnsrr mode",
         ),
         ({"Networks": [{"Target": "nosuch"}]}, 500, "network nosuch not found"),
+        *[
+            ({"TaskTemplate": {"ContainerSpec": {"Image": "x", **container}}}, 400, f"{EXPANDING}{words}")
+            for container, words in UNFILLABLE
+        ],
         (
             {
                 "TaskTemplate": {

@@ -102,7 +102,8 @@ def test_tracker_when_nothing_restarts_a_task_its_good_end_counts_and_its_failur
     tracker = Tracker("web")
     bad = [task(2, "running"), task(1, "failed", desired="shutdown", err="boom")]
     assert tracker.step(service(2, Spec=ONCE), bad, ACTIVE, 0).failure == ""
-    assert tracker.step(service(2, Spec=ONCE), bad, ACTIVE, 3).failure.endswith("is not started again: boom")
+    assert tracker.step(service(2, Spec=ONCE), bad, ACTIVE, 0.9).failure == ""
+    assert tracker.step(service(2, Spec=ONCE), bad, ACTIVE, 1).failure.endswith("is not started again: boom")
 
 
 def test_count_global_service_waits_for_its_first_tasks() -> None:
