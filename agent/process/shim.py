@@ -188,6 +188,7 @@ class Supervisor:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._asked_to_stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         for fd in (self._wake_read, *self._outputs):
             os.set_blocking(fd, False)
             self._poll.register(fd, select.POLLIN)
@@ -257,6 +258,8 @@ def children() -> list[int]:
 
 
 def main(directory: str, ready: int) -> None:
+    # Who learns that the task runs may stop it at once: that waits until it is understood.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     os.set_inheritable(ready, False)
     lock = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

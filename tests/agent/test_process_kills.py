@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -190,3 +191,39 @@ async def test_removed_task_is_killed_and_forgotten(make_runtime: MakeRuntime) -
     assert not runtime.directory_of(UNIQUE).exists()
     with pytest.raises(UnknownTask):
         await anext(runtime.watch(UNIQUE))
+
+
+STOPPED_EARLY = """
+import os, signal, sys
+from essaim.agent.process import shim
+
+write_json = shim.write_json
+
+def stopped(directory, name, value):
+    write_json(directory, name, value)
+    if name == "state.json":
+        os.kill(os.getpid(), signal.SIGTERM)
+
+shim.write_json = stopped
+shim.main(sys.argv[1], int(sys.argv[2]))
+"""
+
+
+def test_supervisor_that_is_stopped_before_it_watches_stops_the_task_in_order(tmp_path: Path) -> None:
+    """An agent may stop a task as soon as it knows that it runs."""
+    plan = {
+        "argv": ["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.01; done"],
+        "env": dict(os.environ), "cwd": str(tmp_path), "uid": None, "rlimits": {}, "oom_score_adj": None, "cpus": [],
+        "no_new_privileges": False, "stop_signal": int(signal.SIGTERM), "stop_grace": 20, "log_max_bytes": 1000,
+        "log_max_files": 1,
+    }  # fmt: skip
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    (tmp_path / "log").mkdir()
+    ready, theirs = os.pipe()
+    command = [sys.executable, "-c", STOPPED_EARLY, str(tmp_path), str(theirs)]
+    done = subprocess.run(command, pass_fds=[theirs], timeout=30, check=False)
+    for fd in (ready, theirs):
+        os.close(fd)
+    assert done.returncode == 0
+    # By its own handler, or by the signal itself if it came before that.
+    assert json.loads((tmp_path / "exit.json").read_text())["code"] in (3, 143)
