@@ -94,16 +94,17 @@ async def dumped(chromium: str, profile: Path, url: str, *flags: str) -> str:
     """The page as it is after its scripts have run. The browser's processes are a group of their own, and end."""
     process = await asyncio.create_subprocess_exec(
         chromium, *FLAGS, *flags, f"--user-data-dir={profile}", "--dump-dom", url,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True,
         env=os.environ | {"HOME": str(profile), "no_proxy": "*"},
     )  # fmt: skip
     try:
         async with asyncio.timeout(60):
-            output, _ = await process.communicate()
+            output, said = await process.communicate()
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+    assert output, f"the browser ended with {process.returncode}: {said.decode(errors='replace')[-2000:]}"
     return output.decode()
 
 
