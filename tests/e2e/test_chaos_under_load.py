@@ -24,8 +24,6 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(180), pytest.mark.blocking_al
 
 PORT = 4000
 REPLICAS = 6
-CLIENTS = 4
-"""Of the two hosts that are left, each with one request at a time."""
 STACK = f"""
 services:
   web:
@@ -89,9 +87,8 @@ async def kill_leader(cluster: Cluster, load: HttpLoad) -> None:
     await eventually_async(updated, 60, "the update is completed", retry_on=(ApiError, Unreachable))
 
 
-async def test_lost_host_costs_at_most_the_requests_that_were_open(cluster: Cluster) -> None:
-    """Last in this module: the host stays lost. Most of what its replicas were asked, others answer; nothing that is
-    asked once its replicas are replaced fails."""
+async def test_lost_host_fails_no_request_that_can_be_tried_again(cluster: Cluster) -> None:
+    """Last in this module: the host stays lost. What its replicas were asked, others answer."""
     # One manager may be lost, not two: the one that was killed takes part again.
     await wait_whole(cluster)
     leader = await find_leader(cluster)
@@ -109,7 +106,3 @@ async def test_lost_host_costs_at_most_the_requests_that_were_open(cluster: Clus
         await eventually_async(replaced, 60, "its replicas run elsewhere")
         print(f"replaced after {time.monotonic() - began:.1f} s")
         await load.wait_turnover()
-        cut, load.failures[:] = list(load.failures), []
-        print(f"{len(cut)} open requests were lost")
-        assert len(cut) <= CLIENTS
-        assert all("TimeoutError" in failure for failure in cut)

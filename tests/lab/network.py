@@ -58,10 +58,17 @@ class Network:
         """The bridge's end of a host's cable."""
         return f"{self.bridge}h{index}"
 
+    @property
+    def hardware_address(self) -> str:
+        """The bridge's own. It would else be that of one of the cables, and change when that host is lost: what others
+        send to the test would go astray for as long as they remember the old one."""
+        return f"02:00:0a:4d:{self.number:02x}:{TEST_SIDE:02x}"
+
     def create(self) -> None:
         """The bridge, up, with the test's address; what passes between its ports is accepted by any firewall here."""
+        options = "forward_delay 0 stp_state 0 mcast_snooping 0"
         lines = [
-            f"link add {self.bridge} type bridge forward_delay 0 stp_state 0 mcast_snooping 0",
+            f"link add {self.bridge} address {self.hardware_address} type bridge {options}",
             f"address add {self.address(TEST_SIDE)}/24 dev {self.bridge}",
             f"link set {self.bridge} up",
         ]

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -159,3 +160,15 @@ def test_killed_engine_leaves_containers_and_restarts(lab: Lab, page: str) -> No
     assert any(args.startswith("httpd") for args in first.inner_pids().values())
     first.restart_engine()
     assert first.docker("ps", "--all", "--quiet", "--no-trunc") == container
+
+
+def test_bridge_keeps_its_address_when_the_host_with_the_lowest_one_is_lost(lab: Lab) -> None:
+    """What the others remember of the test's address stays right."""
+    before = address_of(f"elab{lab.number}")
+    lowest = min(lab.hosts, key=lambda host: address_of(f"elab{lab.number}h{host.index}"))
+    lowest.crash()
+    assert address_of(f"elab{lab.number}") == before
+
+
+def address_of(interface: str) -> str:
+    return Path(f"/sys/class/net/{interface}/address").read_text().strip()
