@@ -21,6 +21,7 @@ from .backend import Backend, Endpoint
 from .client import Client
 from .counting import of_port
 from .crowd import ALONE, Crowd
+from .departures import Departures
 from .descriptors import Full, allow, connections_for
 from .greeting import Greeting, Peer
 from .handover import Lingering, control_channel
@@ -33,7 +34,6 @@ from .tls.cabinet import Cabinet
 from .tls.doorway import Doorway, is_needed
 from .tls.handshakes import Handshakes
 from .udp import UdpPort
-from .upstream import Upstream
 from .wire import (
     Applied,
     Authorities,
@@ -95,11 +95,7 @@ class Worker:
         self._services: dict[str, list[str]] = {}
         self._places: dict[str, list[Endpoint]] = {}
         self._verdicts: dict[str, bool] = {}
-        self._leaving: set[Endpoint] = set()
-        # Endpoints that began to leave with the table that is being taken in.
-        self._parting: set[Endpoint] = set()
-        # Those that were in the last table and are in none now, with something open.
-        self._vanished: set[Endpoint] = set()
+        self._departures = Departures(self._sweeper)
         # Backends of which time alone changes who is ready.
         self._changing: set[Backend] = set()
         self._report: asyncio.TimerHandle | None = None
@@ -143,8 +139,7 @@ class Worker:
             case Certificates() | Authorities() | Challenges():
                 self._book(message)
             case Version():
-                self._drain_resting()
-                self._forsake_vanished()
+                self._departures.settle()
                 self._send_open()
                 self._channel.send(Applied(message.version))
                 if self._brought > FREEZE_AFTER:
@@ -212,34 +207,12 @@ class Worker:
             if endpoint not in places:
                 places.append(endpoint)
             if endpoint.draining:
-                self._leave(endpoint)
+                self._departures.drain(endpoint)
             else:
-                self._leaving.discard(endpoint)
-
-    def _leave(self, endpoint: Endpoint) -> None:
-        if endpoint not in self._leaving:
-            self._leaving.add(endpoint)
-            self._parting.add(endpoint)
-
-    def _drain_resting(self) -> None:
-        """Connections of layer 4 know nothing of requests; those that rest are closed (one pass for a whole table)."""
-        parting, self._parting = self._parting, set()
-        if any(endpoint.open for endpoint in parting):
-            for member in list(self._sweeper.members):
-                if isinstance(member, Front) and member.endpoint in parting:
-                    member.drain()
-
-    def _forsake_vanished(self) -> None:
-        vanished, self._vanished = self._vanished, set()
-        if vanished:
-            for member in list(self._sweeper.members):
-                if isinstance(member, Upstream) and member.endpoint in vanished:
-                    member.forsake()
+                self._departures.over(endpoint)
 
     def _forget(self, endpoint: Endpoint) -> None:
-        self._leave(endpoint)
-        if endpoint.open:
-            self._vanished.add(endpoint)
+        self._departures.vanish(endpoint)
         places = self._places.get(endpoint.key, [])
         if endpoint in places:
             places.remove(endpoint)
@@ -370,10 +343,10 @@ class Worker:
             self._report.cancel()
             self._report = None
         counts: dict[str, int] = {}
-        for endpoint in list(self._leaving):
+        for endpoint in self._departures:
             counts[endpoint.task_id] = counts.get(endpoint.task_id, 0) + endpoint.open
             if not endpoint.present and endpoint.open == 0:
-                self._leaving.discard(endpoint)
+                self._departures.over(endpoint)
         self._channel.send(Open(counts))
 
     def _counts(self, now: float) -> list[PortCounts]:
@@ -440,7 +413,7 @@ class Worker:
 
     def _check_done(self) -> None:
         known = [endpoint for places in self._places.values() for endpoint in places]
-        open_ = any(endpoint.open for endpoint in (*known, *self._leaving))
+        open_ = any(endpoint.open for endpoint in (*known, *self._departures))
         if open_ or len(self._handshakes) or any(listener.connections for listener in self._closed):
             asyncio.get_running_loop().call_later(0.05, self._check_done)
         else:

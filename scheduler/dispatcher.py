@@ -192,11 +192,15 @@ class Dispatcher:
             session.close_logs()
             if self._sessions.get(node.id) is session:
                 del self._sessions[node.id]
-                self._traffic.disconnect(node.id)
-                self._networks.disconnect(node.id)
-                self._books.disconnect(node.id)
-                self._spread(self._verdicts.disconnect(node.id))
+                self._disconnected(node.id)
             self._on_session_end(node.id)
+
+    def _disconnected(self, node_id: str) -> None:
+        """What the node told in its session counts no more."""
+        self._traffic.disconnect(node_id)
+        self._networks.disconnect(node_id)
+        self._books.disconnect(node_id)
+        self._spread(self._verdicts.disconnect(node_id))
 
     async def _read(self, session: Session, channel: Channel) -> None:
         while (data := await channel.receive()) is not None:
@@ -399,10 +403,7 @@ class Dispatcher:
                 self._report_node(node, None, "down")
             self._liveness.forget(node_id)
             if (session := self._sessions.pop(node_id, None)) is not None:
-                self._traffic.disconnect(node_id)
-                self._networks.disconnect(node_id)
-                self._books.disconnect(node_id)
-                self._spread(self._verdicts.disconnect(node_id))
+                self._disconnected(node_id)
                 session.end()
         managers = list(self._manager_addresses())
         if managers != self._managers:

@@ -1,0 +1,56 @@
+"""Endpoints on their way out of a worker's table, and what becomes of what is open to them.
+
+- One that drains finishes its requests. Connections of layer 4 know of none: those that rest are closed.
+- One that is in the table no more ended, or its host is lost, and perhaps nobody is left to end the connections: what
+  it was asked at layer 7 and has not begun to answer is asked of another one.
+
+Both happen once a table is taken in as a whole (`settle`): in one pass over all connections, and when it is known who
+else there is.
+"""
+
+from collections.abc import Iterator
+
+from .backend import Endpoint
+from .l4 import Front
+from .sweeper import Sweeper
+from .upstream import Upstream
+
+
+class Departures:
+    """Iterates over the endpoints that leave, until each is told to be `over`."""
+
+    def __init__(self, sweeper: Sweeper) -> None:
+        self._sweeper = sweeper
+        self._leaving: set[Endpoint] = set()
+        # Since the last table.
+        self._draining: set[Endpoint] = set()
+        self._gone: set[Endpoint] = set()
+
+    def __iter__(self) -> Iterator[Endpoint]:
+        return iter(list(self._leaving))
+
+    def drain(self, endpoint: Endpoint) -> None:
+        if endpoint not in self._leaving:
+            self._leaving.add(endpoint)
+            self._draining.add(endpoint)
+
+    def vanish(self, endpoint: Endpoint) -> None:
+        self.drain(endpoint)
+        if endpoint.open:
+            self._gone.add(endpoint)
+
+    def over(self, endpoint: Endpoint) -> None:
+        """It has come back, or nothing is open to it any more."""
+        self._leaving.discard(endpoint)
+
+    def settle(self) -> None:
+        """The table is taken in."""
+        draining, self._draining = self._draining, set()
+        gone, self._gone = self._gone, set()
+        if not any(endpoint.open for endpoint in draining | gone):
+            return
+        for member in list(self._sweeper.members):
+            if isinstance(member, Front) and member.endpoint in draining:
+                member.drain()
+            elif isinstance(member, Upstream) and member.endpoint in gone:
+                member.forsake()
