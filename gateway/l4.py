@@ -243,7 +243,7 @@ class Back(_Side):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        keep_alive(transport, limit=False)
+        keep_alive(transport)
         self.front.sweeper.members.add(self)
         self.transport.pause_reading()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from .backend import Endpoint
 from .http1.chunked import ChunkReader
 from .http1.head import CHUNKED, UNTIL_CLOSE, Refused, Response, parse_response
-from .keepalive import keep_alive
+from .keepalive import UNACKNOWLEDGED_MS, keep_alive, limit_unacknowledged
 from .sweeper import NEVER, Sweeper
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ class Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        keep_alive(transport, limit=True)
+        keep_alive(transport)
+        limit_unacknowledged(transport, UNACKNOWLEDGED_MS)
         self.sweeper.add(self)
 
     def close(self) -> None:
@@ -164,6 +165,7 @@ class Upstream(asyncio.Protocol):
                 self._fail(client, "the backend switched protocols without being asked")
                 return
             self.state = TUNNEL
+            limit_unacknowledged(self.transport, 0)  # type: ignore[arg-type]
             client.switch(response, rest)
             return
         client.interim(response)

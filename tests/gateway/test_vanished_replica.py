@@ -1,12 +1,16 @@
 """A replica that was asked and leaves the table without a word, as with a host that is lost."""
 
 import asyncio
+import socket
 
 import pytest
 
+from essaim.gateway.keepalive import IDLE, UNACKNOWLEDGED_MS
 from essaim.gateway.supervisor import Gateway
+from essaim.gateway.upstream import Upstream
 
 from .conftest import Backends, endpoint, free_port, service, table, until
+from .plane import Plane
 
 
 @pytest.fixture
@@ -65,3 +69,31 @@ async def test_replica_that_drains_is_waited_for(
     assert gateway.open_requests() == {"slow": 1}
     assert backends.hits == {}
     writer.close()
+
+
+async def test_connection_to_a_replica_is_probed_and_acknowledgements_are_not_awaited_for_ever(
+    backends: Backends,
+) -> None:
+    """In the kernel: by HTTP for a minute, in a tunnel as long as the replica may leave it unread."""
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    plane = Plane(connections=0)
+    port = await backends.serve(respond)
+    transport, upstream = await asyncio.get_running_loop().create_connection(
+        lambda: Upstream(plane.endpoint, plane.sweeper), "127.0.0.1", port
+    )
+    sock = transport.get_extra_info("socket")
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == IDLE
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNACKNOWLEDGED_MS
+    upstream.state = 0
+    plane.endpoint.idle.append(upstream)
+    plane.client.data_received(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+    await until(lambda: b" 101 " in plane.near.written)
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+    transport.abort()
