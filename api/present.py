@@ -44,6 +44,7 @@ def service(value: Service, *, status: ServiceStatus | None = None, defaults: bo
         spec_version=None,
         previous_spec_version=None,
         pending_delete=None,
+        spec_after=None,
         registry_auth=None,
         previous_registry_auth=None,
     )

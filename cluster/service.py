@@ -191,6 +191,9 @@ class Service(StoredObject, kw_only=True):
     `previous_spec_version` is that of `previous_spec`, and a rollback exchanges both pairs. A task is up to date when
     its own spec version equals the service's; where either has none, when its spec equals `spec.task_template`.
 
+    `spec_after` is the service's version (for a new one the store's) that the change of `spec` was made upon: whoever
+    has read the service in a later version has seen the present spec. Whoever changes the spec sets it.
+
     `rebalance` is set by whoever wants the replicas spread anew, and cleared by the scheduler when that is done.
 
     `registry_auth` is the X-Registry-Auth header that came with `spec` (base64 of what a registry wants to know), with
@@ -204,6 +207,7 @@ class Service(StoredObject, kw_only=True):
     job_status: JobStatus | None = None
     spec_version: Version | None = None
     previous_spec_version: Version | None = None
+    spec_after: Version | None = None
     pending_delete: bool | None = None
     rebalance: bool | None = None
     registry_auth: str | None = None

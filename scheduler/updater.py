@@ -123,6 +123,7 @@ def give_up(plan: Plan, culprit: Task, policy: Policy, *, rolling_back: bool) ->
             spec_version=service.previous_spec_version,
             previous_spec=None,
             previous_spec_version=None,
+            spec_after=service.version,
             update_status=UpdateStatus(state=ROLLBACK, started_at=plan.now, message=f"update rolled back {why}"),
         )
     else:

@@ -60,6 +60,7 @@ def create(
         spec=spec,
         endpoint=ports.endpoint(store, spec, service_id, None),
         spec_version=Version(index=store.version + 1),
+        spec_after=Version(index=store.version),
         registry_auth=registry_auth or None,
         job_status=JobStatus(job_iteration=Version(index=0), last_execution=now) if is_job(spec.mode) else None,
     )
@@ -86,8 +87,7 @@ def update(
         raise unimplemented("renaming services is not supported")
     validate.check(replace(spec, name=service.spec.name))
     spec = stored(references.resolve(store, replace(spec, name=service.spec.name)))
-    if version != service.version.index:
-        raise OutOfSequence
+    check_sequence(service, version)
     if mode_name(spec.mode) != mode_name(service.spec.mode):
         raise unimplemented("service mode change is not allowed")
     ports.check_free(store, spec, service.id)
@@ -99,6 +99,7 @@ def update(
         previous_spec=service.spec,
         spec_version=Version(index=store.version + 1) if fresh else service.spec_version,
         previous_spec_version=service.spec_version,
+        spec_after=service.version,
         endpoint=_endpoint(store, spec, service),
         update_status=None,
         registry_auth=registry_auth or kept or None,
@@ -109,8 +110,7 @@ def update(
 
 
 def _roll_back(store: Store, service: Service, version: int, now: datetime) -> list[Change]:
-    if version != service.version.index:
-        raise OutOfSequence
+    check_sequence(service, version)
     if service.previous_spec is None:
         raise precondition(f"service {service.id} does not have a previous spec")
     spec = service.previous_spec
@@ -122,12 +122,25 @@ def _roll_back(store: Store, service: Service, version: int, now: datetime) -> l
         previous_spec=service.spec,
         spec_version=service.previous_spec_version,
         previous_spec_version=service.spec_version,
+        spec_after=service.version,
         endpoint=_endpoint(store, spec, service),
         update_status=status,
         registry_auth=service.previous_registry_auth,
         previous_registry_auth=service.registry_auth,
     )
     return [put("services", restored), *_guards(store, spec)]
+
+
+def check_sequence(service: Service, version: int) -> None:
+    """Whether somebody who read the service in `version` has seen its present spec. What the scheduler notes in the
+    service (an update's progress, a job's times) makes a version of its own, and makes nobody's knowledge stale: in
+    Swarm, a script that updates a service again while its update goes on is turned away now and then.
+
+    Raises OutOfSequence.
+    """
+    oldest = service.spec_after.index + 1 if service.spec_after else service.version.index
+    if not oldest <= version <= service.version.index:
+        raise OutOfSequence
 
 
 def remove(store: Store, reference: str) -> list[Change]:

@@ -3,18 +3,23 @@
 import ipaddress
 import random
 from datetime import UTC, datetime
+from typing import Literal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from essaim.api.control import lookup, networks, ports, services, swarm
-from essaim.cluster.changes import Change, ChangeSet, encode
+from essaim.cluster.changes import Change, ChangeSet, encode, put
 from essaim.cluster.container import ContainerSpec
 from essaim.cluster.errors import ClusterError, FailedPrecondition, InvalidArgument, NotFound, OutOfSequence
-from essaim.cluster.service import EndpointSpec, PortConfig, ServiceSpec, TaskSpec
+from essaim.cluster.service import EndpointSpec, PortConfig, ServiceSpec, TaskSpec, UpdateConfig, UpdateStatus
 from essaim.cluster.store import Store
 from essaim.cluster.swarm import RaftConfig, SwarmSpec, default_spec
+from essaim.scheduler.plan import Plan
+from essaim.scheduler.tasks import current_template, new_task
+from essaim.scheduler.updater import Policy, give_up
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 PORTS = st.lists(
@@ -85,6 +90,57 @@ def test_networks_never_overlap(subnets: list[str]) -> None:
             assert subnet
     given_out = [ipaddress.ip_network(n.spec.ipam["Config"][0]["Subnet"]) for n in store.networks if n.spec.ipam]
     assert not [1 for i, a in enumerate(given_out) for b in given_out[i + 1 :] if a.overlaps(b)]
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["update", "roll back", "note", "fail", "other"]), st.integers(0, 9)), max_size=25
+)
+
+
+@given(STEPS)
+def test_update_is_out_of_sequence_if_the_spec_changed_since_it_was_read(steps: list[tuple[str, int]]) -> None:
+    """Against a second version that numbers the specs and remembers which one each reader saw."""
+    store, chance = Store(), random.Random(1)
+    apply(store, services.create(store, spec("web"), now=NOW, chance=chance)[0])
+    revision, readings = 0, {next(iter(store.services)).version.index: 0}
+    for number, (step, reading) in enumerate(steps):
+        service = lookup.service(store, "web")
+        version = list(readings)[reading % len(readings)]
+        if step == "other":
+            apply(store, services.create(store, spec(f"s{number}"), now=NOW, chance=chance)[0])
+        elif step == "note":
+            noted = UpdateStatus(state="updating", message=str(number))
+            apply(store, [put("services", msgspec.structs.replace(service, update_status=noted))])
+        elif step == "fail" and service.previous_spec and service.update_status:
+            plan = Plan(service, lambda _: None, NOW, chance)
+            culprit = new_task(service, current_template(service), task_id="t", slot=1, node_id="n", now=NOW)
+            give_up(plan, culprit, Policy.of(UpdateConfig(failure_action="rollback")), rolling_back=False)
+            apply(store, plan.changes())
+            revision += 1
+        elif step in ("update", "roll back") and (step == "update" or service.previous_spec):
+            wanted = msgspec.structs.replace(spec("web"), labels={"number": str(number)})
+            rollback: Literal["", "previous"] = "previous" if step == "roll back" else ""
+            try:
+                apply(store, services.update(store, "web", version, wanted, now=NOW, rollback=rollback)[0])
+            except OutOfSequence:
+                assert readings[version] != revision
+            else:
+                assert readings[version] == revision
+                revision += 1
+        readings[lookup.service(store, "web").version.index] = revision
+    for version in (0, store.version + 1):
+        with pytest.raises(OutOfSequence):
+            services.update(store, "web", version, spec("web"), now=NOW)
+
+
+def test_service_written_by_an_older_manager_takes_its_own_version_only() -> None:
+    store, chance = Store(), random.Random(1)
+    apply(store, services.create(store, spec("web"), now=NOW, chance=chance)[0])
+    old = lookup.service(store, "web")
+    apply(store, [put("services", msgspec.structs.replace(old, spec_after=None))])
+    with pytest.raises(OutOfSequence):
+        services.update(store, "web", old.version.index, spec("web"), now=NOW)
+    services.update(store, "web", lookup.service(store, "web").version.index, spec("web"), now=NOW)
 
 
 def test_networks_decided_at_once_by_two_managers_do_not_share_a_subnet() -> None:

@@ -3,7 +3,10 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from essaim.cluster.changes import put
+from essaim.cluster.service import UpdateStatus
 from tests.api.conftest import Served
 
 CONTAINER: dict[str, Any] = {"ContainerSpec": {"Image": "essaim/whoami"}}
@@ -176,6 +179,22 @@ async def test_update_at_a_stale_version_is_out_of_sequence(served: Served) -> N
     assert (status, message) == (500, "rpc error: code = Unknown desc = update out of sequence")
     status, message = await served.error("POST", "/services/web/update", {"TaskTemplate": CONTAINER})
     assert (status, message) == (400, "invalid service version '': strconv.ParseUint: parsing \"\": invalid syntax")
+
+
+async def test_progress_of_an_update_makes_no_reading_stale(served: Served) -> None:
+    """A script that updates a service twice used to be turned away when the scheduler began with the first update."""
+    await served.create("web")
+    read = (await served.call("GET", "/services/web"))["Version"]["Index"]
+    manager = served.node.manager
+    assert manager is not None
+    service = manager.store.services.named("web")
+    assert service is not None
+    begun = UpdateStatus(state="updating", message="update in progress")
+    await manager.writer.commit([put("services", replace(service, update_status=begun))])
+    assert (await served.call("GET", "/services/web"))["Version"]["Index"] > read
+    await served.call("POST", f"/services/web/update?version={read}", {"TaskTemplate": CONTAINER})
+    stale = await served.error("POST", f"/services/web/update?version={read}", {"TaskTemplate": CONTAINER})
+    assert stale == (500, f"{RPC}Unknown desc = update out of sequence")
 
 
 async def test_rename_and_mode_change_are_refused(served: Served) -> None:
