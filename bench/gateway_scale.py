@@ -30,6 +30,7 @@ import structlog
 import gateway as bench
 from essaim.cluster.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
 from essaim.daemon.collector import tune_collector
+from essaim.gateway.entry_points import EntryPoint
 from essaim.gateway.plan import endpoint_key
 from essaim.gateway.supervisor import Gateway
 
@@ -98,7 +99,11 @@ class Mesh:
     def __init__(self, directory: Path, port: int, gateways: int) -> None:
         self.port, self.entry = port, port + 1
         self.gateway = Gateway(
-            mesh_addr="127.0.0.1", state_dir=directory, node_id="n0", workers=1, entry_points={"web": self.entry}
+            mesh_addr="127.0.0.1",
+            state_dir=directory,
+            node_id="n0",
+            workers=1,
+            entry_points={"web": EntryPoint(self.entry)},
         )
         self.pid = 0
         self.services: list[RouteService] = []

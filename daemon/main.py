@@ -20,6 +20,7 @@ from essaim.cluster.errors import ClusterError, InvalidArgument
 from essaim.configs.haproxy import render_haproxy
 from essaim.configs.nginx import render_nginx
 from essaim.configs.traefik import render_traefik
+from essaim.gateway.entry_points import FORM, EntryPoint, read_entry_points
 
 from .addresses import split_host_port
 from .collector import tune_collector
@@ -28,7 +29,7 @@ from .first_join import join_first, request_of
 from .identity import BrokenIdentity
 from .logs import LEVELS, configure
 from .runtimes import NoRuntime, choose
-from .settings import DEFAULT_API_PORT, Settings, read_entry_points
+from .settings import DEFAULT_API_PORT, Settings
 
 START_ERRORS = (ClusterError, BrokenIdentity, NoRuntime, OSError)
 
@@ -48,7 +49,7 @@ def _default_state() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "essaim"
 
 
-def _entry_points(texts: tuple[str, ...]) -> dict[str, int]:
+def _entry_points(texts: tuple[str, ...]) -> dict[str, EntryPoint]:
     try:
         return read_entry_points(texts)
     except ValueError as error:
@@ -80,9 +81,10 @@ def _entry_points(texts: tuple[str, ...]) -> dict[str, int]:
     "--entrypoint",
     "entry_points",
     multiple=True,
-    metavar="NAME=PORT",
+    metavar=FORM,
     callback=lambda context, option, value: _entry_points(value),
-    help="Port of an entry point of Traefik's labels, or NAME=off; web=80 and websecure=443 by default. Repeatable.",
+    help="An entry point of Traefik's labels, or NAME=off; web=80 and websecure=443 by default. trusted: the proxies "
+    "in front of it that are believed; proxyprotocol: they send PROXY headers. Repeatable.",
 )
 @click.option("--gateway-only", is_flag=True, help="Serve published ports and run no tasks; needs no Docker.")
 @click.option("--join", multiple=True, help="Join the cluster of this manager (HOST:2377) when first started.")

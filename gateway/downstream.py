@@ -42,11 +42,11 @@ HEAD, BODY, WAIT, TUNNEL, LINGER, CLOSED = range(6)
 
 class Downstream(asyncio.Protocol):
     __slots__ = (
-        "address", "affine", "attempts", "authority", "backend", "block", "body_left", "body_seen", "buffer", "call",
-        "choked", "chunks", "connecting", "deadline", "endpoint", "half_closed", "is_head", "keep_alive", "lines",
-        "listener", "local_port", "looked", "minor", "out", "peer", "plain_body", "reading", "replayable", "request",
-        "request_done", "responding", "resuming", "started", "state", "status", "sweeper", "tail", "taken", "tls",
-        "transport", "trusted", "upstream", "upstream_keeps_alive", "wants_upgrade",
+        "address", "affine", "attempts", "authority", "backend", "believed", "block", "body_left", "body_seen",
+        "buffer", "call", "choked", "chunks", "connecting", "deadline", "endpoint", "half_closed", "is_head",
+        "keep_alive", "lines", "listener", "local_port", "looked", "minor", "out", "peer", "plain_body", "reading",
+        "replayable", "request", "request_done", "responding", "resuming", "started", "state", "status", "sweeper",
+        "tail", "taken", "tls", "transport", "trusted", "upstream", "upstream_keeps_alive", "wants_upgrade",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, peer: tuple[str, int] | None = None, tls: Secured | None = None) -> None:
@@ -65,6 +65,8 @@ class Downstream(asyncio.Protocol):
         # The client has not taken what was written; no further request of its begins until it has.
         self.choked = False
         self.half_closed = False
+        # By whose options it was last asked whether the peer is believed.
+        self.believed = listener.backend.options
         # What the last request's fields were and meant (see `_parse`).
         self.block = NO_BLOCK
         self.minor = self.tail = b""

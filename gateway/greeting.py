@@ -29,7 +29,7 @@ class Greeting(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
-        if peer and self._listener.trusts(plain_address(peer[0])):
+        if peer and self._listener.expects_proxy(plain_address(peer[0])):
             self._listener.sweeper.add(self)
             self.deadline = self._listener.sweeper.now + self._listener.backend.options.header_timeout
         else:

@@ -21,6 +21,7 @@ from .http1.head import (
     refuse_request_line,
 )
 from .http1.reply import reply
+from .options import ServiceOptions
 from .routing.call import Answer, Call
 from .routing.passwords import Unproven
 from .routing.paths import normal
@@ -175,6 +176,7 @@ class Intake(Downstream):
         router = listener.router if tls is None else listener.secure
         if router is None:
             self.call = None
+            self._believe(options, request)
             if tls is not None:
                 self._check_guard(tls.policy, options.tls.policy)
             self.out = self._upstream_head(request)
@@ -222,6 +224,9 @@ class Intake(Downstream):
             self._answer_acme(path[len(ACME_PATH) :])
         path = normal(path)
         route = router.find(Asked(request, path, query, self.address))
+        backend = self.listener.backends.get(route.port_key) if route else self.backend
+        if backend is not None:
+            self._believe(backend.options, request)
         authority = request.authority or b""
         chain = route.chain if route else ()
         call = self.call if self.resuming else None
@@ -233,7 +238,6 @@ class Intake(Downstream):
                 self._scheme(request), self.trusted, chain=chain,
             )  # fmt: skip
         if route is not None:
-            backend = self.listener.backends.get(route.port_key)
             if backend is None:
                 raise Answer(503, "the service of this route is not there")
             self.backend = backend
@@ -250,6 +254,16 @@ class Intake(Downstream):
         # The tail without its own copy of the fields, which the middlewares may have changed.
         tail = self.tail[len(HTTP_VERSION) + len(request.fields) :]
         return b"%b %b%b%b%b%b\r\n\r\n" % (request.method, call.target, HTTP_VERSION, call.fields, tail, request_id)
+
+    def _believe(self, options: ServiceOptions, request: Request) -> None:
+        """Whether the peer is believed is for the entry point to say, and for the service that the request is for."""
+        if options is self.believed:
+            return
+        self.believed = options
+        trusted = self.listener.trusts(self.address, options)
+        if trusted != self.trusted:
+            self.trusted = trusted
+            self.tail = self._tail(request)
 
     def _check_guard(self, came_by: TlsPolicy, wanted: TlsPolicy | None) -> None:
         """A connection that was let in by one service's rules does not get at another's, whatever Host it names."""

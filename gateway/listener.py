@@ -3,14 +3,16 @@
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
 
 from .access_log import AccessLog
 from .backend import Backend
 from .checks import Checks
+from .entry_points import NO_ENTRY_POINT
 from .http1.forwarded import Network, is_trusted, parse_networks
+from .options import ServiceOptions
 from .routing.router import Router
 from .routing.tcp import TcpRouter
 from .sources import Sources
@@ -39,6 +41,10 @@ def _networks(texts: tuple[str, ...]) -> list[Network]:
     return parse_networks(list(texts))
 
 
+def _is_among(address: str, networks: Sequence[str]) -> bool:
+    return bool(networks) and is_trusted(address, _networks(tuple(networks)))
+
+
 class Stoppable(Protocol):
     def stop(self) -> None:
         """End when what is in progress is done."""
@@ -63,11 +69,13 @@ class Listener:
         self.sweeper = sweeper
         self.ids = ids
         # The routers that are asked first, if the socket is an entry point: in the clear, behind TLS, and for
-        # connections; `alone`: nothing is published there.
+        # connections; `alone`: nothing is published there;
+        # `point`: what is said of the entry point.
         self.router: Router | None = None
         self.secure: Router | None = None
         self.tcp: TcpRouter | None = None
         self.alone = False
+        self.point = NO_ENTRY_POINT
         # Answers to an ACME server's questions (HTTP-01) by token.
         self.answers: Mapping[bytes, bytes] = {}
         self.sources = Sources()
@@ -81,10 +89,23 @@ class Listener:
         # HTTP connections, to be told when the socket closes.
         self.connections: set[Stoppable] = set()
 
-    def trusts(self, address: str) -> bool:
-        """Whether what this source says about earlier hops is believed (label `essaim.trusted`)."""
-        trusted = self.backend.options.trusted
-        return bool(trusted) and is_trusted(address, _networks(tuple(trusted)))
+    def trusts(self, address: str, options: ServiceOptions | None = None) -> bool:
+        """Whether what this source says about earlier hops is believed: by the entry point, or by the service whose
+        `options` these are (label `essaim.trusted`); by default the one that is published here."""
+        options = options or self.backend.options
+        return _is_among(address, self.point.trusted) or _is_among(address, options.trusted)
+
+    @property
+    def accepts_proxy(self) -> bool:
+        """Whether there are sources whose connections begin with a PROXY header."""
+        return self.point.proxy_protocol or self.backend.options.accept_proxy
+
+    def expects_proxy(self, address: str) -> bool:
+        """Whether a connection from there must begin with one."""
+        options = self.backend.options
+        return (self.point.proxy_protocol and _is_among(address, self.point.trusted)) or (
+            options.accept_proxy and _is_among(address, options.trusted)
+        )
 
     def accept(self, sock: socket.socket, make: "Callable[[Listener], asyncio.Protocol]") -> None:
         """Serve the connections of a socket that listens already."""

@@ -14,6 +14,7 @@ from collections import defaultdict
 
 import msgspec
 
+from .entry_points import EntryPoint
 from .options import ServiceOptions, read_options
 from .routes import RouteEndpoint, RoutePort, RouteService, RouteTable
 from .routing.labels import Directory, ServiceLabels, read_labels, resolve
@@ -25,6 +26,12 @@ from .wire import EndpointPlan, PortPlan, RouterPlan, ServicePlan, TcpRouterPlan
 SERVED = ("tcp", "udp")
 TURN_SLOTS = 65_536
 """How many ports have a round-robin counter of their own; beyond, ports share one, which only costs evenness."""
+
+
+PROXY_AT_ENTRY_POINTS = (
+    "label essaim.proxyprotocol.accept is for published ports and has no effect at entry points: start essaimd with "
+    "--entrypoint NAME=PORT,trusted=NETWORK,proxyprotocol"
+)
 
 
 class Binding(msgspec.Struct, frozen=True):
@@ -73,11 +80,11 @@ NOTHING: Outcome = ([], [], [])
 class Planner:
     """Plans one table after the other; what did not change between them stays the same object.
 
-    `entry_points`: the ports of Traefik's entry points by name; they are bound once a router uses them. Measured with
+    `entry_points`: Traefik's, by name; they are bound once a router uses them. Measured with
     5,000 services that have a router each, one endpoint changed: 5 ms instead of 110 (half of it walks the table).
     """
 
-    def __init__(self, mesh_addr: str, entry_points: dict[str, int]) -> None:
+    def __init__(self, mesh_addr: str, entry_points: dict[str, EntryPoint]) -> None:
         self._mesh_addr = mesh_addr
         self._entry_points = entry_points
         self._turns: dict[str, int] = {}
@@ -149,6 +156,8 @@ class Planner:
             for port in service.ports
             if port.published_port and port.protocol not in SERVED
         ]
+        if options.accept_proxy and labels and not any(p.published_port and p.protocol == "tcp" for p in service.ports):
+            warnings.append(PROXY_AT_ENTRY_POINTS)
         claims = self._claims(service)
         return Known(service=service, plan=plan, labels=labels, warnings=warnings, claims=claims)
 
@@ -169,7 +178,7 @@ class Planner:
         )
         modes = {port.key: port.mode for plan in plans.values() for port in plan.ports} if used else {}
         for point in sorted(used):
-            binding = Binding(transport="tcp", host=_everywhere(self._mesh_addr), port=self._entry_points[point])
+            binding = Binding(transport="tcp", host=_everywhere(self._mesh_addr), port=self._entry_points[point].port)
             shared = bindings.get(binding.key)
             port = shared.port_key if shared else ""
             if port and modes[port] != "http":

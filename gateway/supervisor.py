@@ -27,6 +27,7 @@ from .certificate_report import exposition as certificate_exposition
 from .certificate_report import with_certificates
 from .counting import NOTHING
 from .descriptors import RESERVED, allow
+from .entry_points import ENTRY_POINTS, NO_ENTRY_POINT, EntryPoint
 from .fleet import Fleet
 from .handover import Predecessor, take_over
 from .health.board import Board
@@ -44,7 +45,6 @@ from .wire import DropService, Listen, PortCounts, PutService, Unlisten, Verdict
 REBIND_SECONDS = 2.0
 SERVICES_AT_ONCE = 50
 STOP_GRACE = 10.0
-ENTRY_POINTS = {"web": 80, "websecure": 443}
 HANDOVER_GRACE = 3600.0
 """Seconds for which the last daemon's workers may finish what they have open."""
 
@@ -53,9 +53,9 @@ class Gateway:
     """Serves the published ports of a route table on this node.
 
     `mesh_addr`: the address to publish on; "" for all (IPv4 and IPv6). `workers`: None is one a core. `linger`: seconds
-    for which workers go on serving when the daemon is gone without having stopped them. `entry_points`: the ports of
-    Traefik's entry points; default `web` on 80 and `websecure` on 443. They are bound once a service's labels have a
-    router, or an ACME server's question is to be answered. `health` holds the verdicts on the endpoints.
+    for which workers go on serving when the daemon is gone without having stopped them. `entry_points`: Traefik's,
+    by name; default `web` on 80 and `websecure` on 443. They are bound once a service's labels have a router, or an
+    ACME server's question is to be answered. `health` holds the verdicts on the endpoints.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Gateway:
         zone: str | None = None,
         workers: int | None = None,
         linger: float = 0.0,
-        entry_points: dict[str, int] | None = None,
+        entry_points: dict[str, EntryPoint] | None = None,
         on_change: Callable[[], None] | None = None,
         log: structlog.BoundLogger | None = None,
     ) -> None:
@@ -77,7 +77,8 @@ class Gateway:
         self._zone = zone
         self._linger = linger
         self._log = log or structlog.get_logger()
-        self._planner = Planner(mesh_addr, ENTRY_POINTS if entry_points is None else entry_points)
+        self._entry_points = ENTRY_POINTS if entry_points is None else entry_points
+        self._planner = Planner(mesh_addr, self._entry_points)
         self._keeper = Keeper(self_signed(datetime.now(UTC)))
         self._booking: asyncio.Task[None] | None = None
         self._table = RouteTable()
@@ -311,8 +312,9 @@ class Gateway:
 
     def _send_sockets(self, worker: WorkerProcess, key: str, bound: Bound, *, anew: bool) -> None:
         """A worker's share of a binding's sockets: one, or more after a handover from more workers than there are."""
+        point = self._entry_points.get(bound.entry_point, NO_ENTRY_POINT)
         for number in range(worker.index, len(self._sockets[key]), self._fleet.count):
-            message = Listen(f"{key}#{number}", bound.port_key, anew, bound.entry_point)
+            message = Listen(f"{key}#{number}", bound.port_key, anew, bound.entry_point, point)
             worker.send(message, self._sockets[key][number].fileno() if anew else None)
 
     async def _bind_again(self) -> None:

@@ -23,6 +23,7 @@ import msgspec
 
 from essaim.cluster.certificates import AlpnChallenge, Authority, Certificate, HttpChallenge
 
+from .entry_points import NO_ENTRY_POINT, EntryPoint
 from .options import ServiceOptions
 from .tls.policy import TlsPolicy
 
@@ -120,13 +121,15 @@ class Listen(msgspec.Struct, frozen=True, tag="listen", array_like=True):
     """Serve the port `port_key` on the bound socket that travels with this message. Same key again: route anew.
 
     `key` is the binding's key, `#` and the number of the socket (a binding has one for each worker). `entry_point`:
-    whose routers are asked first; what none of them takes goes to the port, or is a 404 if `port_key` is "".
+    whose routers are asked first; what none of them takes goes to the port, or is a 404 if `port_key` is "". `point`:
+    what is known of it.
     """
 
     key: str
     port_key: str
     has_socket: bool
     entry_point: str = ""
+    point: EntryPoint = NO_ENTRY_POINT
 
 
 class Unlisten(msgspec.Struct, frozen=True, tag="unlisten", array_like=True):

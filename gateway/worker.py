@@ -285,6 +285,7 @@ class Worker:
     def _lead(self, listener: Listener, backend: Backend, message: Listen) -> None:
         """Where the connections of a socket go."""
         listener.backend = backend
+        listener.point = message.point
         listener.alone = not message.port_key
         listener.answers = self._cabinet.answers
         point = message.entry_point
@@ -302,7 +303,7 @@ class Worker:
             make = self._new_client
         else:
             make = self._new_front
-        if listener.backend.options.accept_proxy:
+        if listener.accepts_proxy:
             return Greeting(listener, lambda peer: make(listener, peer))
         return make(listener, None)
 

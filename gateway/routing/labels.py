@@ -8,6 +8,7 @@ Pure: labels in, plans and warnings out.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from essaim.gateway.routes import RoutePort, RouteService
@@ -147,7 +148,7 @@ def resolve(
     labels: ServiceLabels,
     everything: Directory,
     keys: dict[tuple[str, int], str],
-    entry_points: dict[str, int],
+    entry_points: Collection[str],
     policy: TlsPolicy,
 ) -> tuple[list[RouterPlan], list[TcpRouterPlan], list[str]]:
     """The routers of one service, HTTP's and TCP's, and why others are not served. `policy`: how its TLS is ended."""
@@ -174,7 +175,7 @@ def _router(
     labels: ServiceLabels,
     everything: Directory,
     keys: dict[tuple[str, int], str],
-    entry_points: dict[str, int],
+    entry_points: Collection[str],
     policy: TlsPolicy,
 ) -> RouterPlan:
     """Raises ValueError (BadRule among them) with what it lacks."""
@@ -201,7 +202,7 @@ def _tcp_router(
     labels: ServiceLabels,
     everything: Directory,
     keys: dict[tuple[str, int], str],
-    entry_points: dict[str, int],
+    entry_points: Collection[str],
     policy: TlsPolicy,
 ) -> TcpRouterPlan:
     """Raises ValueError (BadRule among them) with what it lacks."""
@@ -241,7 +242,7 @@ def _asks_for_tls(options: dict[str, str]) -> bool:
     return any(option.startswith("tls.") for option in options)
 
 
-def _entry_points(options: dict[str, str], entry_points: dict[str, int]) -> list[str]:
+def _entry_points(options: dict[str, str], entry_points: Collection[str]) -> list[str]:
     """Those that the router names, else all, as in Traefik. Raises ValueError."""
     wanted = [one.strip().lower() for one in options.get("entrypoints", "").split(",") if one.strip()]
     points = [one for one in wanted or sorted(entry_points) if one in entry_points]

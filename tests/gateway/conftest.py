@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from essaim.cluster.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
+from essaim.gateway.entry_points import EntryPoint
 from essaim.gateway.supervisor import Gateway
 
 from .authority import TestAuthority
@@ -78,10 +79,17 @@ def ports() -> dict[str, int]:
 @pytest.fixture
 async def secure(tmp_path: Path, ports: dict[str, int]) -> AsyncIterator[Gateway]:
     """One worker with both entry points."""
-    running = Gateway(mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1, entry_points=ports)
+    running = Gateway(
+        mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1, entry_points=entry_points(ports)
+    )
     await running.start()
     yield running
     await running.stop(grace=0.5)
+
+
+def entry_points(ports: dict[str, int]) -> dict[str, EntryPoint]:
+    """Plain ones."""
+    return {name: EntryPoint(port) for name, port in ports.items()}
 
 
 class Backends:

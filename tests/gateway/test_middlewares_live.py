@@ -12,7 +12,7 @@ from essaim.cluster.routes import RoutePort, RouteService
 from essaim.gateway.routing.passwords import MAX_REMEMBERED, Unproven, Users
 from essaim.gateway.supervisor import Gateway
 
-from .conftest import Backends, endpoint, exchange, free_port, table
+from .conftest import Backends, endpoint, entry_points, exchange, free_port, table
 
 ROUTER = "traefik.http.routers.x."
 MIDDLEWARE = "traefik.http.middlewares."
@@ -39,7 +39,7 @@ class Entry:
 async def entry(tmp_path: Path) -> AsyncIterator[Entry]:
     port = free_port()
     running = Gateway(
-        mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1, entry_points={"web": port}
+        mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1, entry_points=entry_points({"web": port})
     )  # fmt: skip
     await running.start()
     yield Entry(running, port)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from essaim.gateway.plan import Planned, Planner
 from essaim.gateway.routes import RoutePort, RouteService, RouteTable
 
-from .conftest import endpoint
+from .conftest import endpoint, entry_points
 
 NAMES = ["a", "b"]
 MIDDLEWARE = "traefik.http.middlewares."
@@ -69,7 +69,7 @@ def without_turns(planned: Planned) -> Any:
 
 
 def planner() -> Planner:
-    return Planner("127.0.0.1", {"web": 80, "other": 8080})
+    return Planner("127.0.0.1", entry_points({"web": 80, "other": 8080}))
 
 
 @st.composite

@@ -15,7 +15,7 @@ from essaim.gateway.routing.router import Route, Router
 from essaim.gateway.routing.rules import Asked, BadRule, parse_rule
 from essaim.gateway.supervisor import Gateway
 
-from .conftest import Backends, endpoint, exchange, free_port, table
+from .conftest import Backends, endpoint, entry_points, exchange, free_port, table
 
 
 def asked(host: str = "a.example", path: str = "/", method: str = "GET", fields: bytes = b"", query: str = "") -> Asked:
@@ -240,7 +240,7 @@ TCP = "traefik.tcp.routers."
 
 
 def warnings_of(*services: RouteService) -> list[str]:
-    planned = Planner("127.0.0.1", {"web": 80}).plan(RouteTable(version=1, services=list(services)))
+    planned = Planner("127.0.0.1", entry_points({"web": 80})).plan(RouteTable(version=1, services=list(services)))
     return [said for warnings in planned.warnings.values() for said in warnings]
 
 
@@ -300,7 +300,7 @@ def test_labels_of_a_usual_stack_give_no_warning() -> None:
 
 
 def test_planner_unchanged_services_stay_the_same_object() -> None:
-    planner = Planner("127.0.0.1", {"web": 80})
+    planner = Planner("127.0.0.1", entry_points({"web": 80}))
     one, two = (labelled(name, {R + name + ".rule": f"Host(`{name}`)"}) for name in ("one", "two"))
     first = planner.plan(RouteTable(version=1, services=[one, two]))
     second = planner.plan(RouteTable(version=2, services=[one, labelled("two", {})]))
@@ -317,7 +317,7 @@ async def test_gateway_routes_by_labels_and_updates_them(
         state_dir=tmp_path_factory.mktemp("g"),
         node_id="n1",
         workers=1,
-        entry_points={"web": port},
+        entry_points=entry_points({"web": port}),
     )
     await running.start()
     try:

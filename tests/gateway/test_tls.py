@@ -14,7 +14,7 @@ from essaim.cluster.certificates import AlpnChallenge, Certificate, CertificateB
 from essaim.gateway.supervisor import Gateway
 
 from .authority import TestAuthority, book, names_of
-from .conftest import Backends, endpoint, exchange, free_port, service, table, until
+from .conftest import Backends, endpoint, entry_points, exchange, free_port, service, table, until
 from .test_routing import R, labelled
 
 S = "essaim.tls"
@@ -431,12 +431,12 @@ async def test_lingering_worker_ends_tls_until_the_next_gateway_does(
     routes = table(1, labelled("shop", router("shop", "Host(`shop.example`)"), target=target))
     certificates = book(1, authority.certificate("secret a", "shop.example"))
     port, more = ports["websecure"], {"mesh_addr": "127.0.0.1", "state_dir": tmp_path, "node_id": "n1", "workers": 1}
-    first = Gateway(**more, linger=30.0, entry_points=ports)  # type: ignore[arg-type]
+    first = Gateway(**more, linger=30.0, entry_points=entry_points(ports))  # type: ignore[arg-type]
     await first.start()
     await serve(first, certificates)
     await first.apply(routes)
     await first.stop(leave_workers=True)
-    second = Gateway(**more, entry_points=ports)  # type: ignore[arg-type]
+    second = Gateway(**more, entry_points=entry_points(ports))  # type: ignore[arg-type]
     try:
         assert (await ask(port, "shop.example", trusting(authority))).answer.startswith(b"HTTP/1.1 200 ")
         await second.start()

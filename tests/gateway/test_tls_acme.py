@@ -12,7 +12,7 @@ from tests.certificates.pebble import pebble
 from tests.certificates.test_acme import LIFETIME, Cluster
 from tests.scheduler.agents import until
 
-from .conftest import Backends, free_port, table
+from .conftest import Backends, entry_points, free_port, table
 from .test_routing import R, labelled
 from .test_tls import ask, router
 
@@ -41,7 +41,9 @@ async def test_names_are_proved_at_the_gateway_and_their_certificates_served(
 ) -> None:
     """By HTTP-01 past a redirect of everything, and by TLS-ALPN-01 past a pass-through of every name."""
     ports = {"web": free_port(), "websecure": free_port()}
-    gateway = Gateway(mesh_addr="127.0.0.1", state_dir=tmp_path / "g", node_id="n1", workers=2, entry_points=ports)
+    gateway = Gateway(
+        mesh_addr="127.0.0.1", state_dir=tmp_path / "g", node_id="n1", workers=2, entry_points=entry_points(ports)
+    )
     await gateway.start()
     settings = {"certificateValidityPeriod": LIFETIME}
     with pebble(tmp_path, http_port=ports["web"], tls_port=ports["websecure"], **settings) as server:
