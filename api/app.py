@@ -10,10 +10,9 @@ from typing import Any
 from aiohttp import web
 
 from essaim.cluster.ids import Chance
-from essaim.cluster.routes import RouteTable
 
 from . import bodies, engine, middleware
-from .context import API, Api
+from .context import API, Api, Renderer
 from .engine_events import EngineEvents
 from .event_hub import EventHub
 from .handlers import (
@@ -54,7 +53,7 @@ def create_app(
     chance: Chance,
     now: Callable[[], datetime],
     log: Any,
-    renderers: Mapping[str, Callable[[RouteTable], str]] | None = None,
+    renderers: Mapping[str, Renderer] | None = None,
     dial_engine: DialEngine | None = None,
 ) -> web.Application:
     """`renderers` make `GET /essaim/v1/lb/config/{name}`; `dial_engine` reaches other nodes' Engines, for `docker exec`

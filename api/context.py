@@ -26,6 +26,8 @@ from .remote import Execs
 from .upstream import Streams
 
 T = TypeVar("T")
+Renderer = Callable[[RouteTable, str], str]
+"""An external balancer's configuration. The text is the one address that it is to listen at, "" for all."""
 
 BODY_SECONDS = 60.0
 """A client that takes longer to send one JSON body is told off."""
@@ -48,7 +50,7 @@ class Api:
     log: Any
     hub: EventHub
     engine_events: EngineEvents
-    renderers: dict[str, Callable[[RouteTable], str]] = field(default_factory=dict)
+    renderers: dict[str, Renderer] = field(default_factory=dict)
     dial_engine: DialEngine | None = None
     engine_versions: dict[str, tuple[versions.Version, float]] = field(default_factory=dict)
     execs: Execs = field(default_factory=Execs)

@@ -42,7 +42,7 @@ TARGET = {
     "name": "target",
     "in": "path",
     "required": True,
-    "description": "Which load balancer: haproxy, nginx or traefik.",
+    "description": "Which load balancer: haproxy, nginx, traefik, or traefik-static for the other of its two files.",
     "schema": {"type": "string"},
     "example": "haproxy",
 }
@@ -53,6 +53,14 @@ SERVICE = {
     "description": "The service's ID, name, or the beginning of its ID.",
     "schema": {"type": "string"},
     "example": "web",
+}
+BIND = {
+    "name": "bind",
+    "in": "query",
+    "required": False,
+    "description": "The one address that it is to listen at; all by default.",
+    "schema": {"type": "string"},
+    "example": "192.0.2.10",
 }
 PRETTY = {"name": "pretty", "in": "query", "required": False, "schema": {"type": "string"}}
 
@@ -69,8 +77,8 @@ def document() -> dict[str, Any]:
         "lb/config/{target}": _get(
             "lbConfig",
             "The configuration of an external load balancer in front of the gateways.",
-            {"200": text, "404": _json(error)},
-            [TARGET],
+            {"200": text, "400": _json(error), "404": _json(error)},
+            [TARGET, BIND],
         ),
         "lb/status": _get("lbStatus", "This node's listeners and end-points with verdicts.", {"200": anything}),
         "health": _get("health", "Whether this node can do its part.", dict.fromkeys(("200", "503"), _json(health))),

@@ -4,6 +4,7 @@ Pure: text in, values out.
 """
 
 from collections.abc import Collection, Mapping
+from ipaddress import ip_address
 
 import msgspec
 
@@ -54,6 +55,17 @@ def number(query: Mapping[str, str], name: str, default: int) -> int:
         return int(text)
     except ValueError as error:
         raise InvalidArgument(f'invalid {name} "{text[:80]}": a whole number is expected') from error
+
+
+def address(query: Mapping[str, str], name: str) -> str:
+    """An IP address, "" when absent. Raises InvalidArgument."""
+    text = query.get(name, "")
+    if not text:
+        return ""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise InvalidArgument(f'invalid {name} "{text[:80]}": an IP address is expected') from None
 
 
 def timestamp(query: Mapping[str, str], name: str) -> float:

@@ -1,6 +1,8 @@
-"""What every external balancer needs to know, out of the route table: which published ports, on which gateways.
+"""What every external balancer needs to know: which published ports and entry points, on which gateways.
 
 Rules:
+- An entry point at which some of what comes is TLS, or is for a TCP router, is passed on as it is.
+- Where the gateways take PROXY headers from those that they trust, the balancer is to send them.
 - Every gateway serves every published port, so an external balancer is pointed at gateways, not at replicas: its
   configuration changes when a port or a node does, not with each task.
 - A port published on one address of one node (`host_ip`) is left out, and said so: other gateways do not serve it.
@@ -10,9 +12,10 @@ Pure: data in, data out.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from essaim.gateway.routes import RoutePort, RouteService, RouteTable, ends_tls
+from essaim.gateway.routes import RoutePort, RouteService, RouteTable, ServedPoint, ends_tls, takes_proxy_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,14 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Balanced:
-    """A published port. `mode`: tcp, udp or http. `check_path`: what an HTTP health check asks for."""
+    """A port on every gateway. `what`: a comment on who is behind it. `mode`: tcp, udp or http. `proxy`: connections
+    begin with a PROXY header."""
 
     name: str
-    service: str
+    what: str
     port: int
     mode: str
+    proxy: bool = False
 
 
 def servers(table: RouteTable) -> list[Server]:
@@ -51,26 +56,44 @@ def servers(table: RouteTable) -> list[Server]:
     return found
 
 
-def balanced_ports(table: RouteTable) -> tuple[list[Balanced], list[str]]:
-    """The published ports, and remarks on those that are left out."""
-    ports: list[Balanced] = []
-    remarks: list[str] = []
+def balanced_ports(table: RouteTable, points: Sequence[ServedPoint]) -> tuple[list[Balanced], list[str]]:
+    """What is balanced, and remarks: what is left out, and where clients' addresses get lost."""
+    published = [(port, service) for service in table.services for port in service.ports if port.published_port]
+    published.sort(key=lambda one: (one[0].published_port, one[0].protocol, one[1].name))
+    opaque = {port.published_port for port, service in published if _mode(service, port) == "tcp"}
+    ports = [_entry_point(point, "tcp" if point.point.port in opaque else point.mode) for point in points]
+    remarks = [remark for point, port in zip(points, ports, strict=True) if (remark := _lost(point, port))]
+    entered = {point.point.port for point in points}
     taken: set[tuple[int, str]] = set()
-    everything = [(port, service) for service in table.services for port in service.ports if port.published_port]
-    for port, service in sorted(everything, key=lambda one: (one[0].published_port, one[0].protocol, one[1].name)):
-        what = f"{service.name} port {port.published_port}/{port.protocol}"
+    for port, service in published:
+        what = f"{one_line(service.name)} port {port.published_port}/{port.protocol}"
         if port.host_ip not in (None, "", "0.0.0.0", "::"):
-            remarks.append(f"{what} is published on {port.host_ip} only")
+            remarks.append(f"left out: {what} is published on {port.host_ip} only")
         elif port.protocol not in ("tcp", "udp"):
-            remarks.append(f"{what} is neither tcp nor udp")
+            remarks.append(f"left out: {what} is neither tcp nor udp")
         elif (port.published_port, port.protocol) in taken:
-            remarks.append(f"{what} is published twice")
-        else:
+            remarks.append(f"left out: {what} is published twice")
+        elif port.protocol == "udp" or port.published_port not in entered:
             taken.add((port.published_port, port.protocol))
             mode = _mode(service, port)
             name = f"{clean(service.name)}-{port.published_port}" + ("-udp" if mode == "udp" else "")
-            ports.append(Balanced(name=name, service=one_line(service.name), port=port.published_port, mode=mode))
-    return ports, remarks
+            proxy = mode != "udp" and takes_proxy_headers(service)
+            ports.append(Balanced(name, one_line(service.name), port.published_port, mode, proxy))
+    return sorted(ports, key=lambda one: (one.port, one.mode == "udp")), remarks
+
+
+def _entry_point(one: ServedPoint, mode: str) -> Balanced:
+    # A dot: no service has one in its name.
+    name = f"entrypoint.{clean(one.name)}-{one.point.port}"
+    return Balanced(name, f"entry point {one.name}", one.point.port, mode, one.point.proxy_protocol)
+
+
+def _lost(one: ServedPoint, port: Balanced) -> str:
+    """What to do so that replicas see who called."""
+    if port.proxy or (port.mode == "http" and one.point.trusted):
+        return ""
+    wanted = f"--entrypoint {one.name}={port.port},trusted=ADDRESS" + (",proxyprotocol" if port.mode == "tcp" else "")
+    return f"entry point {one.name}: replicas see this balancer as the client; start essaimd with {wanted} (its own)"
 
 
 def _mode(service: RouteService, port: RoutePort) -> str:

@@ -6,7 +6,9 @@ the request goes to the next one. With no gateway known a port is left out, as N
 Pure: the same table gives the same bytes.
 """
 
-from essaim.gateway.routes import RouteTable
+from collections.abc import Sequence
+
+from essaim.gateway.routes import RouteTable, ServedPoint
 
 from .balanced import balanced_ports, servers
 from .rendering import render
@@ -15,18 +17,21 @@ MODULES = "/usr/lib/nginx/modules"
 """Where Debian's libnginx-mod-stream puts its module."""
 
 
-def render_nginx(table: RouteTable, *, bind: str = "", modules: str = MODULES) -> str:
+def render_nginx(
+    table: RouteTable, points: Sequence[ServedPoint] = (), *, bind: str = "", modules: str = MODULES
+) -> str:
     """The whole nginx.conf. `bind`: the address for NGINX's own ports; "" is all addresses, IPv4 and IPv6."""
-    ports, remarks = balanced_ports(table)
+    ports, remarks = balanced_ports(table, points)
     gateways = servers(table)
     if not gateways:
-        remarks += [f"{port.service} port {port.port} (no gateway is known)" for port in ports]
+        remarks += [f"left out: {port.what} port {port.port} (no gateway is known)" for port in ports]
         ports = []
     binds = ["0.0.0.0", "[::]"] if bind == "" else [f"[{bind}]" if ":" in bind else bind]
     return render(
         "nginx.conf.j2",
-        webs=[port for port in ports if port.mode == "http"],
-        streams=[port for port in ports if port.mode != "http"],
+        # NGINX sends PROXY headers from its stream module only.
+        webs=[port for port in ports if port.mode == "http" and not port.proxy],
+        streams=[port for port in ports if port.mode != "http" or port.proxy],
         servers=gateways,
         remarks=remarks,
         binds=binds,

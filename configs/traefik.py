@@ -8,58 +8,69 @@ Pure: the same table gives the same bytes.
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
-from essaim.gateway.routes import RouteTable
+from essaim.gateway.routes import RouteTable, ServedPoint
 
 from .balanced import Balanced, Server, balanced_ports, one_line, servers
 
+DYNAMIC = "/etc/traefik/essaim.yml"
 HEAD = "# Traefik in front of the gateways of an essaim cluster: essaim lb render traefik\n"
 
 
-def render_traefik_static(table: RouteTable, *, bind: str = "", dynamic: str = "/etc/traefik/essaim.yml") -> str:
+def render_traefik_static(
+    table: RouteTable, points: Sequence[ServedPoint] = (), *, bind: str = "", dynamic: str = DYNAMIC
+) -> str:
     """traefik.yml: an entry point for each published port, and where the dynamic part is."""
-    ports, _ = balanced_ports(table)
+    ports, _ = balanced_ports(table, points)
     host = f"[{bind}]" if ":" in bind else bind
-    points = {port.name: {"address": f"{host}:{port.port}" + ("/udp" if port.mode == "udp" else "")} for port in ports}
+    listening = {
+        port.name: {"address": f"{host}:{port.port}" + ("/udp" if port.mode == "udp" else "")} for port in ports
+    }
     static = {
         "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
-        "entryPoints": points,
+        "entryPoints": listening,
         "providers": {"file": {"filename": dynamic, "watch": True}},
     }
     return HEAD + _yaml(static)
 
 
-def render_traefik(table: RouteTable) -> str:
+def render_traefik(table: RouteTable, points: Sequence[ServedPoint] = ()) -> str:
     """The dynamic configuration: routers and services over the gateways."""
-    ports, remarks = balanced_ports(table)
+    ports, remarks = balanced_ports(table, points)
     gateways = servers(table)
     sections: dict[str, dict[str, Any]] = {}
     for port in ports:
-        section = sections.setdefault(port.mode, {"routers": {}, "services": {}})
-        section["routers"][port.name] = _router(port)
-        section["services"][port.name] = _service(port, gateways)
+        # Traefik sends PROXY headers at layer 4 only.
+        mode = "tcp" if port.proxy else port.mode
+        section = sections.setdefault(mode, {"routers": {}, "services": {}})
+        section["routers"][port.name] = _router(port, mode)
+        section["services"][port.name] = _service(port, mode, gateways)
     if "http" in sections:
         sections["http"]["middlewares"] = {"essaim-retry": {"retry": {"attempts": 3, "initialInterval": "100ms"}}}
-    said = "".join(f"# left out: {one_line(remark)}\n" for remark in remarks)
+    said = "".join(f"# {one_line(remark)}\n" for remark in remarks)
     return HEAD + said + _yaml({mode: sections[mode] for mode in ("http", "tcp", "udp") if mode in sections})
 
 
-def _router(port: Balanced) -> dict[str, Any]:
+def _router(port: Balanced, mode: str) -> dict[str, Any]:
     router: dict[str, Any] = {"entryPoints": [port.name], "service": port.name}
-    if port.mode == "http":
+    if mode == "http":
         router |= {"rule": "PathPrefix(`/`)", "middlewares": ["essaim-retry"]}
-    elif port.mode == "tcp":
+    elif mode == "tcp":
         router |= {"rule": "HostSNI(`*`)"}
     return router
 
 
-def _service(port: Balanced, gateways: list[Server]) -> dict[str, Any]:
-    if port.mode == "http":
+def _service(port: Balanced, mode: str, gateways: list[Server]) -> dict[str, Any]:
+    if mode == "http":
         return {"loadBalancer": {"servers": [{"url": f"http://{one.host}:{port.port}"} for one in gateways]}}
-    return {"loadBalancer": {"servers": [{"address": f"{one.host}:{port.port}"} for one in gateways]}}
+    balancer: dict[str, Any] = {"servers": [{"address": f"{one.host}:{port.port}"} for one in gateways]}
+    if port.proxy:
+        balancer["proxyProtocol"] = {"version": 2}
+    return {"loadBalancer": balancer}
 
 
 def _yaml(value: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from essaim.cluster.node import NodeDescription
 from essaim.cluster.routes import RouteTable
 from essaim.cluster.swarm import JoinTokens, RootCA
 from essaim.cluster.wire import Channel, LogChunk, LogRequest
+from essaim.gateway.entry_points import ServedPoint
 from essaim.secrets.ca import Authority, issue, new_authority
 from essaim.secrets.holder import Holder
 from essaim.secrets.nodekey import new_key, request_for
@@ -139,6 +140,10 @@ class Daemon:
 
     def routes(self) -> RouteTable:
         return self._roles.worker.table if self._roles.worker else RouteTable()
+
+    def entry_points(self) -> list[ServedPoint]:
+        """Those that routers use."""
+        return self._roles.worker.gateway.points if self._roles.worker else []
 
     async def gateway_status(self) -> dict[str, Any]:
         return await self._roles.worker.gateway.status() if self._roles.worker else {}

@@ -17,12 +17,10 @@ import uvloop
 from essaim.api.app import create_app
 from essaim.api.server import ApiServer, server_context
 from essaim.cluster.errors import ClusterError, InvalidArgument
-from essaim.configs.haproxy import render_haproxy
-from essaim.configs.nginx import render_nginx
-from essaim.configs.traefik import render_traefik
 from essaim.gateway.entry_points import FORM, EntryPoint, read_entry_points
 
 from .addresses import split_host_port
+from .balancers import renderers
 from .collector import tune_collector
 from .daemon import Daemon
 from .first_join import join_first, request_of
@@ -153,7 +151,7 @@ async def _run(settings: Settings, log: Any) -> int:
             chance=random.SystemRandom(),
             now=lambda: datetime.now(UTC),
             log=log,
-            renderers={"haproxy": render_haproxy, "nginx": render_nginx, "traefik": render_traefik},
+            renderers=renderers(daemon),
             dial_engine=daemon.dial_engine,
         )
         server = ApiServer(app)

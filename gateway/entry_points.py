@@ -20,6 +20,14 @@ class EntryPoint(msgspec.Struct, frozen=True):
     proxy_protocol: bool = False
 
 
+class ServedPoint(msgspec.Struct, frozen=True):
+    """An entry point that routers use. `mode`: http, or tcp where some of what comes is TLS or for a TCP router."""
+
+    name: str
+    point: EntryPoint
+    mode: str
+
+
 NO_ENTRY_POINT = EntryPoint(0)
 ENTRY_POINTS = {"web": EntryPoint(80), "websecure": EntryPoint(443)}
 """Where Traefik's routers listen, unless it is said otherwise."""

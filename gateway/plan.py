@@ -14,7 +14,7 @@ from collections import defaultdict
 
 import msgspec
 
-from .entry_points import EntryPoint
+from .entry_points import EntryPoint, ServedPoint
 from .options import ServiceOptions, read_options
 from .routes import RouteEndpoint, RoutePort, RouteService, RouteTable
 from .routing.labels import Directory, ServiceLabels, read_labels, resolve
@@ -55,11 +55,12 @@ class Bound(msgspec.Struct, frozen=True):
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """`bindings` by key; `warnings` by service id."""
+    """`bindings` by key; `warnings` by service id; `points` by port."""
 
     services: dict[str, ServicePlan]
     bindings: dict[str, Bound]
     warnings: dict[str, list[str]]
+    points: list[ServedPoint] = []
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -93,6 +94,7 @@ class Planner:
         self._resolver: Resolver[Outcome] = Resolver(_tcp_keys, self._resolve)
         self._bindings: dict[str, Bound] = {}
         self._warnings: dict[str, list[str]] = {}
+        self._points: list[ServedPoint] = []
         self._questioned: frozenset[str] = frozenset()
 
     def plan(self, table: RouteTable, questioned: frozenset[str] = frozenset()) -> Planned:
@@ -117,7 +119,7 @@ class Planner:
         if not same:
             self._bind(current, plans, outcomes, questioned)
         self._last, self._questioned = current, questioned
-        return Planned(services=plans, bindings=self._bindings, warnings=self._warnings)
+        return Planned(services=plans, bindings=self._bindings, warnings=self._warnings, points=self._points)
 
     def _bind(
         self,
@@ -143,6 +145,7 @@ class Planner:
         for key, said in tls_conflicts(plans).items():
             warnings[key] += said
         self._bind_entry_points(plans, bindings, warnings, questioned)
+        self._points = self._served_points(plans, bindings)
         self._bindings, self._warnings = bindings, dict(warnings)
 
     def _service(self, service: RouteService) -> Known:
@@ -188,6 +191,19 @@ class Planner:
                         warnings[plan.id].append(said)
                 continue
             bindings[binding.key] = Bound(binding=binding, port_key=port, entry_point=point)
+
+    def _served_points(self, plans: dict[str, ServicePlan], bindings: dict[str, Bound]) -> list[ServedPoint]:
+        opaque = {point for plan in plans.values() for one in plan.tcp_routers for point in one.entry_points}
+        opaque |= {
+            point
+            for plan in plans.values()
+            for one in plan.routers
+            if one.tls is not None
+            for point in one.entry_points
+        }
+        names = [bound.entry_point for bound in bindings.values() if bound.entry_point]
+        points = [ServedPoint(n, self._entry_points[n], "tcp" if n in opaque else "http") for n in names]
+        return sorted(points, key=lambda one: one.point.port)
 
     def _port(self, service: RouteService, port: RoutePort, options: ServiceOptions) -> PortPlan:
         key = port_key(service, port)

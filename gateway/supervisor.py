@@ -27,7 +27,7 @@ from .certificate_report import exposition as certificate_exposition
 from .certificate_report import with_certificates
 from .counting import NOTHING
 from .descriptors import RESERVED, allow
-from .entry_points import ENTRY_POINTS, NO_ENTRY_POINT, EntryPoint
+from .entry_points import ENTRY_POINTS, NO_ENTRY_POINT, EntryPoint, ServedPoint
 from .fleet import Fleet
 from .handover import Predecessor, take_over
 from .health.board import Board
@@ -134,6 +134,11 @@ class Gateway:
         if self._turns >= 0:
             os.close(self._turns)
             self._turns = -1
+
+    @property
+    def points(self) -> list[ServedPoint]:
+        """The entry points that routers use."""
+        return self._planned.points
 
     # -- the table --------------------------------------------------------------------------------------------------
 

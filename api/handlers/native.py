@@ -1,5 +1,7 @@
 """/essaim/v1: what Docker's API has no words for. Its description is served as `openapi.json`."""
 
+import asyncio
+
 import msgspec
 from aiohttp import web
 
@@ -20,13 +22,17 @@ async def routes(request: web.Request) -> web.Response:
 
 
 async def lb_config(request: web.Request) -> web.Response:
-    """The configuration of an external load balancer in front of the gateways."""
+    """The configuration of an external load balancer in front of the gateways. `?bind=`: the one address that it is to
+    listen at."""
     api, target = api_of(request), request.match_info["target"]
     renderer = api.renderers.get(target)
     if renderer is None:
         known = ", ".join(sorted(api.renderers)) or "none"
         raise missing("load balancer", f"{target[:80]} (known: {known})")
-    return web.Response(text=renderer(api.node.routes()), content_type="text/plain")
+    bind = query.address(request.query, "bind")
+    # A table of thousands of services takes a while.
+    text = await asyncio.to_thread(renderer, api.node.routes(), bind)
+    return web.Response(text=text, content_type="text/plain")
 
 
 async def lb_status(request: web.Request) -> web.Response:

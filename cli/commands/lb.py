@@ -16,14 +16,15 @@ from essaim.cli.output.tabs import align
 from essaim.cli.values.durations import SECOND
 
 STATUS_PATH = "/essaim/v1/lb/status"
-KINDS = ("haproxy", "nginx", "traefik")
+KINDS = ("haproxy", "nginx", "traefik", "traefik-static")
 
 
 async def render(app: App, args: list[str], flags: Flags) -> None:
     kind = args[0]
     if kind not in KINDS:
         raise CliError(f'unknown kind of load balancer "{kind}": expected one of {", ".join(KINDS)}')
-    text = (await (await app.client()).get_raw(path_of("essaim", "v1", "lb", "config", kind))).decode()
+    query = {"bind": bind} if (bind := flags.text("bind")) else {}
+    text = (await (await app.client()).get_raw(path_of("essaim", "v1", "lb", "config", kind), query)).decode()
     app.out.write(text if text.endswith("\n") else text + "\n")
 
 
@@ -72,8 +73,9 @@ GROUP = Group(
             "render",
             render,
             summary="Print a configuration that makes HAProxy, NGINX or Traefik balance over the nodes",
-            usage="(haproxy|nginx|traefik)",
+            usage="(haproxy|nginx|traefik|traefik-static)",
             arity=ONE,
+            flags=[Flag("bind", STRING, "The one address that it is to listen at; all by default")],
             complete=completion.words(*KINDS),
         ),
         Command(

@@ -87,7 +87,7 @@ async def outside() -> AsyncIterator[Served]:
                 chance=node.chance,
                 now=utc_now,
                 log=structlog.get_logger(),
-                renderers={"haproxy": lambda _: "global\n"},
+                renderers={"haproxy": lambda table, bind: f"global {bind}\n"},
                 dial_engine=tunnels.dial,
             )
             async with ApiServer(app) as server:

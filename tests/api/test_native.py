@@ -37,7 +37,10 @@ async def test_every_path_answers_as_described(served: Served) -> None:
         if "{id}" not in template:
             await check(served, template.replace("{target}", "haproxy"))
     assert (await check(served, f"{NATIVE}/routes"))["Version"] == 7
-    assert await check(served, f"{NATIVE}/lb/config/haproxy") == "global\n"
+    assert await check(served, f"{NATIVE}/lb/config/haproxy") == "global \n"
+    assert await check(served, f"{NATIVE}/lb/config/haproxy?bind=2001:DB8::1") == "global 2001:db8::1\n"
+    message = (await check(served, f"{NATIVE}/lb/config/haproxy?bind=here", 400))["message"]
+    assert message == 'invalid bind "here": an IP address is expected'
     message = (await check(served, f"{NATIVE}/lb/config/nosuch", 404))["message"]
     assert "known: haproxy" in message
 

@@ -46,7 +46,7 @@ class Server(threading.Thread):
     async def _serve(self) -> None:
         node = FakeNode()
         await node.init(InitRequest(advertise_addr="127.0.0.1", spec=default_spec()))
-        renderers = {"haproxy": lambda _: "global\n"}
+        renderers = {"haproxy": lambda table, bind: f"global {bind}\n"}
         app = create_app(node, chance=node.chance, now=utc_now, log=structlog.get_logger(), renderers=renderers)
         async with ApiServer(app) as server:
             self.port = await server.listen_plain("127.0.0.1", 0)

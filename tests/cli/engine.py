@@ -8,7 +8,7 @@ import random
 import string
 import struct
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ class FakeEngine:
         if kind == "events":
             return await self._events(request)
         if kind == "essaim":
-            return self._native(method, parts[2:])
+            return self._native(method, parts[2:], request.query)
         if kind == "swarm":
             return self._swarm(method, parts[1:], body, request)
         if not self.in_swarm:
@@ -203,9 +203,9 @@ class FakeEngine:
             await response.write(self.log[start : start + 7])
         return response
 
-    def _native(self, method: str, parts: list[str]) -> web.Response:
+    def _native(self, method: str, parts: list[str], query: Mapping[str, str]) -> web.Response:
         if parts[:2] == ["lb", "config"]:
-            return web.Response(text=f"# {parts[2]}\n")
+            return web.Response(text=" ".join(["#", parts[2], *query.values()]) + "\n")
         if parts == ["lb", "status"]:
             return self._json(
                 {

@@ -151,6 +151,7 @@ async def test_service_logs_name_task_and_node(essaim: Any, engine: Any, docker:
 
 async def test_lb_render_prints_the_configuration(essaim: Any) -> None:
     assert (await essaim("lb", "render", "haproxy")).out == "# haproxy\n"
+    assert (await essaim("lb", "render", "traefik-static", "--bind", "192.0.2.1")).out == "# traefik-static 192.0.2.1\n"
     done = await essaim("lb", "render", "apache")
     assert (done.code, "expected one of haproxy, nginx, traefik" in done.err) == (1, True)
 

@@ -2,12 +2,18 @@
 
 import asyncio
 import shutil
+import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from essaim.configs.haproxy import render_haproxy
+from essaim.configs.nginx import render_nginx
+from essaim.configs.traefik import render_traefik, render_traefik_static
+from essaim.gateway.entry_points import EntryPoint, ServedPoint
 from essaim.gateway.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
 
 
@@ -38,16 +44,61 @@ def table() -> RouteTable:
 
 
 @pytest.fixture
+def points() -> list[ServedPoint]:
+    """One that is plain HTTP and trusts nobody, and one with TLS that takes PROXY headers."""
+    return [
+        ServedPoint("web", EntryPoint(80), "http"),
+        ServedPoint("websecure", EntryPoint(443, ("10.0.0.9/32",), proxy_protocol=True), "tcp"),
+    ]
+
+
+@pytest.fixture
 def golden() -> Path:
     return Path(__file__).parent / "golden"
 
 
 def program(name: str) -> str:
     """The path of a real program; the test is skipped where Debian's package is not installed."""
-    found = shutil.which(name)
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:
-        pytest.skip(f"{name} is not installed (tools/debian.sh)")
+        pytest.skip(f"{name} is not installed (tools/debian.sh, requirements-dev.lock)")
     return found
+
+
+BINDS = {"haproxy": "127.0.0.13", "nginx": "127.0.0.15", "traefik": "127.0.0.16"}
+"""Where each listens in tests."""
+
+
+@asynccontextmanager
+async def balancer(
+    kind: str, folder: Path, table: RouteTable, points: Sequence[ServedPoint] = ()
+) -> AsyncIterator[str]:
+    """A real balancer with its rendered configuration; the address that it will listen at."""
+    address = BINDS[kind]
+    if kind == "haproxy":
+        path = folder / "haproxy.cfg"
+        path.write_text(render_haproxy(table, points, bind=address))
+        command = ["-db", "-f", str(path)]
+    elif kind == "nginx":
+        path = folder / "nginx.conf"
+        path.write_text(render_nginx(table, points, bind=address))
+        options = f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/log;"
+        command = ["-c", str(path), "-p", str(folder), "-g", options]
+    else:
+        dynamic, static = folder / "dynamic.yml", folder / "traefik.yml"
+        dynamic.write_text(render_traefik(table, points))
+        static.write_text(render_traefik_static(table, points, bind=address, dynamic=str(dynamic)))
+        command = [f"--configFile={static}"]
+    with (folder / f"{kind}.out").open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            program(kind), *command, stdout=out, stderr=asyncio.subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield address
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
 
 
 class Fleet:

@@ -1,6 +1,5 @@
 """HAProxy's configuration: the whole file, accepted by the real program, and balancing real requests."""
 
-import asyncio
 import re
 import subprocess
 from pathlib import Path
@@ -8,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from essaim.configs.haproxy import render_haproxy
+from essaim.gateway.entry_points import ServedPoint
 from essaim.gateway.routes import RouteService, RouteTable
 
-from .conftest import Fleet, port, program
+from .conftest import Fleet, balancer, port, program
 
 
-def test_haproxy_configuration_is_the_golden_file(table: RouteTable, golden: Path) -> None:
-    assert render_haproxy(table) == (golden / "haproxy.cfg").read_text()
+def test_haproxy_configuration_is_the_golden_file(table: RouteTable, points: list[ServedPoint], golden: Path) -> None:
+    assert render_haproxy(table, points) == (golden / "haproxy.cfg").read_text()
 
 
 def test_haproxy_equal_tables_in_another_order_give_identical_bytes(table: RouteTable) -> None:
@@ -28,9 +28,11 @@ def test_haproxy_service_name_with_line_break_stays_in_its_comment(table: RouteT
 
 
 @pytest.mark.parametrize("empty", [True, False])
-def test_haproxy_accepts_the_configuration(table: RouteTable, tmp_path: Path, empty: bool) -> None:
+def test_haproxy_accepts_the_configuration(
+    table: RouteTable, points: list[ServedPoint], tmp_path: Path, empty: bool
+) -> None:
     path = tmp_path / "haproxy.cfg"
-    path.write_text(render_haproxy(RouteTable() if empty else table))
+    path.write_text(render_haproxy(*((RouteTable(), ()) if empty else (table, points))))
     done = subprocess.run([program("haproxy"), "-c", "-f", str(path)], capture_output=True, text=True, check=False)
     assert "[ALERT]" not in done.stderr
     assert "[WARNING]" not in done.stderr
@@ -40,15 +42,8 @@ def test_haproxy_accepts_the_configuration(table: RouteTable, tmp_path: Path, em
 
 @pytest.mark.root
 async def test_haproxy_balances_requests_over_live_gateways(tmp_path: Path, fleet: Fleet) -> None:
-    path = tmp_path / "haproxy.cfg"
-    path.write_text(render_haproxy(fleet.table, bind="127.0.0.13"))
-    process = await asyncio.create_subprocess_exec(program("haproxy"), "-db", "-f", str(path))
-    try:
-        assert await fleet.ask("127.0.0.13", 10) == ["HTTP/1.1 200 OK"] * 10
+    async with balancer("haproxy", tmp_path, fleet.table) as address:
+        assert await fleet.ask(address, 10) == ["HTTP/1.1 200 OK"] * 10
         assert fleet.hits == {"one": 5, "two": 5}
         await fleet.stop("two")
-        assert await fleet.ask("127.0.0.13", 6) == ["HTTP/1.1 200 OK"] * 6
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
+        assert await fleet.ask(address, 6) == ["HTTP/1.1 200 OK"] * 6
