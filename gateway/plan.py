@@ -219,6 +219,7 @@ class Planner:
             published_port=port.published_port,
             endpoints=endpoints,
             tls=mode != "udp" and options.tls.on(port.published_port),
+            target_port=port.target_port,
         )
 
     def _claims(self, service: RouteService) -> list[tuple[str, Bound]]:
