@@ -1,4 +1,4 @@
-"""Services by what stack files call them.
+"""Services by what stack files call them, which as names of hosts are the same in upper and lower case.
 
 Pure: names in, ids out.
 """
@@ -12,6 +12,7 @@ class ByName:
         self._names: dict[str, str] = {}
 
     def put(self, service_id: str, name: str) -> None:
+        name = name.lower()
         if self._names.get(service_id) != name:
             self.drop(service_id)
             self._names[service_id], self._ids[name] = name, service_id

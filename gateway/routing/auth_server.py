@@ -21,7 +21,8 @@ HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 
 @dataclass(frozen=True, slots=True)
 class AuthServer:
-    """`names`: what the service would be called, the likeliest first; none for a host that can be no service's.
+    """`names`: what the service would be called, the likeliest first, in lower case, as names of hosts are; none for
+    a host that can be no service's.
 
     `authorities`: PEM, whose certificates are believed instead of the system's; `unverified`: any certificate is.
     """
@@ -70,4 +71,4 @@ def _names(host: str, stack: str) -> tuple[str, ...]:
     if ":" in host or re.fullmatch(r"[0-9.]+", host):
         return ()
     name = host.removeprefix("tasks.")
-    return (f"{stack}_{name}", name) if stack else (name,)
+    return (f"{stack.lower()}_{name}", name) if stack else (name,)
