@@ -6,6 +6,7 @@ one, and with no replica ready the question waits in the service's queue; all wi
 
 import asyncio
 from collections.abc import Callable
+from time import perf_counter
 
 from .backend import Backend, Endpoint
 from .connect import RECONNECT_SECONDS, NoEndpoint, connect_any, start
@@ -33,8 +34,8 @@ class Inquiry:
         self._answered = answered
         self._message = question.message
         self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
-        self._limit = self.deadline = self._began + ANSWER_SECONDS
+        self._began = perf_counter()
+        self._limit = self.deadline = sweeper.now + ANSWER_SECONDS
         self._over = False
         self._attempts = 0
         self._endpoint: Endpoint | None = None
@@ -65,7 +66,7 @@ class Inquiry:
         backend = self._backend
         endpoint = backend.pick()
         if endpoint is None:
-            if not backend.wait(self, self._loop.time()):
+            if not backend.wait(self, self._sweeper.now):
                 self._fail("no replica of the auth server can be reached")
             self.deadline = min(self.deadline, self._limit)
             return
@@ -85,7 +86,7 @@ class Inquiry:
             endpoint, upstream = await connect_any(self._backend, first, make, self._sweeper)
         except NoEndpoint as error:
             self._connecting = None
-            if self._loop.time() - self._began < self._backend.options.queue_timeout:
+            if perf_counter() - self._began < self._backend.options.queue_timeout:
                 self._loop.call_later(RECONNECT_SECONDS, self._dispatch)
             else:
                 self._fail(str(error))
@@ -126,7 +127,7 @@ class Inquiry:
             return
         self._upstream = self._endpoint = None
         if endpoint is not None:
-            endpoint.count(response.status, self._loop.time() - self._began, self._sweeper.now)
+            endpoint.count(response.status, perf_counter() - self._began, self._sweeper.now)
             endpoint.released()
         lines = [line.partition(b":") for line in response.head.split(b"\r\n")[1:] if line]
         fields = end_to_end((name, value.strip(b" \t")) for name, _, value in lines)
@@ -183,7 +184,7 @@ class Inquiry:
 
     def _count(self, endpoint: Endpoint | None, status: int) -> None:
         if endpoint is not None:
-            endpoint.count(status, self._loop.time() - self._began, self._sweeper.now)
+            endpoint.count(status, perf_counter() - self._began, self._sweeper.now)
 
     def _fail(self, reason: str, status: int = 500) -> None:
         self._finish(Verdict(status, failure=reason))

@@ -112,11 +112,10 @@ EFFECTS: list[tuple[str, dict[str, str], dict[str, Any], Verdict, str]] = [
      "X-Forwarded-Proto: https\r\n"),
     ("authresponseheaders", {"authresponseheaders": "x-user"}, {"fields": "X_USER: eve\r\n"}, GIVEN,
      "to Host: a\r\nX-User: ann\r\n."),
-    ("authresponseheadersregex", {"authresponseheadersregex": "^X-(User|Group)$"}, {"fields": "x_group: eve\r\n"}, GIVEN,
-     "to Host: a\r\nX-User: ann\r\nx-group: g\r\n."),
+    ("authresponseheadersregex", {"authresponseheadersregex": "^X-(User|Group)$"}, {"fields": "x_group: eve\r\n"},
+     GIVEN, "to Host: a\r\nX-User: ann\r\nx-group: g\r\n."),
     ("authrequestheaders", {"authrequestheaders": "x-a"}, {"fields": "X-A: 1\r\nX-B: 2\r\n"}, ALLOWED,
-     "Host: auth:9091\r\nX-A: 1\r\nX-Forwarded-Method: GET\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\n"
-     "X-Forwarded-Uri: /\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n"),
+     "Host: auth:9091\r\nX-A: 1\r\nX-Forwarded-Method: GET\r\n"),
     ("addauthcookiestoresponse", {"addauthcookiestoresponse": "sid"}, {}, GIVEN,
      "back HTTP/1.1 200 OK\r\nSet-Cookie: mine=1\r\nSet-Cookie: sid=1; Path=/\r\n"),
     ("headerfield", {"headerfield": "x-user"}, {}, GIVEN, "by ann"),
@@ -206,7 +205,7 @@ def test_options_that_cannot_be_carried_out_keep_the_router_from_being_served(op
         (Verdict(500, failure="gone"), 500),
         (Verdict(401, failure="long"), 401),
         (Verdict(199), 199),
-        (Verdict(300), 300),
+        (REDIRECT, 302),
     ],
 )
 def test_verdict_that_is_not_2xx_never_passes(verdict: Verdict, status: int) -> None:
@@ -256,9 +255,10 @@ NAMES = st.sampled_from(
 )  # fmt: skip
 
 
-@given(
-    st.lists(st.tuples(NAMES, st.integers(0, 9)), max_size=8), st.lists(st.tuples(NAMES, st.integers(0, 9)), max_size=8)
-)
+FIELDS = st.lists(st.tuples(NAMES, st.integers(0, 9)), max_size=8)
+
+
+@given(FIELDS, FIELDS)
 def test_fields_of_the_answer_take_the_place_of_the_clients(
     sent: list[tuple[str, int]], given: list[tuple[str, int]]
 ) -> None:

@@ -16,7 +16,7 @@ from tests.configs.conftest import program
 from .conftest import Backends, endpoint, entry_points, exchange, free_port, table
 
 OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
-# Traefik's own fields (it has another name than the gateway), its compression and its clock; what only the gateway says.
+# What only one of the two says: their names, ports and clocks, compression.
 IGNORED = {
     "accept-encoding", "x-forwarded-server", "x-forwarded-port", "x-real-ip", "forwarded", "x-request-id", "connection",
     "date", "host",
