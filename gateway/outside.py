@@ -1,6 +1,6 @@
 """Questions to auth servers that are no service of the cluster, by name or address, http or https.
 
-aiohttp's client asks them. It costs 20 MiB and a third of a second to load, so it is loaded with the first such
+aiohttp's client asks them. It costs 11 MiB and 0.15 s of CPU to load, so it is loaded with the first such
 question, in a thread; a worker that asks nobody outside never does.
 """
 
