@@ -38,12 +38,19 @@ def _check_mount_types(service: Node, path: Path, problems: Problems) -> None:
     for index, entry in enumerate(_entries(service, "volumes")):
         kind = entry.value["type"]
         for other in MOUNT_OPTIONS:
-            if other != kind.value and (options := entry.get(other)) is not None and options.value:
+            options = entry.get(other)
+            if other != kind.value and options is not None and _matter(other, options, kind):
                 message = f"{other} options are incompatible with type {kind.value}"
                 problems.add(options.key_place or options.place, (((path, "volumes"), index), other), message)
         if kind.value == "cluster":
             message = "there are no cluster volumes; use type: volume with a driver that every node has"
             problems.add(kind.place, (((path, "volumes"), index), "type"), message)
+
+
+def _matter(name: str, options: Node, kind: Node) -> bool:
+    """`data:/x:z` is common in public files: the label, of which a warning says that it has no effect, is no option of
+    a bind alone."""
+    return bool(options.value) and not (name == "bind" and kind.value == "volume" and set(options.value) == {"selinux"})
 
 
 def _check_targets(service: Node, path: Path, problems: Problems) -> None:

@@ -23,10 +23,16 @@ def read(text: str) -> dict[str, str | None]:
         ("K=${NOPE:-d}", "d"), ('K="\\$HOME"', "$HOME"), ('K="a\nb"', "a\nb"), ("K='a\nb'", "a\nb"), ("K=v\r\n", "v"),
         ("\ufeffK=v", "v"), ("# c\n\n  # d\nK=v\n\n", "v"), ("K=a=b=c", "a=b=c"), ("K='x' # c", "x"), ("K=a$$b", "a$b"),
         ("SET=inside\nK=$SET", "outside"), ("J=inside\nK=$J", "inside"), ("K='it'", "it"), ('K=""', ""),
+        ("K='Let\\'s go!' # c", "Let's go!"), ("K='a\\\\'", "a\\\\"), ("K:v", "v"), ("K:", ""),
     ],
 )  # fmt: skip
 def test_read_env_line_gives_value(text: str, value: str) -> None:
     assert read(text)["K"] == value
+
+
+@pytest.mark.parametrize("name", ["2FA_ENABLED", "1", "a.b-c", "É"])
+def test_read_env_name_may_start_with_a_digit_or_another_alphabets_letter(name: str) -> None:
+    assert read(f"{name}=on") == {name: "on"}
 
 
 def test_read_env_name_alone_takes_the_environments_value() -> None:
