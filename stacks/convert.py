@@ -123,8 +123,7 @@ def _found_at(node: Node, path: Path, keys: tuple[str | int, ...]) -> tuple[Node
 def _check_names(document: Document, namespace: str, problems: Problems) -> None:
     for kind in ("services", "secrets", "configs"):
         for name, node in getattr(document, kind).items():
-            own = plain(node)
-            full = f"{namespace}_{name}" if kind == "services" else object_name(own, name, namespace)
+            full = f"{namespace}_{name}" if kind == "services" else object_name(plain(node), name, namespace)
             if message := name_problem(kind, full):
                 problems.add(node.key_place or node.place, ((None, kind), name), message)
 
