@@ -267,4 +267,5 @@ class Downstream(asyncio.Protocol):
         if self.state == WAIT:
             self.keep_alive = self.keep_alive and bool(self.buffer)
             return True
-        return False
+        # Between two requests the next one may be here as a whole, about to be taken up.
+        return self.state == HEAD and b"\r\n\r\n" in self.buffer

@@ -115,6 +115,29 @@ def test_plane_pipelined_requests_are_answered_in_order() -> None:
     assert plane.client.buffer == two
 
 
+async def test_plane_pipelined_requests_of_a_client_that_has_ended_its_side_are_all_answered() -> None:
+    plane = Plane()
+    plane.ask(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(4)))
+    assert plane.client.eof_received()
+    for number in range(4):
+        await asyncio.sleep(0)
+        assert plane.far.written.startswith(b"GET /%d " % number)
+        plane.far.written = b""
+        plane.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d" % number)
+    assert [part[:1] for part in plane.near.written.split(b"\r\n\r\n")[1:]] == [b"0", b"1", b"2", b"3"]
+    assert plane.near.written.count(b"Connection: close") == 1
+    assert plane.near.closed
+
+
+async def test_plane_end_of_the_clients_side_between_two_pipelined_requests_loses_none() -> None:
+    plane = Plane()
+    plane.ask(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
+    plane.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert plane.client.eof_received()
+    await asyncio.sleep(0)
+    assert b"GET /2 " in plane.far.written
+
+
 def test_plane_same_fields_again_are_not_taken_for_another_requests() -> None:
     """The memory of a connection's last fields must not survive a change of version, target form or fields."""
     plane = Plane()

@@ -61,7 +61,8 @@ def test_rule_matches(rule: str, what: Asked, expected: bool) -> None:
 @pytest.mark.parametrize(
     "rule",
     ["", "Host", "Host()", "Host(`a`", "Hosst(`a`)", "Host(`a`) &&", "Host(`a`) Path(`/`)", "(Host(`a`)", "Path(`x`)",
-     "PathRegexp(`(`)", "HostRegexp(`{sub:[a-z]{2,3}}.example`)", "PathPrefix(`/{id}/`)", "Header(`a`)", "ClientIP(`x`)", "Host(a)", "&& Host(`a`)"],
+     "PathRegexp(`(`)", "HostRegexp(`{sub:[a-z]{2,3}}.example`)", "PathPrefix(`/{id}/`)", "Header(`a`)",
+     "ClientIP(`x`)", "Host(a)", "&& Host(`a`)"],
 )  # fmt: skip
 def test_rule_that_cannot_be_read_says_why(rule: str) -> None:
     with pytest.raises(BadRule, match=r"\S"):
