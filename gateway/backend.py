@@ -272,7 +272,7 @@ class Backend:
             self.wake()
 
     def _near(self, ready: list[Endpoint]) -> list[list[Endpoint]]:
-        """The tiers; of versions with shares each has its own, or a node with the new version alone would use no other."""
+        """The tiers; each version with a share has its own, or a node with the new one alone would use no other."""
         if not (self.options.near and self.options.version_weights):
             return self._tiers(ready)
         tiers = [self._tiers(group) for group in by_version(ready, self.options.version_weights)]

@@ -222,7 +222,7 @@ def test_backend_near_ones_that_are_full_or_failed_spill_over_to_the_zone_and_th
 
 
 def test_backend_near_does_not_change_the_shares_of_versions() -> None:
-    """A node that has the new version alone asks other nodes for the old one, and none for a version without a share."""
+    """A node that has the new version alone asks others for the old one, and none for a version without a share."""
     new, old = plan("new", version=2), plan("old", version=1, node_id="n2")
     scene = Scene(new, old, near="node", version_weights={"latest": 5, "previous": 95})
     picks = [scene.backend.pick().key for _ in range(100)]  # type: ignore[union-attr]
