@@ -33,6 +33,7 @@ from . import lookup, ports, references, validate
 from .errors import exists, precondition, unimplemented
 from .names import random_name
 from .normalise import stored
+from .validate import is_job
 
 
 class Created(msgspec.Struct, rename={"id": "ID", "warnings": "Warnings"}, omit_defaults=True):
@@ -51,7 +52,7 @@ def create(
         spec = replace(spec, name=random_name(chance, {s.spec.name for s in store.services}))
     validate.check(spec)
     spec = stored(references.resolve(store, spec))
-    if store.services.named(spec.name or "") is not None:
+    if lookup.is_taken(store.services, spec.name or ""):
         raise exists(f"name conflicts with an existing object: service {spec.name} already exists")
     service_id = new_id(chance)
     ports.check_free(store, spec, service_id)
@@ -201,10 +202,6 @@ def mode_name(mode: ServiceMode | None) -> str:
     if mode.replicated_job is not None:
         return "replicated-job"
     return "global-job" if mode.global_job is not None else "replicated"
-
-
-def is_job(mode: ServiceMode | None) -> bool:
-    return mode_name(mode).endswith("-job")
 
 
 def _next_job(service: Service, spec: ServiceSpec, now: datetime, *, fresh: bool) -> JobStatus | None:

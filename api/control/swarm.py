@@ -120,7 +120,6 @@ def check(spec: SwarmSpec) -> None:
     if spec.placement_strategy not in (None, "", "spread", "binpack"):
         raise InvalidArgument(f'invalid PlacementStrategy "{spec.placement_strategy}": use spread or binpack')
     numbers = {
-        "TaskHistoryRetentionLimit": spec.orchestration and spec.orchestration.task_history_retention_limit,
         "HeartbeatPeriod": spec.dispatcher and spec.dispatcher.heartbeat_period,
         "SnapshotInterval": spec.raft and spec.raft.snapshot_interval,
     }

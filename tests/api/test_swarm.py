@@ -97,6 +97,11 @@ async def test_update_merges_partial_bodies_and_rotates_tokens(served: Served) -
     assert (await served.error("POST", f"/swarm/update?version={version - 1}", {}))[0] == 500
 
 
+async def test_task_history_may_be_kept_for_ever(served: Served) -> None:
+    await update(served, {"Orchestration": {"TaskHistoryRetentionLimit": -1}})
+    assert (await served.call("GET", "/swarm"))["Spec"]["Orchestration"] == {"TaskHistoryRetentionLimit": -1}
+
+
 async def update(served: Served, spec: dict[str, Any], query: str = "") -> None:
     version = (await served.call("GET", "/swarm"))["Version"]["Index"]
     await served.call("POST", f"/swarm/update?version={version}{query}", spec)
@@ -209,6 +214,7 @@ async def test_ping_negotiates(outside: Served, method: str) -> None:
         assert reply.headers["Api-Version"] == versions.text(versions.NEWEST)
         assert reply.headers["Docker-Experimental"] == "false"
         assert reply.headers["Ostype"] == "linux"
+        assert reply.content_type == "text/plain"
         assert await reply.text() == ("OK" if method == "GET" else "")
 
 
