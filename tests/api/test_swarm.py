@@ -273,3 +273,11 @@ async def test_init_goes_to_its_end_when_the_client_goes(outside: Served, monkey
         while not outside.app[API].node.manager or not await outside.call("GET", "/networks"):
             await asyncio.sleep(0.001)
     assert [n["Name"] for n in await outside.call("GET", "/networks")] == ["ingress"]
+
+
+@pytest.mark.parametrize("pool", [[], ["10.20.0.0/16"]])
+@pytest.mark.parametrize("size", [99, 31, -1, 7])
+async def test_subnet_size_that_does_not_fit_the_pool_is_refused(outside: Served, pool: list[str], size: int) -> None:
+    """Also the usual pool, when none is named."""
+    status, message = await outside.error("POST", "/swarm/init", {"DefaultAddrPool": pool, "SubnetSize": size})
+    assert (status, f"invalid subnet size {size} for the pool" in message) == (400, True)
