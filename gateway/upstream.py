@@ -20,7 +20,7 @@ from .sweeper import NEVER, Sweeper
 if TYPE_CHECKING:
     from .client import Client
 
-IDLE_SECONDS = 60.0
+IDLE_SECONDS = LAST_WORDS_SECONDS = 60.0
 MAX_IDLE = 256
 """Kept-alive connections to one endpoint, by worker."""
 MAX_HEAD = 32 << 10
@@ -30,7 +30,7 @@ IDLE, HEAD, BODY, TUNNEL, CLOSED = range(5)
 
 class Upstream(asyncio.Protocol):
     __slots__ = (
-        "body_left", "buffer", "chunks", "client", "deadline", "endpoint", "held", "idle_since", "last_head",
+        "body_left", "buffer", "chunks", "client", "deadline", "ended", "endpoint", "held", "idle_since", "last_head",
         "last_response", "reused", "state", "sweeper", "transport",
     )  # fmt: skip
 
@@ -45,6 +45,8 @@ class Upstream(asyncio.Protocol):
         self.chunks: ChunkReader | None = None
         self.reused = False
         self.held = False
+        # The replica has ended its side of a tunnel.
+        self.ended = False
         # A replica that answers the same thing again is parsed once.
         self.last_head = b""
         self.last_response = Response(0, 1, b"")
@@ -63,6 +65,14 @@ class Upstream(asyncio.Protocol):
         self._leave_pool()
         if self.transport:
             self.transport.abort()
+
+    def end(self) -> None:
+        """The same in order: what is still to be sent is, unless the replica does not take it."""
+        self.client = None
+        self._leave_pool()
+        if self.transport:
+            self.deadline = self.sweeper.now + LAST_WORDS_SECONDS
+            self.transport.close()
 
     def _leave_pool(self) -> None:
         if self.state == IDLE and self in self.endpoint.idle:
@@ -245,6 +255,7 @@ class Upstream(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The end of an HTTP connection, but in a tunnel only of one direction."""
         if self.state == TUNNEL and self.client:
+            self.ended = True
             self.client.tunnel_eof()
             return True
         return False

@@ -258,6 +258,28 @@ def test_plane_idempotent_request_on_a_connection_that_was_closed_is_sent_on_ano
     assert plane.endpoint.retries == 1
 
 
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"])
+def test_plane_idempotent_request_whose_answer_has_begun_is_not_sent_on(begun: bytes) -> None:
+    plane = Plane(connections=2)
+    plane.ask(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+    plane.answer(begun)
+    if plane.upstreams[0].transport is not None:
+        plane.far.close()
+    assert plane.upstreams[1].transport.written == b""  # type: ignore[union-attr]
+    assert plane.near.written.startswith(b"HTTP/1.1 502 ")
+
+
+async def test_plane_post_does_not_ride_on_a_connection_that_has_rested() -> None:
+    """Its end may be on the way already, and what was sent could not be sent again."""
+    for rested, request, rides in ((0.5, b"POST", True), (2.0, b"POST", False), (2.0, b"GET", True)):
+        plane = Plane()
+        plane.sweeper.now = rested
+        plane.ask(request + b" /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
+        assert bool(plane.far.written) == rides
+        assert bool(plane.client.connecting) != rides
+        plane.near.close()
+
+
 def test_plane_post_on_a_connection_that_was_closed_is_not_sent_twice() -> None:
     plane = Plane(connections=2)
     plane.ask(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
