@@ -13,7 +13,6 @@ import msgspec
 from msgspec.structs import replace
 
 from essaim.cluster.changes import Change, Delete, Expect, put
-from essaim.cluster.errors import OutOfSequence
 from essaim.cluster.ids import Chance, new_id
 from essaim.cluster.service import (
     Endpoint,
@@ -33,6 +32,7 @@ from . import lookup, ports, references, validate
 from .errors import exists, precondition, unimplemented
 from .names import random_name
 from .normalise import stored
+from .sequence import check_sequence
 from .validate import is_job
 
 
@@ -130,18 +130,6 @@ def _roll_back(store: Store, service: Service, version: int, now: datetime) -> l
         previous_registry_auth=service.registry_auth,
     )
     return [put("services", restored), *_guards(store, spec)]
-
-
-def check_sequence(service: Service, version: int) -> None:
-    """Whether somebody who read the service in `version` has seen its present spec. What the scheduler notes in the
-    service (an update's progress, a job's times) makes a version of its own, and makes nobody's knowledge stale: in
-    Swarm, a script that updates a service again while its update goes on is turned away now and then.
-
-    Raises OutOfSequence.
-    """
-    oldest = service.spec_after.index + 1 if service.spec_after else service.version.index
-    if not oldest <= version <= service.version.index:
-        raise OutOfSequence
 
 
 def remove(store: Store, reference: str) -> list[Change]:

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from essaim.cluster.changes import NodeReport
+from essaim.cluster.node import NodeDescription, NodeStatus
+from essaim.daemon.membership import JoinMessage, admit
 from tests.api.conftest import Served
 
 RPC = "rpc error: code = "
@@ -243,6 +246,26 @@ async def test_tasks_are_filtered_by_service_node_state_and_freshness(scheduled:
     assert (status, message) == (500, "Invalid desired-state filter: 'x'")
     assert (await scheduled.call("GET", f"/tasks/{task['ID'][:10]}"))["ID"] == task["ID"]
     assert await scheduled.error("GET", "/tasks/nosuch") == (404, "task nosuch not found")
+
+
+async def test_state_of_a_node_makes_no_reading_stale(served: Served) -> None:
+    """A script that labels a node which has just joined used to be turned away when the node said hello."""
+    manager = served.node.manager
+    assert manager is not None
+    joined = JoinMessage(
+        token="", request=b"", address="", ip="192.0.2.9", availability="active", description=NodeDescription()
+    )
+    admitted = admit(joined, role="worker", node_id="w" * 25, raft_id=0, after=manager.store.version)
+    await manager.writer.commit(admitted)
+    read = (await served.call("GET", f"/nodes/{'w' * 25}"))["Version"]["Index"]
+    await manager.writer.commit([NodeReport("w" * 25, NodeStatus(state="ready", addr="192.0.2.9"))])
+    shown = await served.call("GET", f"/nodes/{'w' * 25}")
+    assert shown["Version"]["Index"] > read
+    assert "SpecAfter" not in shown
+    body = {"Role": "worker", "Availability": "active", "Labels": {"a": "b"}}
+    await served.call("POST", f"/nodes/{'w' * 25}/update?version={read}", body)
+    stale = await served.error("POST", f"/nodes/{'w' * 25}/update?version={shown['Version']['Index']}", body)
+    assert stale == (500, RPC + "Unknown desc = update out of sequence")
 
 
 async def test_names_are_taken_in_whatever_case(served: Served) -> None:

@@ -238,6 +238,16 @@ def test_plane_more_response_than_announced_is_cut_and_not_pooled() -> None:
     assert plane.endpoint.idle == []
 
 
+def test_plane_connection_to_a_replica_that_leaves_is_not_kept() -> None:
+    plane = Plane()
+    plane.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    plane.endpoint.usable = False
+    plane.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert plane.far is None
+    assert not plane.endpoint.idle
+    assert not plane.near.closed
+
+
 def test_plane_idle_connection_that_speaks_unasked_is_closed() -> None:
     plane = Plane()
     far, upstream = plane.far, plane.upstreams[0]
