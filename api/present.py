@@ -74,7 +74,7 @@ def task(value: Task) -> Task:
 
 
 def node(value: Node, manager: Manager) -> Node:
-    return replace(value, manager_status=_manager_status(value, manager))
+    return replace(value, manager_status=_manager_status(value, manager), spec_after=None)
 
 
 def _manager_status(value: Node, manager: Manager) -> ManagerStatus | None:

@@ -29,13 +29,14 @@ def filters(query: Mapping[str, str], allowed: Collection[str]) -> Filters:
     if len(text) > MAX_FILTERS:
         raise InvalidArgument("invalid filter: too long")
     try:
-        raw = msgspec.json.decode(text, type=dict[str, dict[str, bool] | list[str]])
+        raw = msgspec.json.decode(text, type=dict[str, dict[str, bool] | list[str] | None] | None)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         raise InvalidArgument(f"invalid filter: {error}") from error
-    for name in raw:
+    for name in raw or {}:
         if name not in allowed:
             raise InvalidArgument(f"Invalid filter '{name}'")
-    return {name: list(values) for name, values in raw.items()}
+    # Go's nil, of a map or of a set, asks for nothing.
+    return {name: list(values) for name, values in (raw or {}).items() if values}
 
 
 def version(query: Mapping[str, str], noun: str) -> int:

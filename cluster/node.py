@@ -1,7 +1,7 @@
 """Nodes (Engine API: Node, NodeSpec, NodeDescription, NodeStatus, ManagerStatus)."""
 
 from .service import Platform, Resources
-from .shape import Shape, StoredObject, always
+from .shape import Shape, StoredObject, Version, always
 
 GATEWAY_RUNTIME = "gateway"
 """The `runtime` of a node that serves the mesh and runs no tasks."""
@@ -66,10 +66,13 @@ class ManagerStatus(Shape):
 
 
 class Node(StoredObject, kw_only=True):
+    """`spec_after` as in `Service`: the version that the change of `spec` was made upon."""
+
     spec: NodeSpec
     description: NodeDescription | None = None
     status: NodeStatus = NodeStatus()
     manager_status: ManagerStatus | None = None
+    spec_after: Version | None = None
 
     @property
     def hostname(self) -> str:

@@ -11,7 +11,7 @@ from essaim.api.control.networks import first_ingress
 from essaim.cluster.changes import Change, put
 from essaim.cluster.ids import Chance
 from essaim.cluster.node import ManagerStatus, Node, NodeDescription, NodeSpec, NodeStatus
-from essaim.cluster.shape import Shape
+from essaim.cluster.shape import Shape, Version
 from essaim.cluster.swarm import Cluster, JoinTokens, RootCA, SwarmSpec, default_spec
 from essaim.secrets.ca import tls_info
 
@@ -79,6 +79,7 @@ def first_objects(
         description=description,
         status=NodeStatus(state="ready", addr=ip),
         manager_status=ManagerStatus(addr=advertise, raft_id=raft_id),
+        spec_after=Version(index=0),
     )
     ingress = first_ingress(cluster, chance=chance)
     return [put("clusters", cluster, new=True), put("nodes", node, new=True), put("networks", ingress, new=True)]

@@ -232,7 +232,8 @@ class ManagerRole:
         node_id = new_id(self._chance)
         raft_id = self._chance.getrandbits(63) | 1 if role == "manager" else 0
         issued = self.issuer.issue(message.request, node_id, role, raft_id)
-        await self.writer.commit(membership.admit(message, role=role, node_id=node_id, raft_id=raft_id))
+        after = self.store.version
+        await self.writer.commit(membership.admit(message, role=role, node_id=node_id, raft_id=raft_id, after=after))
         return self._answer(node_id, role, raft_id, issued)
 
     async def become_manager(self, node_id: str, message: BecomeManager) -> JoinAnswer:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from essaim.cluster.changes import Change, put
 from essaim.cluster.errors import FailedPrecondition, InvalidArgument, NotFound
 from essaim.cluster.node import ManagerStatus, Node, NodeDescription, NodeSpec, NodeStatus
+from essaim.cluster.shape import Version
 from essaim.cluster.store import Store
 from essaim.secrets.holder import Role
 
@@ -78,8 +79,8 @@ def role_of_token(store: Store, token: str) -> Role:
     raise InvalidArgument(WRONG_TOKEN)
 
 
-def admit(message: JoinMessage, *, role: str, node_id: str, raft_id: int) -> Sequence[Change]:
-    """The new node's object: down until its agent says hello."""
+def admit(message: JoinMessage, *, role: str, node_id: str, raft_id: int, after: int) -> Sequence[Change]:
+    """The new node's object: down until its agent says hello. `after`: the store's version that is decided from."""
     manager = ManagerStatus(addr=message.address, raft_id=raft_id) if role == "manager" else None
     node = Node(
         id=node_id,
@@ -87,6 +88,7 @@ def admit(message: JoinMessage, *, role: str, node_id: str, raft_id: int) -> Seq
         description=message.description,
         status=NodeStatus(state="down", addr=message.ip, message="waiting for the node's first heartbeat"),
         manager_status=manager,
+        spec_after=Version(index=after),
     )
     return [put("nodes", node, new=True)]
 
@@ -110,7 +112,7 @@ def set_role(store: Store, node_id: str, role: str) -> Sequence[Change]:
         raise NotFound(f"node {node_id} not found")
     if node.spec.role == role:
         return []
-    return [put("nodes", replace(node, spec=replace(node.spec, role=role)))]
+    return [put("nodes", replace(node, spec=replace(node.spec, role=role), spec_after=node.version))]
 
 
 def discharge(store: Store, node_id: str) -> Sequence[Change]:
@@ -127,13 +129,17 @@ def departed(store: Store, node_id: str) -> Sequence[Change]:
     if node is None:
         return []
     gone = NodeStatus(state="down", addr=node.status.addr, message="the node left the swarm")
-    return [put("nodes", replace(node, spec=replace(node.spec, role="worker"), status=gone, manager_status=None))]
+    spec = replace(node.spec, role="worker")
+    return [put("nodes", replace(node, spec=spec, spec_after=node.version, status=gone, manager_status=None))]
 
 
 def forced_alone(store: Store, node_id: str) -> Sequence[Change]:
     """After `--force-new-cluster`: this node is the only manager, and nobody else is known to be there."""
     return [
-        put("nodes", replace(node, spec=replace(node.spec, role="worker"), manager_status=None))
+        put(
+            "nodes",
+            replace(node, spec=replace(node.spec, role="worker"), spec_after=node.version, manager_status=None),
+        )
         for node in store.nodes
         if node.id != node_id and (node.manager_status or node.spec.role == "manager")
     ]

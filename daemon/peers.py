@@ -6,6 +6,7 @@ that joins has none yet. Connections are not kept: each shows the certificate of
 """
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -36,6 +37,13 @@ def error_of(status: int, message: str) -> errors.ClusterError:
         if kind.status == status:
             return kind(message)
     return errors.ClusterError(message)
+
+
+def _why(error: BaseException) -> str:
+    """In the system's words; aiohttp's name objects of ours."""
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
+        return os.strerror(error.os_error.errno).lower()
+    return str(error) or "no answer in time"
 
 
 def _unproven(address: str, error: Exception) -> str:
@@ -102,9 +110,8 @@ class PeerClient:
         except (aiohttp.ClientSSLError, ssl.SSLError) as error:
             raise errors.Unavailable(_unproven(address, error)) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            reason = str(error) or "no answer in time"
             raise errors.Unavailable(
-                f"could not reach the manager at {address}: {reason}. Is essaimd running there, and the port open?"
+                f"could not reach the manager at {address}: {_why(error)}. Is essaimd running there, and the port open?"
             ) from error
 
     def _tls(self, context: ssl.SSLContext | None = None) -> dict[str, Any]:
@@ -125,7 +132,7 @@ class PeerClient:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 return SocketChannel(await connecting)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ConnectionError(f"no session with the manager at {address}: {error}") from error
+            raise ConnectionError(f"no session with the manager at {address}: {_why(error)}") from error
 
     async def tunnel(self, address: str, key: str) -> StreamChannel:
         """Connect this node's Engine to the manager that asked for it with `key`. Raises ClusterError."""
@@ -149,7 +156,7 @@ class PeerClient:
             reason = unquote(error.headers.get(REASON, "") if error.headers else "") or error.message
             raise error_of(error.status, reason) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise errors.Unavailable(f"could not reach the manager at {address}: {error or 'no answer'}") from error
+            raise errors.Unavailable(f"could not reach the manager at {address}: {_why(error)}") from error
         return StreamChannel(socket).watch()
 
     async def logs(self, address: str, request: LogRequest) -> AsyncIterator[LogChunk]:

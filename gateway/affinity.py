@@ -40,6 +40,11 @@ def field(fields: bytes, name: str) -> bytes | None:
     return found[1].rstrip(b" \t") if found else None
 
 
+def values(fields: bytes, name: str) -> list[bytes]:
+    """All of a field's values, line by line."""
+    return [value.rstrip(b" \t") for value in _field_pattern(name).findall(fields)]
+
+
 def cookie(fields: bytes, name: str) -> bytes | None:
     """The value of a cookie in a block of lines."""
     cookies = field(fields, "cookie")

@@ -18,13 +18,14 @@ Rules:
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import zip_longest
 from random import random
 from typing import TYPE_CHECKING, Protocol
 
 from .balance.choose import make_policy
 from .balance.policy import Policy
 from .balance.ring import hash_key
-from .balance.weights import weigh
+from .balance.weights import by_version, weigh
 from .counting import add_codes
 from .crowd import ALONE, Crowd
 from .failure_rate import FailureRate
@@ -274,8 +275,8 @@ class Backend:
         self.changing = len(ready) < len(candidates)
         if len(ready) * 100 < len(usable) * self.options.panic:
             ready = usable
-        ready, *self.farther = self._tiers(ready or candidates)
         options = self.options
+        ready, *self.farther = self._near(ready or candidates)
         if options.version_weights or options.slow_start:
             weights, ramping = weigh(ready, options.version_weights, options.slow_start, now)
             self.changing = self.changing or ramping
@@ -286,6 +287,13 @@ class Backend:
         self.policy.update(ready)
         if ready and self.waiting:
             self.wake()
+
+    def _near(self, ready: list[Endpoint]) -> list[list[Endpoint]]:
+        """The tiers; each version with a share has its own, or a node with the new one alone would use no other."""
+        if not (self.options.near and self.options.version_weights):
+            return self._tiers(ready)
+        tiers = [self._tiers(group) for group in by_version(ready, self.options.version_weights)]
+        return [[one for tier in row for one in tier] for row in zip_longest(*tiers, fillvalue=())] or [[]]
 
     def _tiers(self, ready: list[Endpoint]) -> list[list[Endpoint]]:
         """Those on this node, in its zone, and elsewhere, if the service asks for it; only the first may be empty."""
@@ -325,12 +333,14 @@ class Backend:
         return min(free, key=lambda endpoint: endpoint.open, default=None)
 
     def tagged(self, tag: bytes) -> Endpoint | None:
-        """The ready endpoint that a sticky cookie names."""
+        """The ready endpoint that a sticky cookie names; that goes before a preference for near ones, or a client that
+        comes in by another node each time would be somewhere else each time."""
         if self.options.max_service and not self._enter():
             return None
-        for endpoint in self.ready:
-            if endpoint.tag == tag:
-                return endpoint
+        for tier in (self.ready, *self.farther):
+            for endpoint in tier:
+                if endpoint.tag == tag:
+                    return endpoint
         return None
 
     def publish(self, more: int = 0) -> None:

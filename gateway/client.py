@@ -316,7 +316,7 @@ class Client(Intake):
         self._answer_for(endpoint, 504, reason)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        waited = self.state in (BODY, WAIT) and not self.responding
+        waited, tunnel = self.state in (BODY, WAIT) and not self.responding, self.state == TUNNEL
         self.transport = None
         self.state = CLOSED
         self.listener.sources.leave(self.address)
@@ -335,7 +335,11 @@ class Client(Intake):
         if upstream:
             self._count(endpoint, self.status if self.responding else CLIENT_LEFT)
             if self.backend.options.access_log:
-                self._log(endpoint, CLIENT_LEFT)
-            upstream.close()
+                # A tunnel is ended by either side.
+                self._log(endpoint, self.status if tunnel else CLIENT_LEFT)
+            if tunnel and exc is None:
+                upstream.end()
+            else:
+                upstream.close()
         elif waited:
             self._count(None, CLIENT_LEFT)

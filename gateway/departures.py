@@ -1,8 +1,8 @@
 """Endpoints on their way out of a worker's table, and what becomes of what is open to them.
 
-- One that drains finishes its requests. Connections of layer 4 know of none: those that rest are closed.
+- One that drains finishes its requests. Connections and flows of layer 4 know of none: those that rest are closed.
 - One that is in the table no more ended, or its host is lost, and perhaps nobody is left to end the connections: what
-  it was asked at layer 7 and has not begun to answer is asked of another one.
+  it was asked at layer 7 and has not begun to answer is asked of another one, and flows of datagrams are forgotten.
 
 Both happen once a table is taken in as a whole (`settle`): in one pass over all connections, and when it is known who
 else there is.
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from .backend import Endpoint
 from .l4 import Front
 from .sweeper import Sweeper
+from .udp import Flow
 from .upstream import Upstream
 
 
@@ -50,7 +51,7 @@ class Departures:
         if not any(endpoint.open for endpoint in draining | gone):
             return
         for member in list(self._sweeper.members):
-            if isinstance(member, Front) and member.endpoint in draining:
-                member.drain()
-            elif isinstance(member, Upstream) and member.endpoint in gone:
+            if isinstance(member, Upstream | Flow) and member.endpoint in gone:
                 member.forsake()
+            elif isinstance(member, Front | Flow) and member.endpoint in draining:
+                member.drain()

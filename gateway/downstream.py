@@ -191,7 +191,13 @@ class Downstream(asyncio.Protocol):
             self.upstream.transport.write(data)
 
     def tunnel_eof(self) -> None:
-        if self.transport:
+        """The replica has ended its side of the tunnel; when both have, that is its end."""
+        if self.transport is None:
+            return
+        if self.half_closed:
+            self.deadline = self.sweeper.now + STALLED_SECONDS
+            self.transport.close()
+        else:
             self.transport.write_eof()
 
     def pause(self) -> None:
@@ -257,12 +263,15 @@ class Downstream(asyncio.Protocol):
         """A client may close its side and still read: the request in progress is answered."""
         self.half_closed = True
         if self.state == TUNNEL:
-            if self.upstream and self.upstream.transport:
-                self.upstream.transport.write_eof()
+            if self.upstream is None or self.upstream.transport is None or self.upstream.ended:
+                self.deadline = self.sweeper.now + STALLED_SECONDS
+                return False
+            self.upstream.transport.write_eof()
             return True
         if self.state == WAIT:
             self.keep_alive = self.keep_alive and bool(self.buffer)
             if self.gathering is not None:
                 self._cut_short()
             return True
-        return False
+        # Between two requests the next one may be here as a whole, about to be taken up.
+        return self.state == HEAD and b"\r\n\r\n" in self.buffer

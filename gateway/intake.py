@@ -204,7 +204,7 @@ class Intake(Downstream):
             self.started = perf_counter()
         self.backend = self.listener.backend
         self.is_head = request.method == b"HEAD"
-        self.keep_alive = request.keep_alive and not self.half_closed and not self.listener.closing
+        self.keep_alive = request.keep_alive and not self.listener.closing
         self.wants_upgrade = bool(request.upgrade)
         self.plain_body = False
         self.status = self.attempts = 0
@@ -237,6 +237,8 @@ class Intake(Downstream):
             if self.half_closed and self.state == BODY:
                 raise Refused(400, "the connection ended before the body was complete (RFC 9112, 8)")
         self.replayable = request.method in IDEMPOTENT
+        # Who has ended its side may have asked for more before.
+        self.keep_alive = self.keep_alive and (not self.half_closed or bool(self.buffer))
 
     def _tail(self, request: Request) -> bytes:
         """What follows the request line on the way to the replica, up to the request id."""

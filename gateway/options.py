@@ -112,6 +112,14 @@ def _window(value: str) -> float:
     return length
 
 
+def _span(value: str) -> float:
+    """Of a time without which nothing would work."""
+    length = seconds(value)
+    if length <= 0:
+        raise ValueError("must be longer than 0s")
+    return length
+
+
 def _share(value: str) -> float:
     share = float(value)
     if not 0 <= share <= 1:
@@ -189,8 +197,8 @@ HEALTH_LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "status": ("status", _status),
     "body": ("body", _text),
     "port": ("port", _positive),
-    "interval": ("interval", seconds),
-    "timeout": ("timeout", seconds),
+    "interval": ("interval", _span),
+    "timeout": ("timeout", _span),
     "rise": ("rise", _positive),
     "fall": ("fall", _positive),
     "mode": ("kind", _one_of("tcp", "http", "none")),
@@ -203,13 +211,13 @@ LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "balance.weights": ("version_weights", _weights),
     "balance.panic": ("panic", _percent),
     "balance.slowstart": ("slow_start", seconds),
-    "timeout.connect": ("connect_timeout", seconds),
+    "timeout.connect": ("connect_timeout", _span),
     "timeout.response": ("response_timeout", seconds),
     "timeout.idle": ("idle_timeout", seconds),
-    "timeout.udp": ("udp_timeout", seconds),
+    "timeout.udp": ("udp_timeout", _span),
     "timeout.drain": ("drain_idle", seconds),
-    "timeout.keepalive": ("keepalive_timeout", seconds),
-    "timeout.header": ("header_timeout", seconds),
+    "timeout.keepalive": ("keepalive_timeout", _span),
+    "timeout.header": ("header_timeout", _span),
     "queue.timeout": ("queue_timeout", seconds),
     "queue.limit": ("queue_limit", _count),
     "retries": ("retries", _count),

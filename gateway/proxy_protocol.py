@@ -38,6 +38,12 @@ def _as_v6(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.
     return ipaddress.IPv6Address(f"::ffff:{address}")
 
 
+def _text(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """An IPv4 client of a proxy's dual-stack socket by its IPv4 address, as rules and lists of trust have it."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
 def read_header(data: bytes) -> tuple[int, tuple[str, int] | None] | None:
     """The length of the header at the start of `data`, and the client's address (None: unknown or a local check).
 
@@ -68,7 +74,7 @@ def _read_v1(data: bytes) -> tuple[int, tuple[str, int] | None] | None:
         raise BadHeader("the PROXY line is not valid") from error
     if not 0 <= port <= 65535 or address.version != int(words[1][3]):
         raise BadHeader("the PROXY line is not valid")
-    return end + 2, (str(address), port)
+    return end + 2, (_text(address), port)
 
 
 def _read_v2(data: bytes) -> tuple[int, tuple[str, int] | None] | None:
@@ -85,4 +91,4 @@ def _read_v2(data: bytes) -> tuple[int, tuple[str, int] | None] | None:
     if length < 2 * size + 4:
         raise BadHeader("the PROXY header is too short for its addresses")
     (port,) = struct.unpack_from(">H", data, 16 + 2 * size)
-    return 16 + length, (str(ipaddress.ip_address(data[16 : 16 + size])), port)
+    return 16 + length, (_text(ipaddress.ip_address(data[16 : 16 + size])), port)

@@ -4,19 +4,26 @@ Rules:
 - A flow is a client's address and port on one listening socket; it ends after the service's UDP time without a
   datagram in either direction. The number of flows is bounded; beyond it, datagrams of new clients are dropped.
 - An answer leaves from the address that the client wrote to (packet info), also where the socket is bound to all.
-- A replica that refuses (ICMP) ends the flow; the client's next datagram goes to another one.
+- A replica that refuses (ICMP) ends the flow; the client's next datagram goes to another one. Any other error concerns
+  the datagram, not the replica: one that is too long for the way is dropped, as by a router.
+- A replica that leaves: flows that rest for the service's drain time end; those to one that is gone end at once. Who
+  sends without a pause would otherwise send into the void for ever.
 """
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable
 from typing import Any
 
 from .backend import Backend, Endpoint
-from .sweeper import Sweeper
+from .balance.ring import hash_key
+from .http1.forwarded import plain_address
+from .sweeper import NEVER, Sweeper
 
 MAX_FLOWS = 65_536
 READS_PER_WAKE = 64
+REFUSALS = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN})
 MAX_DATAGRAM = 65_535
 IPV6_RECVPKTINFO, IPV6_PKTINFO = 49, 50
 IP_PKTINFO = 8
@@ -41,6 +48,16 @@ class Flow:
     def expire(self) -> None:
         self.port.end(self)
 
+    def moved(self) -> None:
+        """A datagram went either way."""
+        self.deadline = self.port.deadline(self.endpoint)
+
+    def drain(self) -> None:
+        self.deadline = min(self.deadline, self.port.deadline(self.endpoint))
+
+    def forsake(self) -> None:
+        self.port.end(self)
+
     def answer(self) -> None:
         for _ in range(READS_PER_WAKE):
             try:
@@ -48,9 +65,9 @@ class Flow:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                self.port.refused(self, error)
+                self.port.failed(self, error)
                 return
-            self.deadline = self.port.next_deadline()
+            self.moved()
             self.endpoint.bytes_out += len(data)
             self.port.send(data, self.info, self.client)
 
@@ -77,8 +94,11 @@ class UdpPort:
             self.end(flow)
         self._socket.close()
 
-    def next_deadline(self) -> float:
-        return self._sweeper.now + self._backend().options.udp_timeout
+    def deadline(self, endpoint: Endpoint) -> float:
+        """Of a flow that has just seen a datagram."""
+        options = self._backend().options
+        rest = options.drain_idle if endpoint.draining else 0.0
+        return self._sweeper.now + min(options.udp_timeout, rest or NEVER)
 
     def _read(self) -> None:
         for _ in range(READS_PER_WAKE):
@@ -93,30 +113,26 @@ class UdpPort:
             if flow is None:
                 continue
             flow.info = [_reply_from(item) for item in info]
-            flow.deadline = self.next_deadline()
+            flow.moved()
             flow.endpoint.bytes_in += len(data)
             try:
                 flow.sock.send(data)
             except (BlockingIOError, InterruptedError):
                 continue
             except OSError as error:
-                self.refused(flow, error)
+                self.failed(flow, error)
 
     def _begin(self, client: Any) -> Flow | None:
-        endpoint = self._backend().pick()
-        if endpoint is None or len(self._flows) >= MAX_FLOWS:
-            return None
-        family = socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        try:
-            sock.connect((endpoint.address, endpoint.port))
-        except OSError:
-            sock.close()
+        backend = self._backend()
+        key = hash_key(plain_address(client[0]).encode()) if backend.options.hash_key else 0
+        endpoint = backend.pick(key) if len(self._flows) < MAX_FLOWS else None
+        sock = _connected(endpoint) if endpoint else None
+        if endpoint is None or sock is None:
             return None
         flow = self._flows[client] = Flow(self, client, endpoint, sock)
         endpoint.open += 1
-        flow.deadline = self.next_deadline()
         self._sweeper.add(flow)
+        flow.moved()
         self._loop.add_reader(sock.fileno(), flow.answer)
         return flow
 
@@ -127,7 +143,9 @@ class UdpPort:
             # As on any UDP path, a datagram that cannot be sent now is lost.
             return
 
-    def refused(self, flow: Flow, error: OSError) -> None:
+    def failed(self, flow: Flow, error: OSError) -> None:
+        if error.errno not in REFUSALS:
+            return
         self.end(flow)
         flow.endpoint.failed((error.strerror or "refused").lower(), self._sweeper.now)
 
@@ -139,6 +157,21 @@ class UdpPort:
         flow.sock.close()
         flow.endpoint.codes[0] = flow.endpoint.codes.get(0, 0) + 1
         flow.endpoint.released()
+
+
+def _connected(endpoint: Endpoint) -> socket.socket | None:
+    """None where there is no way to it, or no descriptor left."""
+    family = socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET
+    try:
+        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        sock.connect((endpoint.address, endpoint.port))
+    except OSError:
+        sock.close()
+        return None
+    return sock
 
 
 def _reply_from(item: tuple[int, int, bytes]) -> tuple[int, int, bytes]:

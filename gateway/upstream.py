@@ -17,7 +17,7 @@ from .http1.head import CHUNKED, UNTIL_CLOSE, Refused, Response, parse_response
 from .keepalive import UNACKNOWLEDGED_MS, keep_alive, limit_unacknowledged
 from .sweeper import NEVER, Sweeper
 
-IDLE_SECONDS = 60.0
+IDLE_SECONDS = LAST_WORDS_SECONDS = 60.0
 FRESH_SECONDS = 1.0
 """A request that may not be sent again rides on no connection that has been idle for longer."""
 MAX_IDLE = 256
@@ -52,7 +52,7 @@ class Requester(Protocol):
 
 class Upstream(asyncio.Protocol):
     __slots__ = (
-        "body_left", "buffer", "chunks", "client", "deadline", "endpoint", "held", "idle_since", "last_head",
+        "body_left", "buffer", "chunks", "client", "deadline", "ended", "endpoint", "held", "idle_since", "last_head",
         "last_response", "reused", "state", "sweeper", "transport",
     )  # fmt: skip
 
@@ -67,6 +67,8 @@ class Upstream(asyncio.Protocol):
         self.chunks: ChunkReader | None = None
         self.reused = False
         self.held = False
+        # The replica has ended its side of a tunnel.
+        self.ended = False
         # A replica that answers the same thing again is parsed once.
         self.last_head = b""
         self.last_response = Response(0, 1, b"")
@@ -85,6 +87,14 @@ class Upstream(asyncio.Protocol):
         self._leave_pool()
         if self.transport:
             self.transport.abort()
+
+    def end(self) -> None:
+        """The same in order: what is still to be sent is, unless the replica does not take it."""
+        self.client = None
+        self._leave_pool()
+        if self.transport:
+            self.deadline = self.sweeper.now + LAST_WORDS_SECONDS
+            self.transport.close()
 
     def _leave_pool(self) -> None:
         if self.state == IDLE and self in self.endpoint.idle:
@@ -267,6 +277,7 @@ class Upstream(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The end of an HTTP connection, but in a tunnel only of one direction."""
         if self.state == TUNNEL and self.client:
+            self.ended = True
             self.client.tunnel_eof()
             return True
         return False

@@ -1,12 +1,13 @@
 """The reaper: forgets tasks that are over.
 
 - A task whose desired state is `remove` goes once it has ended (or its node was removed).
-- Of each slot, as many ended tasks are kept as the cluster's TaskHistoryRetentionLimit says (5 unless set); while an
-  update runs at least one more, which the updater goes by.
+- Of each slot, as many ended tasks are kept as the cluster's TaskHistoryRetentionLimit says (5 unless set, all if it is
+  negative, as in Swarm); while an update runs at least one more, which the updater goes by.
 
 Pure: decides only.
 """
 
+import sys
 from collections import defaultdict
 from datetime import datetime
 
@@ -55,7 +56,7 @@ class Reaper:
         cluster = store.cluster
         orchestration = cluster.spec.orchestration if cluster else None
         limit = orchestration.task_history_retention_limit if orchestration else None
-        self._limit = DEFAULT_HISTORY if limit is None else max(0, limit)
+        self._limit = DEFAULT_HISTORY if limit is None else limit if limit >= 0 else sys.maxsize
         found: list[Change] = []
         for service_id in self._agenda.take(now, SLICE):
             found += self._reap(store, service_id)

@@ -20,7 +20,7 @@ from .services import Created
 def create(store: Store, spec: ConfigSpec, *, chance: Chance) -> tuple[list[Change], Created]:
     if error := objects.config_error(spec):
         raise invalid(error)
-    if store.configs.named(spec.name or "") is not None:
+    if lookup.is_taken(store.configs, spec.name or ""):
         raise exists(f"config {spec.name} already exists")
     config = Config(id=new_id(chance), spec=replace(spec, labels=spec.labels or {}))
     return [put("configs", config, new=True)], Created(config.id)

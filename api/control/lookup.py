@@ -3,7 +3,7 @@
 Pure: the store in, an object out.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from essaim.cluster.errors import InvalidArgument
 from essaim.cluster.node import Node
@@ -30,6 +30,11 @@ def find(table: Table[T], noun: str, reference: str, named: list[T]) -> T:
     if not found:
         raise missing(noun, reference)
     return found[0]
+
+
+def is_taken(table: Table[Any], name: str) -> bool:
+    """Whether an object has this name already; as in Swarm, in whatever case: resolvers make no difference there."""
+    return any((value.spec.name or "").lower() == name.lower() for value in table)
 
 
 def service(store: Store, reference: str) -> Service:

@@ -60,11 +60,13 @@ def create(store: Store, request: NetworkRequest, *, chance: Chance) -> tuple[li
         raise InvalidArgument(f"invalid network name: {name!r}: it must not be empty, padded, or hold a slash")
     if name in PREDEFINED:
         raise Forbidden(f"operation is not permitted on predefined {name} network")
-    if store.networks.named(name) is not None:
+    if lookup.is_taken(store.networks, name):
         raise AlreadyExists(f"network with name {name} already exists")
     present = next((n for n in store.networks if n.spec.ingress), None)
     if request.ingress and present is not None:
         raise AlreadyExists(f"ingress network ({present.id}) is already present")
+    if request.scope == "local":
+        raise Forbidden("cannot downgrade network scope for overlay networks")
     _check_options(request)
     spec = NetworkSpec(
         name=name,

@@ -11,12 +11,13 @@ from typing import Literal
 from msgspec.structs import replace
 
 from essaim.cluster.changes import Change, put
-from essaim.cluster.errors import InvalidArgument, OutOfSequence
+from essaim.cluster.errors import InvalidArgument
 from essaim.cluster.node import NodeSpec
 from essaim.cluster.store import Store
 
 from . import lookup
 from .errors import precondition
+from .sequence import check_sequence
 
 AVAILABILITIES = {"active", "pause", "drain"}
 ROLES = {"worker", "manager"}
@@ -41,8 +42,7 @@ def update(store: Store, reference: str, version: int, spec: NodeSpec, sent: set
         raise InvalidArgument(f'invalid Role: "{role}"')
     if availability not in AVAILABILITIES:
         raise InvalidArgument(f'invalid Availability: "{availability}"')
-    if version != node.version.index:
-        raise OutOfSequence
+    check_sequence(node, version)
     turn: Literal["", "promote", "demote"] = ""
     if role != node.spec.role:
         turn = "promote" if role == "manager" else "demote"
@@ -52,7 +52,7 @@ def update(store: Store, reference: str, version: int, spec: NodeSpec, sent: set
         spec, role=node.spec.role, availability=availability, labels=spec.labels or {}, name=spec.name or None
     )
     same = wanted == replace(node.spec, labels=node.spec.labels or {})
-    changes: list[Change] = [] if turn and same else [put("nodes", replace(node, spec=wanted))]
+    changes: list[Change] = [] if turn and same else [put("nodes", replace(node, spec=wanted, spec_after=node.version))]
     return NodeUpdate(node.id, changes, turn)
 
 

@@ -13,14 +13,16 @@ from essaim.cluster.store import Store
 from essaim.secrets import objects
 
 from . import lookup, references
-from .errors import exists, invalid
+from .errors import exists, invalid, unknown
 from .services import Created
 
 
 def create(store: Store, spec: SecretSpec, *, chance: Chance) -> tuple[list[Change], Created]:
     if error := objects.secret_error(spec):
         raise invalid(error)
-    if store.secrets.named(spec.name or "") is not None:
+    if spec.driver is not None and spec.driver.name:
+        raise unknown(f'plugin "{spec.driver.name}" not found')
+    if lookup.is_taken(store.secrets, spec.name or ""):
         raise exists(f"secret {spec.name} already exists")
     secret = Secret(id=new_id(chance), spec=replace(spec, labels=spec.labels or {}))
     return [put("secrets", secret, new=True)], Created(secret.id)

@@ -13,7 +13,6 @@ import msgspec
 from msgspec.structs import replace
 
 from essaim.cluster.changes import Change, Delete, Expect, put
-from essaim.cluster.errors import OutOfSequence
 from essaim.cluster.ids import Chance, new_id
 from essaim.cluster.service import (
     Endpoint,
@@ -33,6 +32,8 @@ from . import lookup, ports, references, validate
 from .errors import exists, precondition, unimplemented
 from .names import random_name
 from .normalise import stored
+from .sequence import check_sequence
+from .validate import is_job
 
 
 class Created(msgspec.Struct, rename={"id": "ID", "warnings": "Warnings"}, omit_defaults=True):
@@ -51,7 +52,7 @@ def create(
         spec = replace(spec, name=random_name(chance, {s.spec.name for s in store.services}))
     validate.check(spec)
     spec = stored(references.resolve(store, spec))
-    if store.services.named(spec.name or "") is not None:
+    if lookup.is_taken(store.services, spec.name or ""):
         raise exists(f"name conflicts with an existing object: service {spec.name} already exists")
     service_id = new_id(chance)
     ports.check_free(store, spec, service_id)
@@ -131,18 +132,6 @@ def _roll_back(store: Store, service: Service, version: int, now: datetime) -> l
     return [put("services", restored), *_guards(store, spec)]
 
 
-def check_sequence(service: Service, version: int) -> None:
-    """Whether somebody who read the service in `version` has seen its present spec. What the scheduler notes in the
-    service (an update's progress, a job's times) makes a version of its own, and makes nobody's knowledge stale: in
-    Swarm, a script that updates a service again while its update goes on is turned away now and then.
-
-    Raises OutOfSequence.
-    """
-    oldest = service.spec_after.index + 1 if service.spec_after else service.version.index
-    if not oldest <= version <= service.version.index:
-        raise OutOfSequence
-
-
 def remove(store: Store, reference: str) -> list[Change]:
     """The service goes at once; the scheduler retires its tasks."""
     return [Delete("services", lookup.service(store, reference).id)]
@@ -201,10 +190,6 @@ def mode_name(mode: ServiceMode | None) -> str:
     if mode.replicated_job is not None:
         return "replicated-job"
     return "global-job" if mode.global_job is not None else "replicated"
-
-
-def is_job(mode: ServiceMode | None) -> bool:
-    return mode_name(mode).endswith("-job")
 
 
 def _next_job(service: Service, spec: ServiceSpec, now: datetime, *, fresh: bool) -> JobStatus | None:

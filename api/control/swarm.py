@@ -21,6 +21,8 @@ from essaim.secrets.ca import read_authority
 from essaim.secrets.rotation import begun
 from essaim.secrets.unlock import new_unlock_key
 
+from .networks import DEFAULT_POOL
+
 NOT_IN_SWARM = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
     "and try again."
@@ -120,7 +122,6 @@ def check(spec: SwarmSpec) -> None:
     if spec.placement_strategy not in (None, "", "spread", "binpack"):
         raise InvalidArgument(f'invalid PlacementStrategy "{spec.placement_strategy}": use spread or binpack')
     numbers = {
-        "TaskHistoryRetentionLimit": spec.orchestration and spec.orchestration.task_history_retention_limit,
         "HeartbeatPeriod": spec.dispatcher and spec.dispatcher.heartbeat_period,
         "SnapshotInterval": spec.raft and spec.raft.snapshot_interval,
     }
@@ -173,7 +174,7 @@ def check_addresses(pool: list[str], subnet_size: int, data_path_port: int = 0) 
     InvalidArgument."""
     if data_path_port and not 1024 <= data_path_port <= 49151:
         raise InvalidArgument(f"invalid DataPathPort {data_path_port}: use 1024 to 49151, or 0 for 4789")
-    for text in pool:
+    for text in pool or DEFAULT_POOL:
         try:
             net = ipaddress.ip_network(text)
         except ValueError as error:

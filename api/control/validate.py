@@ -54,16 +54,20 @@ def check(spec: ServiceSpec) -> None:
             _constraint(constraint)
     if task.container_spec is not None:
         _container(task.container_spec)
+    if spec.update_config is not None and is_job(spec.mode):
+        raise invalid("Jobs may not have an update config")
     _update("update", spec.update_config)
     _update("rollback", spec.rollback_config)
     _endpoint(spec.endpoint_spec)
     _schedule(spec)
 
 
+def is_job(mode: ServiceMode | None) -> bool:
+    return mode is not None and (mode.replicated_job is not None or mode.global_job is not None)
+
+
 def _schedule(spec: ServiceSpec) -> None:
-    mode = spec.mode
-    is_job = mode is not None and (mode.replicated_job is not None or mode.global_job is not None)
-    if schedule_of(spec.labels) is not None and not is_job:
+    if schedule_of(spec.labels) is not None and not is_job(spec.mode):
         raise InvalidArgument(
             "only jobs can be scheduled: create the service with --mode replicated-job or global-job, or leave out the "
             f"label {SCHEDULE}"
@@ -100,11 +104,13 @@ def _runtime(task: TaskSpec) -> None:
     runtime = task.runtime or "container"
     wanted = {"container": task.container_spec, "plugin": task.plugin_spec, "attachment": task.network_attachment_spec}
     others = [spec for name, spec in wanted.items() if name != runtime and spec is not None]
-    if runtime not in wanted or others:
+    if runtime not in wanted:
+        raise InvalidArgument("unsupported runtime")
+    if others or wanted[runtime] is None:
         raise InvalidArgument("mismatched Runtime and *Spec fields")
     if runtime != "container":
         raise InvalidArgument(f"services of runtime {runtime} are not supported; use runtime container")
-    if task.container_spec is None or not task.container_spec.image:
+    if not (task.container_spec and task.container_spec.image):
         raise invalid("ContainerSpec: image reference must be provided")
 
 

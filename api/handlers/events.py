@@ -12,6 +12,7 @@ from essaim.api.event_hub import Follower
 from essaim.api.events import FILTERS
 from essaim.api.routing import Route
 from essaim.api.upstream import EngineUnavailable
+from essaim.cluster.errors import InvalidArgument
 
 SEQUENCE = "application/json-seq"
 KINDS = ("application/jsonl", "application/x-ndjson", SEQUENCE)
@@ -23,6 +24,8 @@ async def events(request: web.Request) -> web.StreamResponse:
     api = api_of(request)
     filters = query.filters(request.query, FILTERS)
     since, until = query.timestamp(request.query, "since"), query.timestamp(request.query, "until")
+    if 0 < until < since:
+        raise InvalidArgument(f"`since` time ({since:.9g}) cannot be after `until` time ({until:.9g})")
     kind = _kind(request)
     response = web.StreamResponse(headers={"Content-Type": kind})
     chunked = in_chunks(request, response) and kind != SEQUENCE

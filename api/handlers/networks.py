@@ -10,7 +10,7 @@ from essaim.api.control import lookup, networks
 from essaim.api.control.errors import missing
 from essaim.api.control.swarm import NOT_IN_SWARM
 from essaim.api.routing import Route
-from essaim.cluster.errors import ClusterError, Forbidden, NotFound
+from essaim.cluster.errors import ClusterError, Forbidden, InvalidArgument, NotFound
 from essaim.cluster.objects import Network
 from essaim.cluster.overlay import BRIDGE_LABEL
 from essaim.cluster.shape import to_json
@@ -21,6 +21,7 @@ FILTERS = {"dangling", "driver", "id", "label", "name", "scope", "type"}
 async def list_networks(request: web.Request) -> web.Response:
     api = api_of(request)
     filters = query.filters(request.query, FILTERS)
+    _check_values(filters)
     shown = [networks.shown(n) for n in _select(api, filters)]
     if api.node.engine_url and "swarm" not in filters.get("scope", []):
         shown += _own(await engine.get_json(api.node, "/networks", request.query) or [])
@@ -51,6 +52,15 @@ def _select(api: Api, filters: query.Filters) -> list[Network]:
         idle = {n.id for n in networks.unused(manager.store)}
         found = [n for n in found if (n.id in idle) == ("true" in wants["dangling"] or "1" in wants["dangling"])]
     return found
+
+
+def _check_values(filters: query.Filters) -> None:
+    """Raises InvalidArgument."""
+    for value in filters.get("type", []):
+        if value not in ("custom", "builtin"):
+            raise InvalidArgument(f"invalid filter: 'type'='{value}'")
+    if not {"true", "1", "false", "0"}.issuperset(filters.get("dangling", [])):
+        raise InvalidArgument('invalid value for filter \'dangling\', must be "true" (or "1"), or "false" (or "0")')
 
 
 async def inspect_network(request: web.Request) -> web.StreamResponse:

@@ -21,7 +21,7 @@ async def ping(request: web.Request) -> web.Response:
         "Pragma": "no-cache",
         "Swarm": swarm.get(api.node.swarm_state, api.node.swarm_state),
     }
-    return web.Response(text="OK" if request.method == "GET" else None, headers=headers)
+    return web.Response(text="OK", headers=headers)
 
 
 def own_version() -> str:

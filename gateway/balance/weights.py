@@ -4,7 +4,7 @@ Pure: numbers in, numbers out.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 SCALE = 100
 RAMP_FLOOR = 0.1
@@ -16,6 +16,17 @@ class Aged(Protocol):
 
     version: int
     since: float
+
+
+E = TypeVar("E", bound=Aged)
+
+
+def by_version(endpoints: Sequence[E], shares: dict[str, int]) -> list[list[E]]:
+    """The endpoints of each version that has a share; of all versions if none has."""
+    groups: dict[str, list[E]] = {}
+    for endpoint, name in zip(endpoints, _names(endpoints, shares) if endpoints else (), strict=True):
+        groups.setdefault(name, []).append(endpoint)
+    return [group for name, group in groups.items() if shares.get(name)] or list(groups.values())
 
 
 def weigh(endpoints: Sequence[Aged], shares: dict[str, int], slow_start: float, now: float) -> tuple[list[int], bool]:

@@ -19,6 +19,7 @@ from .forward_auth import ForwardAuth
 from .headers import Headers
 from .in_flight import InFlight
 from .passwords import Users
+from .paths import spelled
 from .source import address_strategy, source_criterion
 
 
@@ -26,7 +27,7 @@ class StripPrefix:
     """`forceSlash` makes no difference here: what is left of a path always begins with a slash on the wire."""
 
     def __init__(self, options: Options) -> None:
-        self._prefixes = [one.encode() for one in listed(options["prefixes"])]
+        self._prefixes = [spelled(one) for one in listed(options["prefixes"])]
         flag(options, "forceslash", "true")
 
     def __call__(self, call: Call) -> None:
@@ -55,7 +56,7 @@ def _strip(call: Call, prefix: bytes) -> None:
 
 class AddPrefix:
     def __init__(self, options: Options) -> None:
-        self._prefix = options["prefix"].encode().rstrip(b"/")
+        self._prefix = spelled(options["prefix"]).rstrip(b"/")
 
     def __call__(self, call: Call) -> None:
         call.path = self._prefix + call.path
@@ -63,7 +64,7 @@ class AddPrefix:
 
 class ReplacePath:
     def __init__(self, options: Options) -> None:
-        self._path = options["path"].encode()
+        self._path = spelled(options["path"])
 
     def __call__(self, call: Call) -> None:
         call.path = self._path
@@ -72,7 +73,7 @@ class ReplacePath:
 class ReplacePathRegex:
     def __init__(self, options: Options) -> None:
         self._pattern = re.compile(options["regex"].encode())
-        self._replacement = _expansion(options["replacement"])
+        self._replacement = expansion(options["replacement"])
 
     def __call__(self, call: Call) -> None:
         call.path = self._pattern.sub(self._replacement, call.path)
@@ -82,24 +83,26 @@ class RedirectScheme:
     def __init__(self, options: Options) -> None:
         self._scheme = options["scheme"]
         self._port = f":{int(options['port'])}" if options.get("port") else ""
-        self._status = 308 if flag(options, "permanent") else 307
+        self._permanent = flag(options, "permanent")
 
     def __call__(self, call: Call) -> None:
         if call.scheme != self._scheme:
             url = f"{self._scheme}://{call.request.host.decode()}{self._port}".encode() + call.target
-            raise _redirect(self._status, url)
+            raise _redirect(call, url, permanent=self._permanent)
 
 
 class RedirectRegex:
     def __init__(self, options: Options) -> None:
         self._pattern = re.compile(options["regex"].encode())
-        self._replacement = _expansion(options["replacement"])
-        self._status = 308 if flag(options, "permanent") else 307
+        self._replacement = expansion(options["replacement"])
+        self._permanent = flag(options, "permanent")
 
     def __call__(self, call: Call) -> None:
         url = f"{call.scheme}://".encode() + call.authority + call.target
-        if self._pattern.search(url):
-            raise _redirect(self._status, self._pattern.sub(self._replacement, url))
+        there = self._pattern.sub(self._replacement, url)
+        # Who is there already passes: `^https?://(.*)` to `https://$1` is no loop.
+        if there != url:
+            raise _redirect(call, there, permanent=self._permanent)
 
 
 class BasicAuth:
@@ -257,11 +260,30 @@ def make_middleware(kind: str, options: Options) -> Middleware:
         raise ValueError(f"{kind}: {error}") from None
 
 
-def _redirect(status: int, url: bytes) -> Answer:
+def _redirect(call: Call, url: bytes, *, permanent: bool) -> Answer:
+    """As in Traefik, 301 and 302 for GET; 308 and 307, by which the method stays, for others."""
+    status = (301 if permanent else 302) if call.request.method == b"GET" else 308 if permanent else 307
     # What came from the client must not end the line.
     return Answer(status, "see Location", b"Location: " + re.sub(rb"[\x00-\x20\x7f]", b"", url) + b"\r\n")
 
 
-def _expansion(text: str) -> bytes:
-    """Go's `$1` and `${1}` as Python writes them."""
-    return re.sub(r"\$\{?(\w+)\}?", r"\\g<\1>", text.replace("\\", "\\\\")).encode()
+REFERENCE = re.compile(rb"\$(?:(\$)|(\w+)|\{(\w+)\})")
+
+
+def expansion(text: str) -> Callable[[re.Match[bytes]], bytes]:
+    """What Go makes of a replacement: `$1`, `${1}` and `${name}` are groups of the match (nothing where there is no
+    such group, and `$1x` is the group `1x`), `$$` is a `$`."""
+    template = text.encode()
+
+    def expand(found: re.Match[bytes]) -> bytes:
+        def group(reference: re.Match[bytes]) -> bytes:
+            if reference[1]:
+                return b"$"
+            name = (reference[2] or reference[3]).decode()
+            if name.isdigit():
+                return (found[int(name)] or b"") if int(name) <= found.re.groups else b""
+            return found.groupdict().get(name) or b""
+
+        return REFERENCE.sub(group, template)
+
+    return expand

@@ -6,7 +6,10 @@ Pure: bytes in, bytes out.
 """
 
 import re
+from urllib.parse import quote
 
+RESERVED = b"!$&'()*+,/:;=?@[]%"
+"""They mean something else when escaped (RFC 3986, 2.2), or say that something is."""
 UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 ODD = re.compile(rb"%|//|/\.")
@@ -26,6 +29,21 @@ def normal(path: bytes) -> bytes:
             parts.append(piece)
     ends = pieces[-1] in (b"", b".", b"..")
     return b"/" + b"/".join(parts) + (b"/" if ends and parts else b"")
+
+
+def shown(path: bytes) -> bytes:
+    """What rules compare, as in Traefik: the text that the path stands for; only what is reserved stays escaped."""
+    return ESCAPE.sub(_show, path) if b"%" in path else path
+
+
+def spelled(text: str) -> bytes:
+    """A path as a label has it, as it is written in a request."""
+    return quote(text, safe=RESERVED.decode()).encode()
+
+
+def _show(escape: re.Match[bytes]) -> bytes:
+    byte = int(escape[1], 16)
+    return escape[0] if byte in RESERVED else bytes([byte])
 
 
 def _undo(escape: re.Match[bytes]) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from essaim.gateway.tls.policy import TlsPolicy
 
 from .call import Middleware
-from .rules import Asked, Rule
+from .rules import Asked, Rule, plain_host
 
 ANY = ""
 
@@ -93,7 +93,7 @@ class Router(ByHost[Route]):
     """The HTTP routers of one entry point, those in the clear or those behind TLS."""
 
     def find(self, asked: Asked) -> Route | None:
-        return self.first(asked.request.host.decode("latin-1"), asked)
+        return self.first(plain_host(asked.request.host.decode("latin-1")), asked)
 
     def names(self, host: str) -> bool:
         return self.naming(host) is not None

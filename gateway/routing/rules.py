@@ -14,9 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from essaim.gateway.affinity import field
+from essaim.gateway.affinity import values as values_of
 from essaim.gateway.http1.head import Request
 
+from .paths import shown
+
+TEMPLATED = ("hostregexp", "path", "pathprefix", "pathregexp")
+TEMPLATE = re.compile(r"\{[A-Za-z_]\w*(:[^{}]*(\{[0-9,]*\}[^{}]*)*)?\}")
+REGEXPS = "HostRegexp(`^[a-z]+\\.example\\.com$`) and PathRegexp(`^/v[0-9]+/`)"
+ODD_ENDS = (".", "]")
 TOKEN = re.compile(r"\s*(?:(&&|\|\||!|\(|\)|,)|([A-Za-z]+)|`([^`]*)`|\"([^\"]*)\")")
 
 
@@ -146,22 +152,29 @@ def _matcher(name: str, values: list[str], language: Language) -> Rule:
     hosts = None
     if name.lower() == language.host and "*" not in values:
         # A wildcard and a name below it may both be meant by one rule: the index takes each as it is written.
-        hosts = frozenset(value.lower() for value in values)
+        hosts = frozenset(plain_host(value.lower()) for value in values)
+    if name.lower() in TEMPLATED and (old := TEMPLATE.search(",".join(values))):
+        raise BadRule(f"{name}: {old[0]} is Traefik 2's way to write a pattern; use a regular expression, as {REGEXPS}")
     try:
         return Rule(make(values), hosts)
     except (re.error, ValueError, IndexError) as error:
         raise BadRule(f"{name}({', '.join(values)}): {error}") from error
 
 
+def plain_host(host: str) -> str:
+    """Without the dot that may end a name, and the brackets around an IPv6 address: as rules compare it."""
+    return host.removesuffix(".").removeprefix("[").removesuffix("]") if host[-1:] in ODD_ENDS else host
+
+
 def _host(values: list[str]) -> Predicate:
-    names = {value.lower().encode() for value in values if not value.startswith("*.")}
-    suffixes = tuple(value[1:].lower().encode() for value in values if value.startswith("*."))
+    names = {plain_host(value.lower()) for value in values if not value.startswith("*.")}
+    suffixes = tuple(plain_host(value.lower())[1:] for value in values if value.startswith("*."))
 
     def matches(asked: Asked) -> bool:
-        host = asked.request.host
+        host = plain_host(asked.request.host.decode("latin-1"))
         if host in names:
             return True
-        dot = host.find(b".")
+        dot = host.find(".")
         return bool(suffixes) and dot > 0 and host[dot:] in suffixes
 
     return matches
@@ -178,12 +191,12 @@ def _host_regexp(values: list[str]) -> Predicate:
 
 def _path(values: list[str]) -> Predicate:
     paths = {_absolute(value) for value in values}
-    return lambda asked: asked.path in paths
+    return lambda asked: shown(asked.path) in paths
 
 
 def _path_prefix(values: list[str]) -> Predicate:
     prefixes = tuple(_absolute(value) for value in values)
-    return lambda asked: asked.path.startswith(prefixes)
+    return lambda asked: shown(asked.path).startswith(prefixes)
 
 
 def _absolute(value: str) -> bytes:
@@ -194,7 +207,7 @@ def _absolute(value: str) -> bytes:
 
 def _path_regexp(values: list[str]) -> Predicate:
     patterns = [_pattern(value) for value in values]
-    return lambda asked: any(pattern.search(asked.path) for pattern in patterns)
+    return lambda asked: any(pattern.search(shown(asked.path)) for pattern in patterns)
 
 
 def _method(values: list[str]) -> Predicate:
@@ -204,12 +217,12 @@ def _method(values: list[str]) -> Predicate:
 
 def _header(values: list[str]) -> Predicate:
     name, value = values[0].lower(), values[1].encode()
-    return lambda asked: field(asked.request.fields, name) == value
+    return lambda asked: value in values_of(asked.request.fields, name)
 
 
 def _header_regexp(values: list[str]) -> Predicate:
     name, pattern = values[0].lower(), _pattern(values[1])
-    return lambda asked: bool((value := field(asked.request.fields, name)) is not None and pattern.search(value))
+    return lambda asked: any(pattern.search(value) for value in values_of(asked.request.fields, name))
 
 
 def _query(values: list[str]) -> Predicate:

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from essaim.cluster.changes import NodeReport
+from essaim.cluster.node import NodeDescription, NodeStatus
+from essaim.daemon.membership import JoinMessage, admit
 from tests.api.conftest import Served
 
 RPC = "rpc error: code = "
@@ -243,3 +246,65 @@ async def test_tasks_are_filtered_by_service_node_state_and_freshness(scheduled:
     assert (status, message) == (500, "Invalid desired-state filter: 'x'")
     assert (await scheduled.call("GET", f"/tasks/{task['ID'][:10]}"))["ID"] == task["ID"]
     assert await scheduled.error("GET", "/tasks/nosuch") == (404, "task nosuch not found")
+
+
+async def test_state_of_a_node_makes_no_reading_stale(served: Served) -> None:
+    """A script that labels a node which has just joined used to be turned away when the node said hello."""
+    manager = served.node.manager
+    assert manager is not None
+    joined = JoinMessage(
+        token="", request=b"", address="", ip="192.0.2.9", availability="active", description=NodeDescription()
+    )
+    admitted = admit(joined, role="worker", node_id="w" * 25, raft_id=0, after=manager.store.version)
+    await manager.writer.commit(admitted)
+    read = (await served.call("GET", f"/nodes/{'w' * 25}"))["Version"]["Index"]
+    await manager.writer.commit([NodeReport("w" * 25, NodeStatus(state="ready", addr="192.0.2.9"))])
+    shown = await served.call("GET", f"/nodes/{'w' * 25}")
+    assert shown["Version"]["Index"] > read
+    assert "SpecAfter" not in shown
+    body = {"Role": "worker", "Availability": "active", "Labels": {"a": "b"}}
+    await served.call("POST", f"/nodes/{'w' * 25}/update?version={read}", body)
+    stale = await served.error("POST", f"/nodes/{'w' * 25}/update?version={shown['Version']['Index']}", body)
+    assert stale == (500, RPC + "Unknown desc = update out of sequence")
+
+
+async def test_names_are_taken_in_whatever_case(served: Served) -> None:
+    """As in Swarm; names that differ in case alone would be one to a resolver."""
+    await served.create("web")
+    template = {"ContainerSpec": {"Image": "essaim/whoami"}}
+    data = {"Data": base64.b64encode(b"x").decode()}
+    for path, body in (
+        ("/services", {"TaskTemplate": template}),
+        ("/secrets", data),
+        ("/configs", data),
+        ("/networks", {"Driver": "overlay"}),
+    ):
+        if path != "/services":
+            await served.call("POST", path + "/create", {"Name": "web", **body}, 201)
+        status, message = await served.error("POST", path + "/create", {"Name": "WEB", **body})
+        assert (status, "WEB already exists" in message) == (409, True), message
+        assert (await served.error("GET", path + "/WEB"))[0] == 404
+
+
+async def test_secret_of_a_driver_that_is_not_there_is_refused(served: Served) -> None:
+    body = {"Name": "s", "Driver": {"Name": "vault"}}
+    assert await served.error("POST", "/secrets/create", body) == (500, RPC + 'Unknown desc = plugin "vault" not found')
+
+
+async def test_overlay_network_of_one_node_is_refused(served: Served) -> None:
+    body = {"Name": "n", "Driver": "overlay", "Scope": "local"}
+    refused = (403, "cannot downgrade network scope for overlay networks")
+    assert await served.error("POST", "/networks/create", body) == refused
+
+
+@pytest.mark.parametrize("filters", ["null", "{}", '{"name":null}', '{"name":{}}', '{"name":[]}'])
+async def test_filters_that_ask_for_nothing_hide_nothing(served: Served, filters: str) -> None:
+    await served.create("web")
+    for path in ("/services", "/tasks", "/nodes", "/secrets", "/configs", "/networks"):
+        assert await served.call("GET", f"{path}?filters={filters}") == await served.call("GET", path)
+
+
+@pytest.mark.parametrize(("filters", "said"), [('{"type":["x"]}', "'type'='x'"), ('{"dangling":["x"]}', "'dangling'")])
+async def test_network_filters_of_unknown_values_are_refused(served: Served, filters: str, said: str) -> None:
+    status, message = await served.error("GET", f"/networks?filters={filters}")
+    assert (status, said in message) == (400, True)

@@ -127,6 +127,16 @@ UNFILLABLE: list[tuple[dict[str, Any], str]] = [
         ({"EndpointSpec": {"Ports": [{"TargetPort": 0}]}}, 400, "invalid TargetPort 0: use 1 to 65535"),
         ({"Mode": {"Replicated": {"Replicas": -1}}}, 400, "invalid Replicas -1: it cannot be negative"),
         ({"UpdateConfig": {"Order": "sideways"}}, 400, "unrecognized update order sideways"),
+        ({"TaskTemplate": {}}, 400, "mismatched Runtime and *Spec fields"),
+        ({"TaskTemplate": {**CONTAINER, "Runtime": "x"}}, 400, "unsupported runtime"),
+        *[
+            (
+                {"Mode": mode, "UpdateConfig": {"Parallelism": 1}},
+                400,
+                RPC + "InvalidArgument desc = Jobs may not have an update config",
+            )
+            for mode in ({"ReplicatedJob": {}}, {"GlobalJob": {}})
+        ],
     ],
 )
 async def test_service_create_with_a_mistake_says_so(

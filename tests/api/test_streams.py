@@ -76,6 +76,11 @@ async def test_logs_without_a_stream_or_with_nonsense_are_refused(scheduled: Ser
     assert (await scheduled.error("GET", "/services/nosuch/logs?stdout=1"))[0] == 404
 
 
+async def test_events_of_a_time_that_ends_before_it_begins_are_refused(served: Served) -> None:
+    refused = (400, "`since` time (5) cannot be after `until` time (1)")
+    assert await served.error("GET", "/events?since=5&until=1") == refused
+
+
 async def read_events(reply: Any, count: int) -> list[dict[str, Any]]:
     async with asyncio.timeout(20):
         return [json.loads(await reply.content.readline()) for _ in range(count)]

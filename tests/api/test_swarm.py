@@ -97,6 +97,11 @@ async def test_update_merges_partial_bodies_and_rotates_tokens(served: Served) -
     assert (await served.error("POST", f"/swarm/update?version={version - 1}", {}))[0] == 500
 
 
+async def test_task_history_may_be_kept_for_ever(served: Served) -> None:
+    await update(served, {"Orchestration": {"TaskHistoryRetentionLimit": -1}})
+    assert (await served.call("GET", "/swarm"))["Spec"]["Orchestration"] == {"TaskHistoryRetentionLimit": -1}
+
+
 async def update(served: Served, spec: dict[str, Any], query: str = "") -> None:
     version = (await served.call("GET", "/swarm"))["Version"]["Index"]
     await served.call("POST", f"/swarm/update?version={version}{query}", spec)
@@ -209,6 +214,7 @@ async def test_ping_negotiates(outside: Served, method: str) -> None:
         assert reply.headers["Api-Version"] == versions.text(versions.NEWEST)
         assert reply.headers["Docker-Experimental"] == "false"
         assert reply.headers["Ostype"] == "linux"
+        assert reply.content_type == "text/plain"
         assert await reply.text() == ("OK" if method == "GET" else "")
 
 
@@ -267,3 +273,11 @@ async def test_init_goes_to_its_end_when_the_client_goes(outside: Served, monkey
         while not outside.app[API].node.manager or not await outside.call("GET", "/networks"):
             await asyncio.sleep(0.001)
     assert [n["Name"] for n in await outside.call("GET", "/networks")] == ["ingress"]
+
+
+@pytest.mark.parametrize("pool", [[], ["10.20.0.0/16"]])
+@pytest.mark.parametrize("size", [99, 31, -1, 7])
+async def test_subnet_size_that_does_not_fit_the_pool_is_refused(outside: Served, pool: list[str], size: int) -> None:
+    """Also the usual pool, when none is named."""
+    status, message = await outside.error("POST", "/swarm/init", {"DefaultAddrPool": pool, "SubnetSize": size})
+    assert (status, f"invalid subnet size {size} for the pool" in message) == (400, True)

@@ -40,7 +40,7 @@ def test_role_of_token_knows_both_and_refuses_others(store: Store) -> None:
 
 def test_admit_makes_a_node_that_is_down_until_it_says_hello(store: Store) -> None:
     message = JoinMessage("t", "10.0.0.2:2377", "10.0.0.2", "drain", NodeDescription(hostname="w"), b"")
-    wanted = admit(message, role="worker", node_id="w", raft_id=9)
+    wanted = admit(message, role="worker", node_id="w", raft_id=9, after=0)
     assert store.apply(2, changes.encode(ChangeSet(list(wanted), datetime.now(UTC)))).ok
     node = store.nodes.get("w")
     assert node is not None

@@ -221,6 +221,27 @@ def test_backend_near_ones_that_are_full_or_failed_spill_over_to_the_zone_and_th
     assert [one.key for one in (tried.pick(tried={tried.endpoints["local"]}),) if one] == ["zone"]
 
 
+def test_backend_near_does_not_change_the_shares_of_versions() -> None:
+    """A node that has the new version alone asks others for the old one, and none for a version without a share."""
+    new, old = plan("new", version=2), plan("old", version=1, node_id="n2")
+    scene = Scene(new, old, near="node", version_weights={"latest": 5, "previous": 95})
+    picks = [scene.backend.pick().key for _ in range(100)]  # type: ignore[union-attr]
+    assert (picks.count("new"), picks.count("old")) == (5, 95)
+    scene = Scene(new, old, near="node", version_weights={"latest": 0, "previous": 100})
+    assert scene.ready == ["old"]
+    assert scene.backend.pick(tried={scene.backend.endpoints["old"]}) is None
+    scene = Scene(new, plan("too", version=1), old, near="node", version_weights={"previous": 100})
+    assert scene.ready == ["too"]
+    assert [[one.key for one in tier] for tier in scene.backend.farther] == [["old"]]
+
+
+def test_backend_sticky_client_stays_with_its_replica_though_others_are_nearer() -> None:
+    scene = Scene(plan("here"), plan("there", node_id="n2"), near="node")
+    there = scene.backend.endpoints["there"]
+    assert scene.ready == ["here"]
+    assert scene.backend.tagged(there.tag) is there
+
+
 def test_backend_retries_are_spread_and_not_all_sent_to_the_first() -> None:
     backend = Scene(*(plan(name) for name in "abcd")).backend
     for _ in range(30):

@@ -108,8 +108,8 @@ async def test_ejection_for_a_connection_that_is_not_made_in_time_comes_before_t
     port = free_port()
     replicas = [endpoint("good", await backends.web("good")), endpoint("gone", black_hole)]
     labels = {
-        "essaim.timeout.connect": "1500ms",
-        "essaim.timeout.response": "200ms",
+        "essaim.timeout.connect": "2s",
+        "essaim.timeout.response": "1500ms",
         "essaim.healthcheck.mode": "none",
     }
     await gateway.apply(table(1, service("web", port, replicas, "http", labels)))

@@ -115,6 +115,29 @@ def test_plane_pipelined_requests_are_answered_in_order() -> None:
     assert plane.client.buffer == two
 
 
+async def test_plane_pipelined_requests_of_a_client_that_has_ended_its_side_are_all_answered() -> None:
+    plane = Plane()
+    plane.ask(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(4)))
+    assert plane.client.eof_received()
+    for number in range(4):
+        await asyncio.sleep(0)
+        assert plane.far.written.startswith(b"GET /%d " % number)
+        plane.far.written = b""
+        plane.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d" % number)
+    assert [part[:1] for part in plane.near.written.split(b"\r\n\r\n")[1:]] == [b"0", b"1", b"2", b"3"]
+    assert plane.near.written.count(b"Connection: close") == 1
+    assert plane.near.closed
+
+
+async def test_plane_end_of_the_clients_side_between_two_pipelined_requests_loses_none() -> None:
+    plane = Plane()
+    plane.ask(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
+    plane.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert plane.client.eof_received()
+    await asyncio.sleep(0)
+    assert b"GET /2 " in plane.far.written
+
+
 def test_plane_same_fields_again_are_not_taken_for_another_requests() -> None:
     """The memory of a connection's last fields must not survive a change of version, target form or fields."""
     plane = Plane()
@@ -215,6 +238,16 @@ def test_plane_more_response_than_announced_is_cut_and_not_pooled() -> None:
     assert plane.endpoint.idle == []
 
 
+def test_plane_connection_to_a_replica_that_leaves_is_not_kept() -> None:
+    plane = Plane()
+    plane.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    plane.endpoint.usable = False
+    plane.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert plane.far is None
+    assert not plane.endpoint.idle
+    assert not plane.near.closed
+
+
 def test_plane_idle_connection_that_speaks_unasked_is_closed() -> None:
     plane = Plane()
     far, upstream = plane.far, plane.upstreams[0]
@@ -233,6 +266,28 @@ def test_plane_idempotent_request_on_a_connection_that_was_closed_is_sent_on_ano
     second.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     assert plane.near.written.startswith(b"HTTP/1.1 200 ")
     assert plane.endpoint.retries == 1
+
+
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"])
+def test_plane_idempotent_request_whose_answer_has_begun_is_not_sent_on(begun: bytes) -> None:
+    plane = Plane(connections=2)
+    plane.ask(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+    plane.answer(begun)
+    if plane.upstreams[0].transport is not None:
+        plane.far.close()
+    assert plane.upstreams[1].transport.written == b""  # type: ignore[union-attr]
+    assert plane.near.written.startswith(b"HTTP/1.1 502 ")
+
+
+async def test_plane_post_does_not_ride_on_a_connection_that_has_rested() -> None:
+    """Its end may be on the way already, and what was sent could not be sent again."""
+    for rested, request, rides in ((0.5, b"POST", True), (2.0, b"POST", False), (2.0, b"GET", True)):
+        plane = Plane()
+        plane.sweeper.now = rested
+        plane.ask(request + b" /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
+        assert bool(plane.far.written) == rides
+        assert bool(plane.client.connecting) != rides
+        plane.near.close()
 
 
 def test_plane_post_on_a_connection_that_was_closed_is_not_sent_twice() -> None:

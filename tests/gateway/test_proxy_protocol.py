@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import ipaddress
+import struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.gateway.proxy_protocol import BadHeader, header, read_header
+from essaim.gateway.proxy_protocol import SIGNATURE, BadHeader, header, read_header
 from essaim.gateway.supervisor import Gateway
 
 from .conftest import Backends, endpoint, free_port, service, table
@@ -59,6 +61,16 @@ def test_any_bytes_are_refused_read_or_awaited(data: bytes) -> None:
             read_header(start + data)
         except BadHeader:
             continue
+
+
+def test_header_with_a_mapped_address_names_an_ipv4_client() -> None:
+    """As HAProxy sends it for an IPv4 client of a socket for both."""
+    line = b"PROXY TCP6 ::ffff:198.51.100.9 ::ffff:192.0.2.1 4711 80\r\n"
+    assert read_header(line) == (len(line), ("198.51.100.9", 4711))
+    ip = ipaddress.ip_address
+    addresses = ip("::ffff:198.51.100.9").packed + ip("::ffff:192.0.2.1").packed + struct.pack(">HH", 4711, 80)
+    data = SIGNATURE + b"\x21\x21" + struct.pack(">H", len(addresses)) + addresses
+    assert read_header(data) == (len(data), ("198.51.100.9", 4711))
 
 
 async def test_gateway_hands_a_trusted_proxys_client_on_to_backends(gateway: Gateway, backends: Backends) -> None:

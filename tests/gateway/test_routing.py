@@ -34,6 +34,9 @@ def asked(host: str = "a.example", path: str = "/", method: str = "GET", fields:
         ("Host(`*.example`)", asked(), True),
         ("Host(`*.example`)", asked("x.a.example"), False),
         ("HostRegexp(`^[a-c]\\.example$`)", asked(), True),
+        ("HostRegexp(`^[a-c]{1,2}\\.example$`)", asked(), True),
+        ("Host(`*.example`)", asked("a.example."), True),
+        ("Host(`[::1]`)", asked("[::1]"), True),
         ("Path(`/x`)", asked(path="/x/"), False),
         ("PathPrefix(`/api`)", asked(path="/api/v1"), True),
         ("PathRegexp(`^/v[0-9]+/`)", asked(path="/v12/x"), True),
@@ -58,7 +61,8 @@ def test_rule_matches(rule: str, what: Asked, expected: bool) -> None:
 @pytest.mark.parametrize(
     "rule",
     ["", "Host", "Host()", "Host(`a`", "Hosst(`a`)", "Host(`a`) &&", "Host(`a`) Path(`/`)", "(Host(`a`)", "Path(`x`)",
-     "PathRegexp(`(`)", "Header(`a`)", "ClientIP(`x`)", "Host(a)", "&& Host(`a`)"],
+     "PathRegexp(`(`)", "HostRegexp(`{sub:[a-z]{2,3}}.example`)", "PathPrefix(`/{id}/`)", "Header(`a`)",
+     "ClientIP(`x`)", "Host(a)", "&& Host(`a`)"],
 )  # fmt: skip
 def test_rule_that_cannot_be_read_says_why(rule: str) -> None:
     with pytest.raises(BadRule, match=r"\S"):
@@ -158,12 +162,12 @@ def test_middleware_changes_the_path(kind: str, options: dict[str, str], path: s
 @pytest.mark.parametrize(
     ("kind", "options", "status", "line"),
     [
-        ("redirectscheme", {"scheme": "https", "permanent": "true"}, 308, b"Location: https://a.example/x?q=1\r\n"),
-        ("redirectscheme", {"scheme": "https", "port": "8443"}, 307, b"Location: https://a.example:8443/x?q=1\r\n"),
+        ("redirectscheme", {"scheme": "https", "permanent": "true"}, 301, b"Location: https://a.example/x?q=1\r\n"),
+        ("redirectscheme", {"scheme": "https", "port": "8443"}, 302, b"Location: https://a.example:8443/x?q=1\r\n"),
         (
             "redirectregex",
             {"regex": "^http://a.example:80/(.*)", "replacement": "http://b.example/${1}"},
-            307,
+            302,
             b"Location: http://b.example/x?q=1\r\n",
         ),
         ("basicauth", {"users": "u:{SHA}x"}, 401, b'WWW-Authenticate: Basic realm="traefik"\r\n'),

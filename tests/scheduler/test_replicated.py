@@ -1,8 +1,10 @@
 """Replicated services through the real loops: creation, scale, failures, lost nodes, removal."""
 
 import msgspec
+from msgspec.structs import replace
 
 from essaim.cluster.service import RestartPolicy
+from essaim.cluster.swarm import OrchestrationConfig, default_spec
 from essaim.cluster.task import TaskState
 from tests.scheduler.world import World, image_of, replicated, with_image, with_replicas
 
@@ -99,6 +101,18 @@ def test_history_is_cut_to_the_limit() -> None:
     service = world.add_service(replicated("web", 1, task_fields={"restart_policy": RestartPolicy(delay=0)}))
     world.pass_time(600, step=30)
     assert 5 <= sum(t.is_terminal for t in world.tasks(service.id)) <= 6
+
+
+def test_history_of_a_negative_limit_is_kept_for_ever() -> None:
+    world = World()
+    world.add_nodes(1)
+    world.ends = lambda task: "failed"
+    spec = replace(default_spec(), orchestration=OrchestrationConfig(task_history_retention_limit=-1))
+    assert world.store.cluster
+    world.put("clusters", replace(world.store.cluster, spec=spec))
+    service = world.add_service(replicated("web", 1, task_fields={"restart_policy": RestartPolicy(delay=0)}))
+    world.pass_time(600, step=30)
+    assert sum(t.is_terminal for t in world.tasks(service.id)) > 8
 
 
 def test_crash_loop_backs_off() -> None:
