@@ -5,11 +5,10 @@ import json
 import os
 import random
 import signal
-import socket
 import ssl
 import subprocess
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,21 +16,10 @@ from typing import Any
 import trustme
 
 from tests.lab.wait import eventually
+from tests.ports import free_port
 
 CHANCE = random.SystemRandom()
 UP = 20.0
-
-
-def free_port(addresses: Sequence[str] = ("127.0.0.1",)) -> int:
-    """A port that nobody has, for TCP and UDP, on all of the addresses; below those that the system gives to outgoing
-    connections, which would take it before its listener comes."""
-    while True:
-        port = CHANCE.randrange(12_000, 32_000)
-        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            for address in addresses:
-                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                    stack.enter_context(socket.socket(socket.AF_INET, kind)).bind((address, port))
-            return port
 
 
 @dataclass(slots=True)

@@ -19,8 +19,9 @@ from essaim.cluster.acme import HTTP, TLS_ALPN, OrderedCertificate, Resolver, Re
 from essaim.cluster.certificates import CertificateBook
 from essaim.cluster.writer import Writer
 from tests.certificates.answering import Answering
-from tests.certificates.pebble import Pebble, free_port, pebble
+from tests.certificates.pebble import Pebble, pebble
 from tests.certificates.test_book import World
+from tests.ports import free_port
 from tests.scheduler.agents import Quiet, until
 from tests.scheduler.memory_log import MemoryLog
 

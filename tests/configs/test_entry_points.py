@@ -11,7 +11,7 @@ import pytest
 from essaim.gateway.entry_points import EntryPoint
 from essaim.gateway.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
 from essaim.gateway.supervisor import Gateway
-from tests.gateway.conftest import free_port
+from tests.ports import free_port
 
 from .conftest import balancer
 

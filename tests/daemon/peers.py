@@ -26,7 +26,7 @@ from essaim.secrets.holder import Holder
 from essaim.secrets.nodekey import new_key, request_for
 from essaim.secrets.sealing import new_data_key
 from essaim.secrets.tokens import generate, root_digest
-from tests.daemon.processes import free_port
+from tests.ports import free_port
 
 CHANCE = SystemRandom()
 LOG = structlog.get_logger()

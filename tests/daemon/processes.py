@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -12,16 +11,10 @@ from pathlib import Path
 
 from essaim.api.client import ApiError, Client, Unreachable
 from tests.lab.wait import eventually_async
+from tests.ports import free_port
 
 BIN = Path(sys.executable).parent
 UP = 30.0
-
-
-def free_port(address: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Daemon:

@@ -17,9 +17,10 @@ import pytest
 import pytest_asyncio
 
 from essaim.api.client import ApiError, Client
-from tests.certificates.pebble import Pebble, free_port, pebble
+from tests.certificates.pebble import Pebble, pebble
 from tests.daemon.processes import Daemon, init, join
 from tests.lab.wait import eventually_async
+from tests.ports import free_port
 
 pytestmark = [
     pytest.mark.timeout(180),
@@ -32,7 +33,7 @@ NODES = 3
 
 def port_free_everywhere() -> int:
     """A port that is free on every node's address."""
-    return free_port([f"127.0.0.{number}" for number in range(1, NODES + 1)])
+    return free_port(*(f"127.0.0.{number}" for number in range(1, NODES + 1)))
 
 
 @dataclass(slots=True)

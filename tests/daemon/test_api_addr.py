@@ -7,7 +7,8 @@ import pytest
 
 from tests.api import docker_cli
 from tests.api.certificates import Certificates
-from tests.daemon.processes import Daemon, free_port
+from tests.daemon.processes import Daemon
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.root, pytest.mark.blocking_allowed, pytest.mark.timeout(120)]
 

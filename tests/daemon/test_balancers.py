@@ -7,8 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from essaim.daemon.main import main
-from tests.daemon.processes import Daemon, free_port, init
+from tests.daemon.processes import Daemon, init
 from tests.lab.wait import eventually_async
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.blocking_allowed]
 RULE = "traefik.http.routers.web.rule=Host(`web.example`)"

@@ -9,8 +9,9 @@ import aiohttp
 import pytest
 
 from essaim.api.client import ApiError, Client
-from tests.daemon.processes import Daemon, daemons, free_port, init
+from tests.daemon.processes import Daemon, daemons, init
 from tests.lab.wait import eventually_async
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.blocking_allowed]
 

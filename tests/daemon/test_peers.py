@@ -27,7 +27,8 @@ from essaim.secrets.holder import Holder, member_name
 from essaim.secrets.nodekey import belongs, new_key, request_for
 from essaim.secrets.tokens import generate, root_digest
 from tests.daemon.peers import CHANCE, MANAGER, WORKER, Port, certified, context_of, dialled, keyring_of, now, serving
-from tests.daemon.processes import daemons, free_port
+from tests.daemon.processes import daemons
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.blocking_allowed]
 OTHER_MANAGER = Holder("o" * 25, "manager", MANAGER.cluster_id, 9)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from essaim.api.client import Client
-from tests.daemon.processes import Daemon, daemons, free_port, init, join
+from tests.daemon.processes import Daemon, daemons, init, join
 from tests.lab.wait import eventually_async
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.blocking_allowed]
 REPLICAS = 5

@@ -9,8 +9,9 @@ import pytest
 
 from essaim.gateway.access_log import AccessLog, Entry, common_line, json_line
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
-from .conftest import Backends, endpoint, free_port, http_get, service, table, until
+from .conftest import Backends, endpoint, http_get, service, table, until
 
 ENTRY = Entry(
     time=datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC), client="192.0.2.7", method="GET", target='/a"b', host="a.example",

@@ -12,8 +12,9 @@ import pytest
 from aiohttp import web
 
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
-from .conftest import endpoint, free_port, service, table
+from .conftest import endpoint, service, table
 
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

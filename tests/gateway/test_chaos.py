@@ -6,8 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
-from .conftest import Backends, endpoint, free_port, http_get, service, table, until
+from .conftest import Backends, endpoint, http_get, service, table, until
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 

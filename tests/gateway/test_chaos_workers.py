@@ -9,8 +9,9 @@ import os
 import signal
 
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
-from .conftest import endpoint, free_port, http_get, service, table, until
+from .conftest import endpoint, http_get, service, table, until
 from .test_chaos import Load, Replicas
 
 ROUNDS = 4

@@ -11,8 +11,9 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
-from .conftest import endpoint, free_port, service, table
+from .conftest import endpoint, service, table
 
 
 def upper(request: bytes, context: Any) -> bytes:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
-from .conftest import Backends, endpoint, exchange, free_port, service, table
+from .conftest import Backends, endpoint, exchange, service, table
 
 H = b"Host: a\r\n"
 POST = b"POST / HTTP/1.1\r\n" + H

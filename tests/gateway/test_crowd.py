@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from essaim.gateway.crowd import Crowd
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
-from .conftest import Backends, endpoint, free_port, http_get, service, table
+from .conftest import Backends, endpoint, http_get, service, table
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 9)), max_size=40), st.integers(0, 2))

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Backends, exchange, free_port
+from tests.ports import free_port
+
+from .conftest import Backends, exchange
 from .test_conformance import ACCEPTED
 
 pytestmark = pytest.mark.root

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
-from .conftest import Backends, endpoint, free_port, http_get, service, table
+from .conftest import Backends, endpoint, http_get, service, table
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ import pytest
 from essaim.gateway.entry_points import EntryPoint, read_entry_points
 from essaim.gateway.proxy_protocol import header
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
-from .conftest import Backends, endpoint, exchange, free_port, service, table
+from .conftest import Backends, endpoint, exchange, service, table
 
 R = "traefik.http.routers."
 Started = Callable[[EntryPoint], AbstractAsyncContextManager[Gateway]]

@@ -11,9 +11,10 @@ import pytest
 from essaim.cluster.routes import RouteEndpoint, RoutePort, RouteService
 from essaim.gateway.reset import reset
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
 from .authority import TestAuthority
-from .conftest import Backends, endpoint, entry_points, exchange, free_port, table, until
+from .conftest import Backends, endpoint, entry_points, exchange, table, until
 
 M = "traefik.http.middlewares.m.forwardauth."
 YES = b"HTTP/1.1 204 No Content\r\nX-User: ann\r\nConnection: close\r\n\r\n"

@@ -12,8 +12,9 @@ import yaml
 from essaim.cluster.routes import RoutePort, RouteService
 from essaim.gateway.supervisor import Gateway
 from tests.configs.conftest import program
+from tests.ports import free_port
 
-from .conftest import Backends, endpoint, entry_points, exchange, free_port, table
+from .conftest import Backends, endpoint, entry_points, exchange, table
 
 OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
 # What only one of the two says: their names, ports and clocks, compression.

@@ -8,8 +8,9 @@ from essaim.gateway.health.check import check
 from essaim.gateway.health.monitor import Monitor
 from essaim.gateway.health.verdict import Verdict
 from essaim.gateway.options import HealthOptions
+from tests.ports import free_port
 
-from .conftest import Backends, free_port, until
+from .conftest import Backends, until
 
 
 def test_verdict_turns_after_fall_failures_and_rise_successes() -> None:

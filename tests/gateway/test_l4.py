@@ -13,8 +13,9 @@ import pytest
 
 from essaim.cluster.routes import RoutePort, RouteService
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
-from .conftest import Backends, endpoint, free_port, http_get, service, table
+from .conftest import Backends, endpoint, http_get, service, table
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ async def test_gateway_on_all_addresses_answers_udp_from_the_address_that_was_as
             self.transport.sendto(data, addr)  # type: ignore[attr-defined]
 
     replica, _ = await loop.create_datagram_endpoint(Echo, ("127.0.0.1", 0))
-    target, port = replica.get_extra_info("sockname")[1], free_port(socket.SOCK_DGRAM)
+    target, port = replica.get_extra_info("sockname")[1], free_port()
     await everywhere.apply(table(1, service("dns", port, [endpoint("t", target)], "udp")))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.setblocking(False)
@@ -67,7 +68,7 @@ async def test_gateway_on_all_addresses_answers_udp_from_the_address_that_was_as
 
 
 async def test_gateway_port_of_one_address_is_bound_there_only(gateway: Gateway, backends: Backends) -> None:
-    number, target = free_port(host="127.0.0.8"), await backends.echo("t")
+    number, target = free_port("127.0.0.8"), await backends.echo("t")
     port = RoutePort(
         protocol="tcp", target_port=80, published_port=number, host_ip="127.0.0.8", endpoints=[endpoint("t", target)]
     )

@@ -3,8 +3,9 @@
 import asyncio
 
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
-from .conftest import Backends, endpoint, free_port, service, table, until
+from .conftest import Backends, endpoint, service, table, until
 
 LABELS = {"essaim.timeout.drain": "600ms"}
 

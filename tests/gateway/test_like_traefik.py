@@ -21,8 +21,9 @@ from essaim.gateway.routing.middlewares import make_middleware
 from essaim.gateway.routing.paths import normal
 from essaim.gateway.routing.router import Route, Router
 from essaim.gateway.routing.rules import Asked, parse_rule
+from tests.ports import free_port
 
-from .conftest import Backends, free_port
+from .conftest import Backends
 
 TRAEFIK = shutil.which("traefik", path=str(Path(sys.executable).parent))
 pytestmark = pytest.mark.skipif(TRAEFIK is None, reason="traefik is not installed")

@@ -13,8 +13,9 @@ from essaim.gateway.metrics import TASK_BUCKETS, Checks, Measured, exposition
 from essaim.gateway.reset import reset
 from essaim.gateway.supervisor import Gateway
 from essaim.gateway.wire import EndpointCounts, PortCounts
+from tests.ports import free_port
 
-from .conftest import Backends, endpoint, free_port, service, table
+from .conftest import Backends, endpoint, service, table
 
 Samples = dict[tuple[str, ...], float]
 

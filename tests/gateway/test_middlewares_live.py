@@ -11,8 +11,9 @@ import pytest
 from essaim.cluster.routes import RoutePort, RouteService
 from essaim.gateway.routing.passwords import MAX_REMEMBERED, Unproven, Users
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
-from .conftest import Backends, endpoint, entry_points, exchange, free_port, table
+from .conftest import Backends, endpoint, entry_points, exchange, table
 
 ROUTER = "traefik.http.routers.x."
 MIDDLEWARE = "traefik.http.middlewares."

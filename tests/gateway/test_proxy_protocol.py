@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from essaim.gateway.proxy_protocol import SIGNATURE, BadHeader, header, read_header
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
-from .conftest import Backends, endpoint, free_port, service, table
+from .conftest import Backends, endpoint, service, table
 
 ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
 PORT = st.integers(0, 65535)

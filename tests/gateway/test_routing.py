@@ -14,8 +14,9 @@ from essaim.gateway.routing.paths import normal
 from essaim.gateway.routing.router import Route, Router
 from essaim.gateway.routing.rules import Asked, BadRule, parse_rule
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
-from .conftest import Backends, endpoint, entry_points, exchange, free_port, table
+from .conftest import Backends, endpoint, entry_points, exchange, table
 
 
 def asked(host: str = "a.example", path: str = "/", method: str = "GET", fields: bytes = b"", query: str = "") -> Asked:

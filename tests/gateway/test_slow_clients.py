@@ -15,8 +15,9 @@ import pytest
 from essaim.gateway.connect import start
 from essaim.gateway.downstream import STALLED_SECONDS
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
-from .conftest import Backends, endpoint, free_port, service, table
+from .conftest import Backends, endpoint, service, table
 from .plane import Plane
 
 MANY = 10_000
@@ -221,7 +222,7 @@ OUT_OF_ROOM = """
 import asyncio, json, resource, sys
 from pathlib import Path
 from essaim.gateway.supervisor import Gateway
-from tests.gateway.conftest import Backends, endpoint, free_port, service, table
+from tests.gateway.conftest import Backends, endpoint, service, table
 
 async def ask(reader, writer):
     try:

@@ -11,8 +11,9 @@ import msgspec
 import pytest
 
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
-from .conftest import Backends, endpoint, free_port, http_get, service, table, tcp_line, until
+from .conftest import Backends, endpoint, http_get, service, table, tcp_line, until
 
 
 async def test_gateway_l4_reaches_all_replicas_in_turn(gateway: Gateway, backends: Backends) -> None:
@@ -118,7 +119,7 @@ async def test_gateway_udp_answers_come_back_to_their_client(gateway: Gateway) -
 
     loop = asyncio.get_running_loop()
     replica, _ = await loop.create_datagram_endpoint(Shout, ("127.0.0.1", 0))
-    target, port = replica.get_extra_info("sockname")[1], free_port(socket.SOCK_DGRAM)
+    target, port = replica.get_extra_info("sockname")[1], free_port()
     await gateway.apply(table(1, service("dns", port, [endpoint("t", target)], "udp")))
     clients = [await loop.create_datagram_endpoint(Hear, remote_addr=("127.0.0.1", port)) for _ in range(8)]
     for number, (transport, _) in enumerate(clients):

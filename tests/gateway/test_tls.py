@@ -12,9 +12,10 @@ import pytest
 
 from essaim.cluster.certificates import AlpnChallenge, Certificate, CertificateBook, HttpChallenge
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
 from .authority import TestAuthority, book, names_of
-from .conftest import Backends, endpoint, entry_points, exchange, free_port, service, table, until
+from .conftest import Backends, endpoint, entry_points, exchange, service, table, until
 from .test_routing import R, labelled
 
 S = "essaim.tls"

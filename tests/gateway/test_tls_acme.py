@@ -10,9 +10,10 @@ from essaim.cluster.certificates import CertificateBook
 from essaim.gateway.supervisor import Gateway
 from tests.certificates.pebble import pebble
 from tests.certificates.test_acme import LIFETIME, Cluster
+from tests.ports import free_port
 from tests.scheduler.agents import until
 
-from .conftest import Backends, entry_points, free_port, table
+from .conftest import Backends, entry_points, table
 from .test_routing import R, labelled
 from .test_tls import ask, router
 

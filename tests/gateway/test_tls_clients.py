@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
 from .authority import TestAuthority, book
-from .conftest import Backends, endpoint, free_port, service, table
+from .conftest import Backends, endpoint, service, table
 from .test_browser import application, dumped
 from .test_routing import labelled
 from .test_tls import S, ask, router, serve

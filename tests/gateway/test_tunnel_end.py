@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
-from .conftest import Backends, endpoint, free_port, service, table, until
+from .conftest import Backends, endpoint, service, table, until
 
 ASK = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"

@@ -8,8 +8,9 @@ import pytest
 from essaim.gateway.keepalive import IDLE, UNACKNOWLEDGED_MS
 from essaim.gateway.supervisor import Gateway
 from essaim.gateway.upstream import Upstream
+from tests.ports import free_port
 
-from .conftest import Backends, endpoint, free_port, service, table, until
+from .conftest import Backends, endpoint, service, table, until
 from .plane import Plane
 
 

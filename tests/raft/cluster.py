@@ -1,7 +1,6 @@
 """Clusters of real `RaftLog`s on loopback: in one process (`Local`), or one process each (`member_process`)."""
 
 import asyncio
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,19 +11,9 @@ from raft_machines import Journal
 
 from essaim.raft.found import found_cluster
 from essaim.raft.node import Options, RaftLog
+from tests.ports import free_port
 
 DEADLINE = 30.0
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 async def eventually(condition: Callable[[], object], what: str) -> None:
@@ -107,7 +96,7 @@ class Local:
 async def local_cluster(
     directory: Path, count: int, options: Options | None = None, server_ssl: ssl.SSLContext | None = None
 ) -> AsyncIterator[Local]:
-    ports = free_ports(count)
+    ports = [free_port() for _ in range(count)]
     hosts = {i: Host(directory / str(i), i, port, options, server_ssl) for i, port in enumerate(ports, 1)}
     addresses = {i: host.address for i, host in hosts.items()}
     for host in hosts.values():

@@ -8,9 +8,10 @@ import pytest
 from essaim.raft.interface import Log, Membership, NoQuorum, Refused, Stopped, Uncertain
 from essaim.raft.node import Options, RaftLog, Timing
 from essaim.raft.policy import SnapshotPolicy
+from tests.ports import free_port
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cluster import Host, Local, eventually, free_ports, local_cluster
+from cluster import Host, Local, eventually, local_cluster
 
 PATIENT = Timing(leaderless=30.0)  # on a machine that is very busy
 SNAPSHOTS = Options(timing=PATIENT, policy=lambda: SnapshotPolicy(entries=100, share=0), keep_entries=10)
@@ -90,7 +91,7 @@ async def test_node_joins_catches_up_by_snapshot_and_is_promoted(tmp_path: Path)
         for start in range(0, 600, 100):
             await asyncio.gather(*(first.propose(b"%d" % i) for i in range(start, start + 100)))
         await eventually(lambda: first._driver.core.state.log.base > 100, "the log is compacted")
-        for member, port in enumerate(free_ports(2), 2):
+        for member, port in enumerate((free_port(), free_port()), 2):
             host = cluster.hosts[member] = Host(tmp_path / str(member), member, port, SNAPSHOTS)
             membership: Membership = await host.start()
             await first.add_learner(member, host.address)

@@ -14,9 +14,10 @@ from essaim.raft.node import Options, Timing
 from essaim.raft.policy import SnapshotPolicy
 from essaim.raft.streams import Access, HandshakeFailed, open_stream
 from essaim.raft.wire import FRAME_MAX, FrameReader, encode_frame
+from tests.ports import free_port
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cluster import Host, eventually, free_ports, local_cluster
+from cluster import Host, eventually, local_cluster
 
 PATIENT = Timing(leaderless=30.0)
 
@@ -115,7 +116,7 @@ async def test_transport_stuck_peer_costs_a_bounded_buffer_and_the_others_nothin
     over = asyncio.Event()
     async with local_cluster(tmp_path, 3, Options(timing=PATIENT)) as cluster:
         leader = await cluster.leader()
-        [port] = free_ports(1)
+        port = free_port()
         server = await asyncio.start_server(never_reads, "127.0.0.1", port)
         async with server:
             log = cluster.logs[leader]

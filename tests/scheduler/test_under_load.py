@@ -13,8 +13,9 @@ import aiohttp
 import pytest
 
 from essaim.api.client import ApiError, Client
-from tests.daemon.processes import daemons, free_port, init, join
+from tests.daemon.processes import daemons, init, join
 from tests.lab.wait import eventually_async
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.blocking_allowed]
 
