@@ -15,6 +15,7 @@ from essaim.gateway.http1.forwarded import is_trusted, parse_networks
 from .breaker import Breaker
 from .breaker_expression import parse_expression
 from .call import Answer, Call, Middleware, Options, field_name, field_value, flag, get_field, listed, number, set_field
+from .expansion import Expansion
 from .forward_auth import ForwardAuth
 from .headers import Headers
 from .in_flight import InFlight
@@ -55,51 +56,58 @@ def _strip(call: Call, prefix: bytes) -> None:
 
 class AddPrefix:
     def __init__(self, options: Options) -> None:
-        self._prefix = options["prefix"].encode().rstrip(b"/")
+        self._prefix = escaped(b"/" + options["prefix"].encode().strip(b"/"))
 
     def __call__(self, call: Call) -> None:
-        call.path = self._prefix + call.path
+        call.path = self._prefix.rstrip(b"/") + call.path
 
 
 class ReplacePath:
     def __init__(self, options: Options) -> None:
-        self._path = options["path"].encode()
+        self._path = escaped(options["path"].encode())
 
     def __call__(self, call: Call) -> None:
-        call.path = self._path
+        _replace(call, self._path)
 
 
 class ReplacePathRegex:
     def __init__(self, options: Options) -> None:
-        self._pattern = re.compile(options["regex"].encode())
-        self._replacement = _expansion(options["replacement"])
+        self._expansion = Expansion(options["regex"], options["replacement"])
 
     def __call__(self, call: Call) -> None:
-        call.path = self._pattern.sub(self._replacement, call.path)
+        if self._expansion.matches(call.path):
+            _replace(call, escaped(self._expansion.replace(call.path)))
+
+
+def _replace(call: Call, path: bytes) -> None:
+    call.fields = set_field(call.fields, b"X-Replaced-Path", call.path)
+    call.path = path if path.startswith(b"/") else b"/" + path
 
 
 class RedirectScheme:
     def __init__(self, options: Options) -> None:
         self._scheme = options["scheme"]
-        self._port = f":{int(options['port'])}" if options.get("port") else ""
-        self._status = 308 if flag(options, "permanent") else 307
+        port = int(options["port"]) if options.get("port") else None
+        self._port = f":{port}" if port and port != {"http": 80, "https": 443}.get(self._scheme) else ""
+        self._permanent = flag(options, "permanent")
 
     def __call__(self, call: Call) -> None:
         if call.scheme != self._scheme:
             url = f"{self._scheme}://{call.request.host.decode()}{self._port}".encode() + call.target
-            raise _redirect(self._status, url)
+            raise _redirect(call, url, self._permanent)
 
 
 class RedirectRegex:
+    """What is redirected to itself passes: it would come back for ever."""
+
     def __init__(self, options: Options) -> None:
-        self._pattern = re.compile(options["regex"].encode())
-        self._replacement = _expansion(options["replacement"])
-        self._status = 308 if flag(options, "permanent") else 307
+        self._expansion = Expansion(options["regex"], options["replacement"])
+        self._permanent = flag(options, "permanent")
 
     def __call__(self, call: Call) -> None:
         url = f"{call.scheme}://".encode() + call.authority + call.target
-        if self._pattern.search(url):
-            raise _redirect(self._status, self._pattern.sub(self._replacement, url))
+        if self._expansion.matches(url) and (other := self._expansion.replace(url)) != url:
+            raise _redirect(call, other, self._permanent)
 
 
 class BasicAuth:
@@ -257,11 +265,13 @@ def make_middleware(kind: str, options: Options) -> Middleware:
         raise ValueError(f"{kind}: {error}") from None
 
 
-def _redirect(status: int, url: bytes) -> Answer:
+def _redirect(call: Call, url: bytes, permanent: bool) -> Answer:
+    """As Traefik: GET may become GET by the older statuses; other methods must stay what they are."""
+    status = (301 if permanent else 302) if call.request.method == b"GET" else (308 if permanent else 307)
     # What came from the client must not end the line.
     return Answer(status, "see Location", b"Location: " + re.sub(rb"[\x00-\x20\x7f]", b"", url) + b"\r\n")
 
 
-def _expansion(text: str) -> bytes:
-    """Go's `$1` and `${1}` as Python writes them."""
-    return re.sub(r"\$\{?(\w+)\}?", r"\\g<\1>", text.replace("\\", "\\\\")).encode()
+def escaped(path: bytes) -> bytes:
+    """A path with what may not stand in one percent-encoded."""
+    return re.sub(rb"[^!$-~]|[\"<>?\\^`{|}]", lambda found: b"%%%02X" % found[0][0], path)

@@ -158,12 +158,12 @@ def test_middleware_changes_the_path(kind: str, options: dict[str, str], path: s
 @pytest.mark.parametrize(
     ("kind", "options", "status", "line"),
     [
-        ("redirectscheme", {"scheme": "https", "permanent": "true"}, 308, b"Location: https://a.example/x?q=1\r\n"),
-        ("redirectscheme", {"scheme": "https", "port": "8443"}, 307, b"Location: https://a.example:8443/x?q=1\r\n"),
+        ("redirectscheme", {"scheme": "https", "permanent": "true"}, 301, b"Location: https://a.example/x?q=1\r\n"),
+        ("redirectscheme", {"scheme": "https", "port": "8443"}, 302, b"Location: https://a.example:8443/x?q=1\r\n"),
         (
             "redirectregex",
             {"regex": "^http://a.example:80/(.*)", "replacement": "http://b.example/${1}"},
-            307,
+            302,
             b"Location: http://b.example/x?q=1\r\n",
         ),
         ("basicauth", {"users": "u:{SHA}x"}, 401, b'WWW-Authenticate: Basic realm="traefik"\r\n'),

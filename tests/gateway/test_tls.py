@@ -138,7 +138,7 @@ async def test_redirect_to_https_and_hsts(secure: Gateway, ports: dict[str, int]
     }
     await secure.apply(table(1, labelled("shop", labels, target=target)))
     plain = await exchange(ports["web"], b"GET /a HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n")
-    assert plain.startswith(b"HTTP/1.1 308 ")
+    assert plain.startswith(b"HTTP/1.1 301 ")
     assert b"\r\nLocation: https://shop.example/a\r\n" in plain
     assert b"Strict-Transport" not in plain
     told = await ask(ports["websecure"], "shop.example", path="/a")
