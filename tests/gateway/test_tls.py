@@ -388,7 +388,7 @@ async def test_acme_question_goes_before_a_redirect(secure: Gateway, ports: dict
     await serve(secure, book(1, http_challenges=[HttpChallenge(token="tok", answer="tok.thumb")]))
     ask = "GET /.well-known/acme-challenge/{} HTTP/1.1\r\nHost: new.example\r\nConnection: close\r\n\r\n"
     assert (await exchange(ports["web"], ask.format("tok").encode())).endswith(b"\r\n\r\ntok.thumb")
-    assert (await exchange(ports["web"], ask.format("x").encode())).startswith(b"HTTP/1.1 307 ")
+    assert (await exchange(ports["web"], ask.format("x").encode())).startswith(b"HTTP/1.1 302 ")
 
 
 async def test_slow_handshake_is_ended_and_holds_up_nobody(
