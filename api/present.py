@@ -45,6 +45,7 @@ def service(value: Service, *, status: ServiceStatus | None = None, defaults: bo
         previous_spec_version=None,
         pending_delete=None,
         spec_after=None,
+        asked_ports=None,
         registry_auth=None,
         previous_registry_auth=None,
     )

@@ -197,7 +197,9 @@ class Service(StoredObject, kw_only=True):
     `rebalance` is set by whoever wants the replicas spread anew, and cleared by the scheduler when that is done.
 
     `registry_auth` is the X-Registry-Auth header that came with `spec` (base64 of what a registry wants to know), with
-    which nodes pull its image; `previous_registry_auth` that of `previous_spec`. Never shown to anybody."""
+    which nodes pull its image; `previous_registry_auth` that of `previous_spec`. Never shown to anybody.
+
+    `asked_ports`: target ports that other services' labels have gateways ask at it; the scheduler keeps them."""
 
     spec: ServiceSpec
     previous_spec: ServiceSpec | None = None
@@ -210,5 +212,6 @@ class Service(StoredObject, kw_only=True):
     spec_after: Version | None = None
     pending_delete: bool | None = None
     rebalance: bool | None = None
+    asked_ports: list[int] | None = None
     registry_auth: str | None = None
     previous_registry_auth: str | None = None

@@ -50,7 +50,7 @@ class Asker:
             then()
 
         server = question.server
-        backend = self._find(server.names, server.port) if server.names else None
+        backend = self._find(server.names, server.port) if server.scheme == "http" else None
         if backend is not None:
             inquiry = Inquiry(question, backend, self._sweeper, held, answered)
             asyncio.get_running_loop().call_soon(inquiry.begin)

@@ -265,9 +265,14 @@ class Client(Intake):
             self._log(None, status)
         if self.state == BODY or (self.request and self.request.minor == 0):
             self.keep_alive = False
-        self.transport.write(
-            reply(status, reason, self.keep_alive, is_head=self.is_head, extra=lines, text=body, relayed=relayed)
-        )
+        answer = reply(status, reason, self.keep_alive, is_head=self.is_head, extra=lines, text=body, relayed=relayed)
+        if self.call and self.call.edits:
+            head, _, content = answer.partition(b"\r\n\r\n")
+            head += b"\r\n"
+            for edit in self.call.edits:
+                head = edit(head)
+            answer = head + b"\r\n" + content
+        self.transport.write(answer)
         self.out = b""
         self._next()
 

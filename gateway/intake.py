@@ -265,6 +265,9 @@ class Intake(Downstream):
 
     def _routed_head(self, request: Request, router: Router) -> bytes:
         """Find the request's router and let its middlewares have their way. Raises Answer (and 404 with no router)."""
+        if not self.resuming:
+            # The last request's has nothing to say to this one.
+            self.call = None
         path, _, query = request.target.partition(b"?")
         if self.listener.answers and path.startswith(ACME_PATH):
             self._answer_acme(path[len(ACME_PATH) :])

@@ -51,5 +51,6 @@ class Pending:
 
     def _checked(self, unproven: Unproven, future: "asyncio.Future[bool]") -> None:
         unproven.settle(not future.cancelled() and future.result())
-        for then in self._checks.pop(unproven.digest):
+        # A copy: who gives up meanwhile leaves the list.
+        for then in list(self._checks.pop(unproven.digest)):
             then()

@@ -10,6 +10,7 @@ from essaim.cluster.writer import Writer
 
 from .addressing import Addressing
 from .allocation import Allocation
+from .asked_ports import AskedPorts
 from .cron import Cron
 from .dispatcher import Dispatcher
 from .loop import Driver, Logger, Loop
@@ -22,7 +23,8 @@ from .rebalance import Rebalancer
 def all_loops(chance: Chance) -> list[Loop]:
     """Every control loop, in the order in which a change usually passes through them."""
     placer = Placer()
-    return [Allocation(), Cron(), Orchestrator(chance), Addressing(), placer, Rebalancer(placer.view, chance), Reaper()]
+    first: list[Loop] = [Allocation(), AskedPorts(), Cron(), Orchestrator(chance), Addressing()]
+    return [*first, placer, Rebalancer(placer.view, chance), Reaper()]
 
 
 class Leader:

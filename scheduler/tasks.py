@@ -10,6 +10,7 @@ Pure: identifiers and times come in.
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -51,34 +52,43 @@ def published_ports(service: Service) -> list[PortConfig]:
     return (service.endpoint.ports if service.endpoint else None) or []
 
 
+class Asked(NamedTuple):
+    """A port that gateways ask for leave to let requests pass: of the first service that has one of the names."""
+
+    names: tuple[str, ...]
+    port: int
+
+
+def asked_addresses(labels: dict[str, str] | None) -> list[Asked]:
+    """Of the auth servers that labels name, those that may be services, as gateways look them up."""
+    found: list[Asked] = []
+    stack = (labels or {}).get("com.docker.stack.namespace")
+    for key, value in (labels or {}).items():
+        if not _AUTH_SERVER.fullmatch(key):
+            continue
+        try:
+            parts = urlsplit(value)
+            host, port = (parts.hostname or "").removeprefix("tasks."), parts.port
+        except ValueError:
+            continue
+        if parts.scheme == "http" and host:
+            found.append(Asked((f"{stack}_{host}", host) if stack else (host,), port or 80))
+    return found
+
+
 def routed_ports(labels: dict[str, str] | None, name: str = "") -> list[int]:
     """Target ports of the service of this name that its routing labels mean, without their being published."""
-    known = labels or {}
-    found = {value for key, value in known.items() if _ROUTED_PORT.fullmatch(key)}
+    found = {value for key, value in (labels or {}).items() if _ROUTED_PORT.fullmatch(key)}
     ports = {int(value) for value in found if value.isdigit() and 0 < int(value) < 65536}
-    stack = known.get("com.docker.stack.namespace")
-    names = {name, name.removeprefix(f"{stack}_")} if stack else {name}
-    for key, value in known.items():
-        if _AUTH_SERVER.fullmatch(key) and (port := auth_port(value, names)):
-            ports.add(port)
+    ports |= {asked.port for asked in asked_addresses(labels) if name.lower() in map(str.lower, asked.names)}
     return sorted(ports)
-
-
-def auth_port(address: str, names: set[str]) -> int | None:
-    """The port that the gateway asks for leave, if it is of the service of one of these names."""
-    try:
-        parts = urlsplit(address)
-        host, port = (parts.hostname or "").removeprefix("tasks."), parts.port
-    except ValueError:
-        return None
-    return (port or 80) if parts.scheme == "http" and host in {one.lower() for one in names} else None
 
 
 def task_ports(service: Service) -> list[PortConfig]:
     """Every port of a task that its node must make reachable. Published port 0: through routing labels only."""
     ports = list(published_ports(service))
     known = {port.target_port for port in ports if (port.protocol or "tcp") == "tcp"}
-    for target in routed_ports(service.spec.labels, service.spec.name or ""):
+    for target in sorted({*routed_ports(service.spec.labels, service.spec.name or ""), *(service.asked_ports or ())}):
         if target not in known:
             ports.append(PortConfig(protocol="tcp", target_port=target, published_port=0, publish_mode="ingress"))
     return ports

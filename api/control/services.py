@@ -27,6 +27,7 @@ from essaim.cluster.service import (
 from essaim.cluster.shape import Version
 from essaim.cluster.store import Store
 from essaim.scheduler.rebalance import why_not
+from essaim.scheduler.tasks import routed_ports
 
 from . import lookup, ports, references, validate
 from .errors import exists, precondition, unimplemented
@@ -175,10 +176,11 @@ def needs_new_tasks(old: ServiceSpec, new: ServiceSpec) -> bool:
 def _exposed(spec: ServiceSpec) -> set[tuple[object, ...]]:
     """What a task must open: the published number matters to it only in host mode."""
     listed: list[PortConfig] = (spec.endpoint_spec.ports if spec.endpoint_spec else None) or []
-    return {
+    published = {
         (p.protocol, p.target_port, p.publish_mode, p.published_port if p.publish_mode == "host" else None)
         for p in listed
     }
+    return published | {("tcp", port, "ingress", None) for port in routed_ports(spec.labels, spec.name or "")}
 
 
 def mode_name(mode: ServiceMode | None) -> str:

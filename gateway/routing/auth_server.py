@@ -3,8 +3,8 @@
 Stack files name a service as its containers would, which are in its networks; the gateway is in none. A host is
 therefore looked up among the services of the route table first: the service of that name in the stack of the labels,
 then the one with this very name (`tasks.NAME` is `NAME`); which has the name and the port is asked for each question,
-as services come and go. Any other host is outside. TLS is spoken with the outside only: where a host over https is
-meant to be a service, it is asked outside, too, and found there or not.
+as services come and go. Any other host is outside. TLS is spoken with the outside only: a host over https is asked
+there, and a warning says so where a service has its name.
 
 Pure: text in, values out.
 """
@@ -63,8 +63,7 @@ def read_server(address: str, stack: str, authorities: str = "", *, unverified: 
         raise ValueError("tls.ca must be the certificates themselves (PEM): the gateway reads no files")
     if port is None:
         port = 443 if parts.scheme == "https" else 80
-    names = _names(host, stack) if parts.scheme == "http" else ()
-    return AuthServer(parts.scheme, host, port, target, names, authorities, unverified)
+    return AuthServer(parts.scheme, host, port, target, _names(host, stack), authorities, unverified)
 
 
 def _names(host: str, stack: str) -> tuple[str, ...]:

@@ -34,6 +34,10 @@ def _servers(router: RouterPlan) -> Iterator[AuthServer]:
 
 def _warning(server: AuthServer, ports: Mapping[str, set[int]]) -> str | None:
     named = [name for name in server.names if name in ports]
+    if server.scheme == "https" and named:
+        return (
+            f"auth server {server.url}: the service {named[0]} is asked by http only; this is taken for a host outside"
+        )
     if any(server.port in ports[name] for name in named):
         return None
     if named:

@@ -84,7 +84,8 @@ class Cors:
             )
             if listed(options.get(option, ""))
         ]
-        self._preflight.append((b"Access-Control-Max-Age", b"%d" % number(options, "accesscontrolmaxage")))
+        if age := number(options, "accesscontrolmaxage"):
+            self._preflight.append((b"Access-Control-Max-Age", b"%d" % age))
         self._exposed = ",".join(listed(options.get("accesscontrolexposeheaders", ""))).encode()
         self._vary = flag(options, "addvaryheader")
         for value in (*(value.decode() for _, value in self._preflight), self._exposed.decode(), *self._origins):
@@ -95,7 +96,7 @@ class Cors:
             return
         origin = get_field(call.fields, b"origin")
         found = list(self._always)
-        if origin and (allowed := self._allowed(origin)):
+        if allowed := self._allowed(origin or b""):
             found.append((b"Access-Control-Allow-Origin", allowed))
         if (
             self._any
@@ -112,10 +113,12 @@ class Cors:
             call.edits.append(_vary_by_origin)
 
     def _allowed(self, origin: bytes) -> bytes | None:
-        for one in self._origins:
-            if one == "*" or one.encode() == origin:
-                return one.encode()
-        return origin if any(pattern.search(origin) for pattern in self._patterns) else None
+        if "*" in self._origins:
+            # Browsers take no `*` where credentials are allowed.
+            return origin if self._always else b"*"
+        if origin and origin.decode("latin-1") in self._origins:
+            return origin
+        return origin if origin and any(pattern.search(origin) for pattern in self._patterns) else None
 
 
 def edited(head: bytes, fields: Fields) -> bytes:

@@ -15,6 +15,7 @@ from essaim.gateway.http1.forwarded import is_trusted, parse_networks
 from .breaker import Breaker
 from .breaker_expression import parse_expression
 from .call import Answer, Call, Middleware, Options, field_name, field_value, flag, get_field, listed, number, set_field
+from .expansion import Expansion
 from .forward_auth import ForwardAuth
 from .headers import Headers
 from .in_flight import InFlight
@@ -56,10 +57,10 @@ def _strip(call: Call, prefix: bytes) -> None:
 
 class AddPrefix:
     def __init__(self, options: Options) -> None:
-        self._prefix = spelled(options["prefix"]).rstrip(b"/")
+        self._prefix = spelled("/" + options["prefix"].strip("/"))
 
     def __call__(self, call: Call) -> None:
-        call.path = self._prefix + call.path
+        call.path = self._prefix.rstrip(b"/") + call.path
 
 
 class ReplacePath:
@@ -67,42 +68,47 @@ class ReplacePath:
         self._path = spelled(options["path"])
 
     def __call__(self, call: Call) -> None:
-        call.path = self._path
+        _replace(call, self._path)
 
 
 class ReplacePathRegex:
     def __init__(self, options: Options) -> None:
-        self._pattern = re.compile(options["regex"].encode())
-        self._replacement = expansion(options["replacement"])
+        self._expansion = Expansion(options["regex"], options["replacement"])
 
     def __call__(self, call: Call) -> None:
-        call.path = self._pattern.sub(self._replacement, call.path)
+        if self._expansion.matches(call.path):
+            _replace(call, spelled(self._expansion.replace(call.path)))
+
+
+def _replace(call: Call, path: bytes) -> None:
+    call.fields = set_field(call.fields, b"X-Replaced-Path", call.path)
+    call.path = path if path.startswith(b"/") else b"/" + path
 
 
 class RedirectScheme:
     def __init__(self, options: Options) -> None:
         self._scheme = options["scheme"]
-        self._port = f":{int(options['port'])}" if options.get("port") else ""
+        port = int(options["port"]) if options.get("port") else None
+        self._port = f":{port}" if port and port != {"http": 80, "https": 443}.get(self._scheme) else ""
         self._permanent = flag(options, "permanent")
 
     def __call__(self, call: Call) -> None:
         if call.scheme != self._scheme:
             url = f"{self._scheme}://{call.request.host.decode()}{self._port}".encode() + call.target
-            raise _redirect(call, url, permanent=self._permanent)
+            raise _redirect(call, url, self._permanent)
 
 
 class RedirectRegex:
+    """What is redirected to itself passes: it would come back for ever."""
+
     def __init__(self, options: Options) -> None:
-        self._pattern = re.compile(options["regex"].encode())
-        self._replacement = expansion(options["replacement"])
+        self._expansion = Expansion(options["regex"], options["replacement"])
         self._permanent = flag(options, "permanent")
 
     def __call__(self, call: Call) -> None:
         url = f"{call.scheme}://".encode() + call.authority + call.target
-        there = self._pattern.sub(self._replacement, url)
-        # Who is there already passes: `^https?://(.*)` to `https://$1` is no loop.
-        if there != url:
-            raise _redirect(call, there, permanent=self._permanent)
+        if self._expansion.matches(url) and (other := self._expansion.replace(url)) != url:
+            raise _redirect(call, other, self._permanent)
 
 
 class BasicAuth:
@@ -260,30 +266,8 @@ def make_middleware(kind: str, options: Options) -> Middleware:
         raise ValueError(f"{kind}: {error}") from None
 
 
-def _redirect(call: Call, url: bytes, *, permanent: bool) -> Answer:
-    """As in Traefik, 301 and 302 for GET; 308 and 307, by which the method stays, for others."""
-    status = (301 if permanent else 302) if call.request.method == b"GET" else 308 if permanent else 307
+def _redirect(call: Call, url: bytes, permanent: bool) -> Answer:
+    """As Traefik: GET may become GET by the older statuses; other methods must stay what they are."""
+    status = (301 if permanent else 302) if call.request.method == b"GET" else (308 if permanent else 307)
     # What came from the client must not end the line.
     return Answer(status, "see Location", b"Location: " + re.sub(rb"[\x00-\x20\x7f]", b"", url) + b"\r\n")
-
-
-REFERENCE = re.compile(rb"\$(?:(\$)|(\w+)|\{(\w+)\})")
-
-
-def expansion(text: str) -> Callable[[re.Match[bytes]], bytes]:
-    """What Go makes of a replacement: `$1`, `${1}` and `${name}` are groups of the match (nothing where there is no
-    such group, and `$1x` is the group `1x`), `$$` is a `$`."""
-    template = text.encode()
-
-    def expand(found: re.Match[bytes]) -> bytes:
-        def group(reference: re.Match[bytes]) -> bytes:
-            if reference[1]:
-                return b"$"
-            name = (reference[2] or reference[3]).decode()
-            if name.isdigit():
-                return (found[int(name)] or b"") if int(name) <= found.re.groups else b""
-            return found.groupdict().get(name) or b""
-
-        return REFERENCE.sub(group, template)
-
-    return expand

@@ -299,9 +299,9 @@ def test_end_to_end_fields_are_those_that_no_hop_owns(fields: list[tuple[str, st
         ("http://auth.example:80", "", ("auth.example",), "auth.example"),
         ("http://10.0.0.1:9", "st", (), "10.0.0.1:9"),
         ("http://[fd00::1]:9", "st", (), "[fd00::1]:9"),
-        ("https://auth:443/", "st", (), "auth"),
-        ("https://auth", "st", (), "auth"),
-        ("https://auth:80", "st", (), "auth:80"),
+        ("https://auth:443/", "st", ("st_auth", "auth"), "auth"),
+        ("https://auth", "", ("auth",), "auth"),
+        ("https://auth:80", "", ("auth",), "auth:80"),
     ],
 )
 def test_address_names_a_service_of_the_stack_then_of_the_cluster(
@@ -337,6 +337,7 @@ ROUTED = {R + "x.rule": "Host(`a`)", R + "x.middlewares": "m", "com.docker.stack
         ("http://st_auth", None),
         ("http://auth:81", "gateways do not reach port 81 of the service st_auth"),
         ("http://nobody:80", "no service is called so"),
+        ("https://auth:80", "the service st_auth is asked by http only"),
         ("http://auth.example.org", None),
         ("http://localhost:4181", None),
         ("https://login.example.org", None),

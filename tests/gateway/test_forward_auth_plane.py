@@ -36,7 +36,9 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 class Asking(Plane):
     """A plane whose requests pass an in-flight count and then an auth server with connected replicas of its own."""
 
-    def __init__(self, connections: int = 1, servers: int = 2, **options: str) -> None:
+    def __init__(
+        self, connections: int = 1, servers: int = 2, first: dict[str, str] | None = None, **options: str
+    ) -> None:
         super().__init__(connections)
         ready = EndpointPlan("x", "x", "n", "192.0.2.8", 80, True, False, None, 0)
         plan = PortPlan("auth", "http", 1, 0, [ready], target_port=80)
@@ -48,6 +50,7 @@ class Asking(Plane):
         self.flights = InFlightReq({"amount": "1000"})
         chain = (
             self.flights,
+            make_middleware("headers", first or {}),
             make_middleware("forwardauth", {"address": "http://auth/", "authresponseheaders": "X-User"} | options),
         )
         self.listener.router = Router()

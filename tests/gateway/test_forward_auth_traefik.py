@@ -2,26 +2,18 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from essaim.cluster.routes import RoutePort, RouteService
 from essaim.gateway.supervisor import Gateway
-from tests.configs.conftest import program
 from tests.ports import free_port
 
 from .conftest import Backends, endpoint, entry_points, exchange, table
+from .peer import Answer, Seen, comparable, differences, parsed, read_request, renamed, traefik
 
 OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
-# What only one of the two says: their names, ports and clocks, compression.
-IGNORED = {
-    "accept-encoding", "x-forwarded-server", "x-forwarded-port", "x-real-ip", "forwarded", "x-request-id", "connection",
-    "date", "host",
-}  # fmt: skip
 
 
 @dataclass
@@ -139,75 +131,35 @@ class Recorder:
     """An auth server and a backend: what each case's request to them was, and a canned answer."""
 
     def __init__(self) -> None:
-        self.seen: dict[str, dict[str, Any]] = {}
+        self.seen: dict[str, Seen] = {}
 
     def handler(self, role: str) -> Any:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-                first, *lines = head.split("\r\n")
-                fields = [(name.lower(), value) for name, _, value in (one.partition(": ") for one in lines if one)]
-                known = dict(fields)
-                body = b""
-                if known.get("transfer-encoding") == "chunked":
-                    while size := int(await reader.readline(), 16):
-                        body += await reader.readexactly(size)
-                        await reader.readline()
-                    await reader.readline()
-                elif "content-length" in known:
-                    body = await reader.readexactly(int(known["content-length"]))
-                case = known["x-forwarded-host" if role == "auth" else "host"].removesuffix(".example")
-                self.seen.setdefault(case, {})[role] = (
-                    first,
-                    sorted(one for one in fields if one[0] not in IGNORED | {"content-length", "transfer-encoding"}),
-                    body,
-                )
-                answer = CASES[names[case]].answer if role == "auth" else CASES[names[case]].backend
-                writer.write(answer.encode())
+                first, fields, body = await read_request(reader)
+                host = dict(fields)["x-forwarded-host" if role == "auth" else "host"].removesuffix(".example")
+                told = comparable(fields, "content-length", "transfer-encoding")
+                self.seen.setdefault(host, {})[role] = (first, told, body)
+                case = CASES[NAMES[host]]
+                writer.write((case.answer if role == "auth" else case.backend).encode())
             writer.close()
 
         return serve
 
 
-names = {f"{route}-{number}": name for number, name in enumerate(CASES) for route in ROUTES}
+NAMES = {f"{route}-{number}": name for number, name in enumerate(CASES) for route in ROUTES}
 
 
-@contextlib.asynccontextmanager
-async def traefik(folder: Path, auth: int, backend: int, port: int) -> AsyncIterator[None]:
-    def middleware(case: Case) -> dict[str, Any]:
-        return {"forwardAuth": {"address": f"http://127.0.0.1:{auth}{case.target}"} | case.options}
-
+def traefik_config(auth: int, backend: int) -> dict[str, dict[str, Any]]:
     numbered = {str(number): case for number, case in enumerate(CASES.values())}
-    dynamic = {
-        "routers": {n: {"rule": f"Host(`traefik-{n}.example`)", "service": "s", "middlewares": [n]} for n in numbered}
-        | {"ready": {"rule": "Host(`ready.example`)", "service": "s", "middlewares": ["ready"]}},
-        "middlewares": {n: middleware(case) for n, case in numbered.items()}
-        | {"ready": {"ipAllowList": {"sourceRange": ["192.0.2.1"], "rejectStatusCode": 418}}},
+    return {
+        "routers": {n: {"rule": f"Host(`traefik-{n}.example`)", "service": "s", "middlewares": [n]} for n in numbered},
+        "middlewares": {
+            n: {"forwardAuth": {"address": f"http://127.0.0.1:{auth}{case.target}"} | case.options}
+            for n, case in numbered.items()
+        },
         "services": {"s": {"loadBalancer": {"servers": [{"url": f"http://127.0.0.1:{backend}"}]}}},
     }
-    (folder / "dynamic.yml").write_text(yaml.safe_dump({"http": dynamic}))
-    static = {
-        "entryPoints": {"web": {"address": f"127.0.0.1:{port}"}},
-        "providers": {"file": {"filename": str(folder / "dynamic.yml"), "watch": False}},
-        "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
-    }
-    (folder / "traefik.yml").write_text(yaml.safe_dump(static))
-    with (folder / "traefik.out").open("wb") as out:
-        process = await asyncio.create_subprocess_exec(
-            program("traefik"), f"--configFile={folder}/traefik.yml", stdout=out, stderr=out, start_new_session=True
-        )
-    try:
-        async with asyncio.timeout(30):
-            while True:
-                with contextlib.suppress(OSError):
-                    got = await exchange(port, b"GET / HTTP/1.1\r\nHost: ready.example\r\nConnection: close\r\n\r\n")
-                    if b" 418 " in got:
-                        break
-                await asyncio.sleep(0.05)
-        yield
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 def labels_of(name: str, case: Case, address: str) -> dict[str, str]:
@@ -240,27 +192,17 @@ def gateway_table(auth: int, backend: int) -> Any:
     )
 
 
-def what_the_client_got(answer: bytes, method: str) -> tuple[int, list[tuple[str, str]], bytes]:
-    head, _, body = answer.partition(b"\r\n\r\n")
-    first, *lines = head.decode("latin-1").split("\r\n")
-    fields = sorted((name.lower(), value) for name, _, value in (one.partition(": ") for one in lines))
-    status = int(first.split()[1])
-    return status, [one for one in fields if one[0] not in IGNORED], body
-
-
-async def asked(port: int, host: str, case: Case) -> tuple[int, list[tuple[str, str]], bytes]:
+async def asked(port: int, host: str, case: Case) -> Answer:
     head = f"{case.first}\r\nHost: {host}.example\r\n{case.fields}"
     if "Connection:" not in case.fields:
-        head += "Connection: close\r\n"
-        got = await exchange(port, f"{head}\r\n{case.body}".encode())
-    else:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(f"{head}\r\n{case.body}".encode())
-        async with asyncio.timeout(20):
-            got = await reader.readuntil(b"\r\n\r\n")
-            got += await reader.readexactly(2)
-        writer.close()
-    return what_the_client_got(got, case.first.split()[0])
+        return parsed(await exchange(port, f"{head}Connection: close\r\n\r\n{case.body}".encode()))
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"{head}\r\n{case.body}".encode())
+    async with asyncio.timeout(20):
+        got = await reader.readuntil(b"\r\n\r\n")
+        got += await reader.readexactly(2)
+    writer.close()
+    return parsed(got)
 
 
 async def test_forward_auth_does_as_traefik_does(tmp_path: Path, backends: Backends) -> None:
@@ -274,7 +216,7 @@ async def test_forward_auth_does_as_traefik_does(tmp_path: Path, backends: Backe
     different: list[str] = []
     try:
         await gateway.apply(gateway_table(auth, backend))
-        async with traefik(tmp_path, auth, backend, other):
+        async with traefik(tmp_path, traefik_config(auth, backend), other):
             for number, (name, case) in enumerate(CASES.items()):
                 theirs = (await asked(other, f"traefik-{number}", case), recorder.seen.get(f"traefik-{number}", {}))
                 for route in ("inside", "outside"):
@@ -282,44 +224,7 @@ async def test_forward_auth_does_as_traefik_does(tmp_path: Path, backends: Backe
                     ours = (await asked(web, host, case), recorder.seen.get(host, {}))
                     named = "auth:9091" if route == "inside" else f"127.0.0.1:{auth}"
                     words = {f"traefik-{number}": host, f"127.0.0.1:{auth}": named}
-                    different += differences(f"{name} ({route})", adapted(theirs, words), ours)
+                    different += differences(f"{name} ({route})", renamed(theirs, words), ours)
     finally:
         await gateway.stop(grace=0.2)
     assert not different, "\n".join(different)
-
-
-def adapted(theirs: Any, words: dict[str, str]) -> Any:
-    """Traefik's words with the gateway's names in them, and without its client's name for itself."""
-    if isinstance(theirs, str):
-        for word, ours in words.items():
-            theirs = theirs.replace(word, ours)
-        return theirs
-    if isinstance(theirs, dict):
-        return {key: adapted(value, words) for key, value in theirs.items()}
-    if isinstance(theirs, list | tuple):
-        kept = (one for one in theirs if one != ("user-agent", "Go-http-client/1.1"))
-        return type(theirs)(adapted(one, words) for one in kept)
-    return theirs
-
-
-def is_own(status: int, body: bytes) -> bool:
-    """The gateway's own words, where Traefik has none."""
-    return body.startswith(b"%d " % status) and body.endswith(b"\n")
-
-
-def differences(name: str, theirs: Any, ours: Any) -> list[str]:
-    ((status, fields, body), seen), ((our_status, our_fields, our_body), our_seen) = theirs, ours
-    found = [f"{name}: client {status} {our_status}"] if status != our_status else []
-    if set(seen) != set(our_seen):
-        found.append(f"{name}: asked {sorted(seen)}, by us {sorted(our_seen)}")
-    for role in seen:
-        if role in our_seen and seen[role] != our_seen[role]:
-            found.append(f"{name}: {role}\n   traefik {seen[role]}\n   essaim  {our_seen[role]}")
-    if not body and is_own(our_status, our_body):
-        our_body = b""
-        fields, our_fields = (
-            [one for one in some if not one[0].startswith("content-")] for some in (fields, our_fields)
-        )
-    if fields != our_fields or body != our_body:
-        found.append(f"{name}: answer\n   traefik {fields} {body!r}\n   essaim  {our_fields} {our_body!r}")
-    return found
