@@ -36,9 +36,9 @@ def shown(path: bytes) -> bytes:
     return ESCAPE.sub(_show, path) if b"%" in path else path
 
 
-def spelled(text: str) -> bytes:
-    """A path as a label has it, as it is written in a request."""
-    return quote(text, safe=RESERVED.decode()).encode()
+def spelled(text: str | bytes) -> bytes:
+    """A path as a label or a replacement has it, as it is written in a request: it has no query."""
+    return quote(text, safe=RESERVED.replace(b"?", b"").decode()).encode()
 
 
 def _show(escape: re.Match[bytes]) -> bytes:
