@@ -63,6 +63,19 @@ def test_ports_with_one_identity_are_replaced_and_others_joined(document_of: Loa
     assert ports == [(80, "host"), (443, "ingress"), (90, "ingress")]
 
 
+@pytest.mark.parametrize(
+    ("below", "above", "count"),
+    [
+        ("'127.0.0.1:80:80'", "'10.0.0.1:80:80'", 2), ("'80:80/tcp'", "'80:80/udp'", 2), ("'80:80'", "'81:80'", 2),
+        ("'80:80'", "'80:81'", 2), ("'127.0.0.1:80:80'", "'127.0.0.1:80:80'", 1),
+    ],
+)  # fmt: skip
+def test_port_is_the_same_by_address_numbers_and_protocol(
+    below: str, above: str, count: int, document_of: Load
+) -> None:
+    assert len(merged(document_of, f"ports: [{below}]", f"ports: [{above}]")["ports"]) == count
+
+
 def test_mounts_of_one_target_are_replaced(document_of: Load) -> None:
     found = merged(document_of, "volumes: ['/a:/data', '/b:/b']", "volumes: ['/c:/data:ro']")
     assert [(mount["source"], mount["target"]) for mount in found["volumes"]] == [("/c", "/data"), ("/b", "/b")]
