@@ -112,6 +112,15 @@ def test_extends_of_another_file_starts_relative_paths_there(document_of: Load) 
     assert found["environment"] == {"A": "1"}
 
 
+def test_extends_over_several_folders_starts_in_that_of_each_file(document_of: Load) -> None:
+    files = {
+        "b/common.yml": "services: {m: {extends: {file: ../c/deep.yml, service: o}, volumes: ['./m:/m']}}",
+        "c/deep.yml": "services: {o: {image: deep, volumes: ['./o:/o']}}",
+    }
+    found = document_of("services: {a: {extends: {file: b/common.yml, service: m}}}", files=files).services["a"]
+    assert [mount["source"] for mount in plain(found)["volumes"]] == ["/project/c/o", "/project/b/m"]
+
+
 def test_extends_in_a_circle_over_files_is_refused(problems_of: Callable[..., list[Problem]]) -> None:
     files = {"b.yml": "services: {b: {extends: {file: c.yml, service: c}}}",
              "c.yml": "services: {c: {extends: {file: b.yml, service: b}}}"}  # fmt: skip
