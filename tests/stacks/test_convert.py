@@ -365,3 +365,10 @@ def test_pull_policy_is_one_that_a_node_knows(given: str, policy: str, stack_of:
     stack = stack_of(f"services: {{a: {{image: x, pull_policy: {given}}}}}")
     options = stack.services[0].task_template.container_spec.engine_options  # type: ignore[union-attr]
     assert options.pull_policy == policy  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("mode", ["'1777'", "0o1777", "01777", "1023"])
+def test_mode_of_a_tmpfs_is_octal_in_quotes_and_as_yaml_reads_it_without(mode: str, stack_of: StackOf) -> None:
+    stack = stack_of(f"services: {{a: {{image: x, volumes: [{{type: tmpfs, target: /t, tmpfs: {{mode: {mode}}}}}]}}}}")
+    (mount,) = stack.services[0].task_template.container_spec.mounts  # type: ignore[union-attr]
+    assert mount.tmpfs_options.mode == 0o1777
