@@ -15,7 +15,7 @@ def task_name(task: Task) -> str:
 
 
 def context(task: Task, node: Node) -> dict[str, Any]:
-    """What placeholders may refer to."""
+    """What placeholders may refer to. As in Swarm, a task of a global service has its node for a slot."""
     platform = node.description.platform if node.description else None
     return {
         "Service": {"ID": task.service_id or "", "Name": task.service_name or "", "Labels": task.service_labels or {}},
@@ -27,5 +27,5 @@ def context(task: Task, node: Node) -> dict[str, Any]:
                 "OS": (platform and platform.os) or "",
             },
         },
-        "Task": {"ID": task.id, "Name": task_name(task), "Slot": str(task.slot or 0)},
+        "Task": {"ID": task.id, "Name": task_name(task), "Slot": str(task.slot or task.node_id or node.id)},
     }

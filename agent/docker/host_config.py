@@ -79,10 +79,11 @@ def extra_hosts(line: str) -> list[str]:
 
 
 def _log_config(task: TaskSpec) -> dict[str, Any] | None:
+    """Options without a driver (`logging: {options: ...}`) are for the one that the Engine takes by default."""
     driver = task.log_driver
-    if driver is None or not driver.name:
+    if driver is None or not (driver.name or driver.options):
         return None
-    return {"Type": driver.name, "Config": driver.options or {}}
+    return {"Type": driver.name or "", "Config": driver.options or {}}
 
 
 def _dns(config: DNSConfig | None) -> dict[str, Any]:

@@ -217,7 +217,10 @@ def _log_limits(task: Task) -> tuple[int, int]:
         return 0, 0
     options = (driver.options if driver else None) or {}
     max_bytes = size(options["max-size"]) if "max-size" in options else LOG_MAX_BYTES
-    return max_bytes, max(int(options.get("max-file", LOG_MAX_FILES)), 1)
+    count = options.get("max-file", str(LOG_MAX_FILES))
+    if not count.isdecimal():
+        raise ValueError(f'the log option max-file must be a number of files, found "{count}"')
+    return max_bytes, max(int(count), 1)
 
 
 def cpu_list(text: str) -> list[int]:

@@ -329,3 +329,59 @@ def test_description_of_a_node_from_its_engine() -> None:
     assert described.engine.labels == {"a": "b"}
     assert [(p.type, p.name) for p in described.engine.plugins or []] == [("Volume", "local")]
     assert node_description(info, ADDRESS, "mine").hostname == "mine"
+
+
+@pytest.mark.parametrize(
+    ("driver", "config"),
+    [
+        (DriverSpec(options={"max-size": "1m"}), {"Type": "", "Config": {"max-size": "1m"}}),
+        (DriverSpec(name="none"), {"Type": "none", "Config": {}}),
+        (DriverSpec(name="", options={}), None),
+        (None, None),
+    ],
+)
+def test_log_options_without_a_driver_are_for_the_engines_own(driver: DriverSpec | None, config: Any) -> None:
+    spec = TaskSpec(container_spec=ContainerSpec(image="a"), log_driver=driver)
+    assert body(spec=spec)["HostConfig"].get("LogConfig") == config
+
+
+def test_slot_of_a_global_services_task_is_its_node() -> None:
+    task = msgspec.structs.replace(make_task(image="a:1", env=["S={{.Task.Slot}}"]), slot=None, node_id=NODE.id)
+    assert create_body(Work(task, NODE), ADDRESS, [])["Env"] == [f"S={NODE.id}"]
+
+
+def test_placeholders_are_filled_in_in_a_volumes_labels_and_driver_options() -> None:
+    driver = DriverSpec(name="local", options={"o": "size={{.Task.Slot}}m"})
+    options = VolumeOptions(labels={"l": "{{.Service.Name}}"}, driver_config=driver)
+    mount = Mount(type="volume", source="v-{{.Task.Slot}}", target="/{{.Task.Slot}}", volume_options=options)
+    (made,) = body(mounts=[mount])["HostConfig"]["Mounts"]
+    assert (made["Source"], made["Target"]) == ("v-1", "/1")
+    assert made["VolumeOptions"]["Labels"] == {"l": "web"}
+    assert made["VolumeOptions"]["DriverConfig"]["Options"] == {"o": "size=1m"}
+
+
+def test_engine_of_just_the_age_keeps_what_it_knows() -> None:
+    made = body(healthcheck=HealthConfig(test=["CMD", "x"], start_interval=5))
+    assert fit(made, (1, 44)) == []
+    assert made["Healthcheck"]["StartInterval"] == 5
+
+
+def test_one_target_published_twice_is_bound_once_on_the_data_address() -> None:
+    ports = [ingress(80), ingress(80)]
+    assert body(ports=ports)["HostConfig"]["PortBindings"] == {"80/tcp": [{"HostIp": ADDRESS, "HostPort": ""}]}
+
+
+@pytest.mark.parametrize(
+    ("address", "bound", "is_ours"),
+    [
+        ("fd00::1", "::", True), ("fd00::1", "0.0.0.0", False), ("fd00::1", "fd00::1", True),
+        (ADDRESS, "0.0.0.0", True), (ADDRESS, "::", False), (ADDRESS, "10.9.9.9", False),
+    ],
+)  # fmt: skip
+def test_endpoint_is_where_the_data_address_is_bound(address: str, bound: str, is_ours: bool) -> None:
+    asked = {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}
+    got = {"80/tcp": [{"HostIp": bound, "HostPort": "8080"}]}
+    found = view_of(
+        inspected({"Running": True}, HostConfig={"PortBindings": asked}, NetworkSettings={"Ports": got}), address
+    )
+    assert [(e.address, e.port) for e in found.endpoints] == ([(address, 8080)] if is_ours else [])

@@ -160,3 +160,53 @@ def test_progress_counts_layers_and_bytes() -> None:
     progress.take({"status": "Download complete", "id": "l2"})
     progress.take({"status": "Pull complete", "id": "l2"})
     assert progress.text() == "pulling a:1: 2 of 2 layers, 3 MB of 3 MB"
+
+
+@pytest.mark.parametrize(
+    ("policy", "is_here", "pulls"),
+    [("", True, 0), ("missing", True, 0), ("if_not_present", False, 1), ("always", True, 1), ("never", True, 0)],
+)
+async def test_pull_policy_decides_whether_the_registry_is_asked(policy: str, is_here: bool, pulls: int) -> None:
+    engine = ScriptedEngine(b'{"status":"ok"}\n')
+    engine.gate.set()
+    if is_here:
+        engine.here.add("a:1")
+    await images_of(engine).ensure("a:1", policy=policy)
+    assert len(engine.pulls) == pulls
+
+
+async def test_pull_policy_never_rejects_what_is_not_here() -> None:
+    with pytest.raises(Rejected, match="its pull policy is never"):
+        await images_of(ScriptedEngine()).ensure("a:1", policy="never")
+
+
+async def test_pulls_with_other_credentials_are_not_shared() -> None:
+    engine = ScriptedEngine(b'{"status":"ok"}\n')
+    engine.gate.set()
+    images = images_of(engine)
+    await asyncio.gather(*(images.ensure("a:1", auth=auth) for auth in ("x", "y", "x")))
+    assert sorted(pull["headers"]["X-Registry-Auth"] for pull in engine.pulls) == ["x", "y"]
+
+
+async def test_each_word_of_a_registry_puts_the_end_of_patience_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three words, each within a minute of the last, over two minutes of the loop's clock."""
+    loop, shift = asyncio.get_running_loop(), [0.0]
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + shift[0])
+
+    class Slow(ScriptedEngine):
+        @asynccontextmanager
+        async def stream(self, method: str, path: str, **options: Any) -> AsyncGenerator[Any, None]:
+            class Body:
+                content = self.words()
+
+            yield Body()
+
+        async def words(self) -> AsyncGenerator[bytes, None]:
+            for _ in range(3):
+                yield b'{"status":"ok"}\n'
+                shift[0] += images_module.SILENT_MOST - 10
+                for _ in range(3):  # a timer that is due would run now
+                    await asyncio.sleep(0)
+
+    await images_of(Slow()).ensure("a:1")

@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from essaim.agent.docker.container_config import container_name
 from essaim.agent.docker.runtime import DockerRuntime
 from essaim.agent.runtime import Work
-from essaim.cluster.container import ContainerSpec
+from essaim.cluster.container import ContainerSpec, DriverSpec
 from essaim.cluster.engine_options import DeviceMapping, EngineOptions
 from essaim.cluster.service import PortConfig, TaskSpec
 from tests.lab.host import Host
@@ -59,6 +60,7 @@ FLAGS = {
         "--log-driver", "none", "--label", "l=1", "--no-healthcheck", "box:1",
     ],
     "logs": ["--log-driver", "json-file", "--log-opt", "max-size=1m", "box:1"],
+    "global": ["--mode", "global", "--env", "SLOT={{.Task.Slot}}", "box:1"],
     "published": ["--publish", "mode=host,published=8099,target=80", "box:1"],
 }  # fmt: skip
 
@@ -132,7 +134,7 @@ def swarms_containers(host: Host) -> dict[str, tuple[Any, Any]]:
         host.docker("service", "create", "--detach", "--no-resolve-image", "--name", name, *flags)
     found = {}
     for name in FLAGS:
-        container = eventually(lambda name=name: host.docker("ps", "-q", "--filter", f"name={name}.1"), 60, name)
+        container = eventually(lambda name=name: host.docker("ps", "-q", "--filter", f"name=^{name}\\."), 60, name)
         found[name] = (_json(host, "service", "inspect", name), _json(host, "inspect", container))
     host.docker("swarm", "leave", "--force")
     return found
@@ -147,9 +149,11 @@ async def our_container(host: Host, runtime: DockerRuntime, service: Any) -> Any
     spec = msgspec.convert(service["Spec"]["TaskTemplate"], TaskSpec)
     ports = msgspec.convert(service["Endpoint"].get("Ports") or [], list[PortConfig])
     task = msgspec.structs.replace(make_task(spec=spec, ports=ports), service_name=service["Spec"]["Name"])
+    if "Global" in service["Spec"]["Mode"]:
+        task = msgspec.structs.replace(task, slot=None)
     await runtime.prepare(Work(task, NODE))
     await runtime.start("t1")
-    found = await asyncio.to_thread(_json, host, "inspect", f"{service['Spec']['Name']}.1.t1")
+    found = await asyncio.to_thread(_json, host, "inspect", container_name(task))
     await runtime.remove("t1")
     return found
 
@@ -185,6 +189,22 @@ async def test_containers_are_what_swarm_makes_of_the_same_services(lab: Lab) ->
         differing[name] = differences(container, await our_container(host, runtime, service))
     await runtime.close()
     assert {name: found for name, found in differing.items() if found} == {}
+
+
+async def test_log_options_without_a_driver_are_those_of_the_engines_own_driver(lab: Lab) -> None:
+    host = lab.hosts[0]
+    lab.load_image(busybox_image("box:1"))
+    theirs = _json(host, "inspect", host.docker("create", "--log-opt", "max-size=1m", "box:1"))
+    runtime = runtime_of(host)
+    await runtime.recover(NODE.id)
+    container = ContainerSpec(image="box:1")
+    spec = TaskSpec(container_spec=container, log_driver=DriverSpec(options={"max-size": "1m"}))
+    await runtime.prepare(Work(make_task(spec=spec), NODE))
+    ours = _json(host, "inspect", "web.1.t1")
+    await runtime.remove("t1")
+    await runtime.close()
+    assert ours["HostConfig"]["LogConfig"] == theirs["HostConfig"]["LogConfig"]
+    assert theirs["HostConfig"]["LogConfig"]["Config"] == {"max-size": "1m"}
 
 
 NEVER_ALIKE = (

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
 
+from essaim.agent.docker.task_files import TaskFiles
 from essaim.agent.memory_files import MemoryFile, file_system, memory_root, write_files
 from essaim.agent.payloads import Payload, payloads
 from essaim.agent.process.task_dirs import relative_path
@@ -92,3 +94,14 @@ def test_files_are_never_written_to_a_disk(tmp_path: Path) -> None:
     with pytest.raises(Rejected, match="not memory-backed"):
         write_files(tmp_path / "t", [], (0, 0), 0o700)
     assert not (tmp_path / "t").exists()
+
+
+def test_containers_files_lie_where_nobody_else_looks_and_go_with_the_task() -> None:
+    files = TaskFiles([MEMORY])
+    (mount,) = files.write("n1", "t1", [Payload("/run/secrets/s", b"hush", ("0", "0"), 0o444, True)])
+    assert (mount.target, mount.read_only) == ("/run/secrets/s", True)
+    path = Path(mount.source or "")
+    assert path.read_bytes() == b"hush"
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    files.erase("n1", "t1")
+    assert not path.parent.exists()

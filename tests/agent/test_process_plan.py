@@ -101,6 +101,14 @@ def test_plan_refuses_with_an_explanation(spec: dict[str, Any], words: str) -> N
         make_plan(Work(make_task(**spec), NODE), place())
 
 
+@pytest.mark.parametrize("option", ["max-size", "max-file"])
+def test_plan_names_a_log_option_that_it_cannot_read(option: str) -> None:
+    container = ContainerSpec(image="host", args=["a"])
+    spec = TaskSpec(container_spec=container, log_driver=DriverSpec(options={option: "many"}))
+    with pytest.raises(Rejected, match=option.removeprefix("max-") + r".*many|many.*size"):
+        make_plan(Work(make_task(spec=spec), NODE), place())
+
+
 def test_plan_limits_and_log_options_are_carried_out_as_far_as_they_can_be() -> None:
     container = ContainerSpec(image="host", args=["a"], ulimits=[Ulimit(name="nofile", soft=10, hard=20)])
     spec = TaskSpec(

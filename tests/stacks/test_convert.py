@@ -343,3 +343,32 @@ def test_variable_that_is_no_text_is_replaced_in_text_and_kept_in_secrets(stack_
     container = stack.services[0].task_template.container_spec  # type: ignore[union-attr]
     assert (container.args, container.env) == (["a\ufffd"], ["V=a\ufffd"])  # type: ignore[union-attr]
     assert stack.secrets[0].data == b"a\xff"
+
+
+def test_adding_a_capability_wins_over_dropping_it(stack_of: StackOf) -> None:
+    stack = stack_of("services: {a: {image: x, cap_add: [net_admin, KILL], cap_drop: [CAP_NET_ADMIN, MKNOD]}}")
+    container = stack.services[0].task_template.container_spec  # type: ignore[union-attr]
+    assert (container.capability_add, container.capability_drop) == (  # type: ignore[union-attr]
+        ["CAP_KILL", "CAP_NET_ADMIN"],
+        ["CAP_MKNOD"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "policy"),
+    [
+        *((name, "always") for name in ("always", "refresh", "daily", "weekly", "every_12h")),
+        *((name, "missing") for name in ("missing", "build")), ("if_not_present", "if_not_present"), ("never", "never"),
+    ],
+)  # fmt: skip
+def test_pull_policy_is_one_that_a_node_knows(given: str, policy: str, stack_of: StackOf) -> None:
+    stack = stack_of(f"services: {{a: {{image: x, pull_policy: {given}}}}}")
+    options = stack.services[0].task_template.container_spec.engine_options  # type: ignore[union-attr]
+    assert options.pull_policy == policy  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("mode", ["'1777'", "0o1777", "01777", "1023"])
+def test_mode_of_a_tmpfs_is_octal_in_quotes_and_as_yaml_reads_it_without(mode: str, stack_of: StackOf) -> None:
+    stack = stack_of(f"services: {{a: {{image: x, volumes: [{{type: tmpfs, target: /t, tmpfs: {{mode: {mode}}}}}]}}}}")
+    (mount,) = stack.services[0].task_template.container_spec.mounts  # type: ignore[union-attr]
+    assert mount.tmpfs_options.mode == 0o1777

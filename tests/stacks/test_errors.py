@@ -30,6 +30,7 @@ Problems = Callable[..., list[Problem]]
         ("image: x\n    stop_grace_period: '10'", "must be a duration such as 10s"),
         ("image: x\n    ports: ['80:x']", 'services.a.ports[0]: "80:x" is no port; allowed: [[IP:]PUBLISHED'),
         ("image: x\n    ports: ['80-85:80-81']", "the ranges 80-85 and 80-81 differ in length"),
+        ("image: x\n    ports: ['1-4097']", "services.a.ports[0]: the range 1-4097 holds more than 4096 ports"),
         ("image: x\n    ports: ['99999:80']", "99999 is not within 0-65535"),
         ("image: x\n    ports: [{published: 80}]", '"target" is missing'),
         ("image: x\n    ports: ['nohost:80:80']", '"nohost" is not an IP address'),

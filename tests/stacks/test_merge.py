@@ -63,6 +63,19 @@ def test_ports_with_one_identity_are_replaced_and_others_joined(document_of: Loa
     assert ports == [(80, "host"), (443, "ingress"), (90, "ingress")]
 
 
+@pytest.mark.parametrize(
+    ("below", "above", "count"),
+    [
+        ("'127.0.0.1:80:80'", "'10.0.0.1:80:80'", 2), ("'80:80/tcp'", "'80:80/udp'", 2), ("'80:80'", "'81:80'", 2),
+        ("'80:80'", "'80:81'", 2), ("'127.0.0.1:80:80'", "'127.0.0.1:80:80'", 1),
+    ],
+)  # fmt: skip
+def test_port_is_the_same_by_address_numbers_and_protocol(
+    below: str, above: str, count: int, document_of: Load
+) -> None:
+    assert len(merged(document_of, f"ports: [{below}]", f"ports: [{above}]")["ports"]) == count
+
+
 def test_mounts_of_one_target_are_replaced(document_of: Load) -> None:
     found = merged(document_of, "volumes: ['/a:/data', '/b:/b']", "volumes: ['/c:/data:ro']")
     assert [(mount["source"], mount["target"]) for mount in found["volumes"]] == [("/c", "/data"), ("/b", "/b")]
@@ -97,6 +110,15 @@ def test_extends_of_another_file_starts_relative_paths_there(document_of: Load) 
     found = plain(document_of(text, files=files).services["a"])
     assert [mount["source"] for mount in found["volumes"]] == ["/project/sub/d", "/project/f"]
     assert found["environment"] == {"A": "1"}
+
+
+def test_extends_over_several_folders_starts_in_that_of_each_file(document_of: Load) -> None:
+    files = {
+        "b/common.yml": "services: {m: {extends: {file: ../c/deep.yml, service: o}, volumes: ['./m:/m']}}",
+        "c/deep.yml": "services: {o: {image: deep, volumes: ['./o:/o']}}",
+    }
+    found = document_of("services: {a: {extends: {file: b/common.yml, service: m}}}", files=files).services["a"]
+    assert [mount["source"] for mount in plain(found)["volumes"]] == ["/project/c/o", "/project/b/m"]
 
 
 def test_extends_in_a_circle_over_files_is_refused(problems_of: Callable[..., list[Problem]]) -> None:

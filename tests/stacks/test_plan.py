@@ -12,6 +12,7 @@ from essaim.cluster.objects import Config, Secret
 from essaim.cluster.service import Service, ServiceSpec
 from essaim.cluster.shape import Version
 from essaim.stacks.convert import Stack, resolve_service
+from essaim.stacks.difference import changes
 from essaim.stacks.operations import Existing, Plan
 from essaim.stacks.plan import PlanError, plan
 from essaim.stacks.removal import removal
@@ -126,6 +127,17 @@ def test_update_keeps_the_pinned_image_and_the_forced_count(stack_of: StackOf) -
     assert spec.task_template.placement.platforms is not None
 
 
+def test_image_that_the_file_changes_is_not_kept(stack_of: StackOf) -> None:
+    before = stack_of(WEB, env={"V": "v"})
+    after = stack_of(WEB.replace("nginx:1", "nginx:2"), env={"V": "v"})
+    found = plan(after, deployed(before))
+    (changed,) = [operation for operation in found.operations if operation.verb == "update"]
+    assert isinstance(changed.spec, ServiceSpec)
+    assert changed.spec.task_template is not None
+    assert changed.spec.task_template.container_spec is not None
+    assert (changed.name, changed.spec.task_template.container_spec.image) == ("ns_web", "nginx:2")
+
+
 def test_update_without_kept_images_goes_back_to_the_tag(stack_of: StackOf) -> None:
     stack = stack_of(WEB, env={"V": "v"})
     found = plan(stack, deployed(stack), keep_images=False)
@@ -211,6 +223,8 @@ def test_removal_waits_for_every_dependent_before_what_it_needs(needs: dict[str,
     found = removal("ns", Existing([labelled(name, *sorted(others)) for name, others in needs.items()]))
     removed = [step.name for step in found.operations if step.verb == "remove"]
     assert sorted(removed) == sorted(needs)
+    awaited = [step.name for step in found.operations if step.verb == "wait"]
+    assert len(awaited) == len(set(awaited))
     reach = {name: {other for other in others if other in needs} for name, others in needs.items()}
     for _ in needs:
         reach = {name: others.union(*(reach[other] for other in others)) for name, others in reach.items()}
@@ -222,6 +236,23 @@ def test_removal_waits_for_every_dependent_before_what_it_needs(needs: dict[str,
             gone.add(step.name)
         else:
             assert all(other in gone for other, others in needs.items() if step.name in others)
+
+
+def test_zeros_that_another_client_wrote_out_are_no_change() -> None:
+    """Go's clients send what they leave unset."""
+    written = {
+        "TaskTemplate": {"ForceUpdate": 0, "RestartPolicy": {"Condition": "any", "MaxAttempts": 0, "Window": 0}},
+        "UpdateConfig": {"Parallelism": 1, "MaxFailureRatio": 0, "FailureAction": "pause", "Order": "stop-first"},
+        "EndpointSpec": {"Mode": "vip", "Ports": [{"TargetPort": 80, "PublishedPort": 0, "Protocol": "tcp"}]},
+    }
+    bare = {
+        "TaskTemplate": {"RestartPolicy": {"Condition": "any"}},
+        "UpdateConfig": {"Parallelism": 1},
+        "EndpointSpec": {"Ports": [{"TargetPort": 80}]},
+    }
+    stored_spec, wanted = (msgspec.convert(spec, ServiceSpec) for spec in (written, bare))
+    assert changes(stored_spec, wanted, {}) == []
+    assert changes(wanted, stored_spec, {}) == []
 
 
 RESTART = """

@@ -40,13 +40,13 @@ def test_duration_printed_reads_back(nanoseconds: int) -> None:
 @pytest.mark.parametrize(
     ("text", "size"),
     [("50M", 52428800), ("50MB", 52428800), ("50mib", 52428800), ("1.5g", 1610612736), ("10 k", 10240), ("512", 512),
-     ("1t", 2**40), ("0", 0), ("-1", -1), ("7b", 7)],
+     ("1t", 2**40), ("0", 0), ("-1", -1), ("7b", 7), ("8191p", 8191 * 2**50)],
 )  # fmt: skip
 def test_size_is_read(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "x", "5x", "5mm", "1 2", "m", "9" * 30 + "p"])
+@pytest.mark.parametrize("text", ["", "x", "5x", "5mm", "1 2", "m", "9" * 30 + "p", "8192p", "-8193p"])
 def test_size_with_a_wrong_unit_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         parse_size(text)
