@@ -75,7 +75,7 @@ class ReplacePathRegex:
         self._replacement = expansion(options["replacement"])
 
     def __call__(self, call: Call) -> None:
-        call.path = self._pattern.sub(self._replacement, call.path)
+        call.path = spelled(self._pattern.sub(self._replacement, call.path))
 
 
 class RedirectScheme:

@@ -36,7 +36,7 @@ def shown(path: bytes) -> bytes:
     return ESCAPE.sub(_show, path) if b"%" in path else path
 
 
-def spelled(text: str) -> bytes:
+def spelled(text: str | bytes) -> bytes:
     """A path as a label has it, as it is written in a request."""
     return quote(text, safe=RESERVED.decode()).encode()
 

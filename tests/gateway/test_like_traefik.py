@@ -62,6 +62,7 @@ MIDDLEWARES: list[tuple[str, dict[str, Any]]] = [
     ("replacePath", {"path": "/r"}),
     ("replacePathRegex", {"regex": "^/api/(.*)", "replacement": "/z/$1"}),
     ("replacePathRegex", {"regex": "^/api/(.*)", "replacement": "/z/${1}y/$2$1x-${none}"}),
+    ("replacePathRegex", {"regex": "^/api/(.*)", "replacement": "/z y/é/$1"}),
     ("redirectRegex", {"regex": "^https?://(.*)", "replacement": "http://$1"}),
     ("redirectRegex", {"regex": "^http://a.example/api/(.*)", "replacement": "https://b.example/${1}$$"}),
     ("redirectRegex", {"regex": "^http://(?P<name>[a-z]+).example/", "replacement": "https://x/${name}/"}),
