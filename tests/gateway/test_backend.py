@@ -279,6 +279,8 @@ def test_backend_full_endpoints_make_requests_wait_in_order_for_a_place() -> Non
     assert [waiter.deadline for waiter in waiters[3:]] == [3.0, 4.0]
     scene.backend.endpoints["a"].released()
     assert [waiter.served for waiter in waiters] == ["a", "b", "b", "a", None]
+    scene.backend.endpoints["b"].released()
+    assert [waiter.served for waiter in waiters] == ["a", "b", "b", "a", "b"]
 
 
 def test_backend_endpoint_that_left_is_drained_and_its_counters_stay() -> None:
