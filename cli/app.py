@@ -8,10 +8,16 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 from essaim.api.client import ApiError, Client, ClientError
+
+from .background import in_background
+
+MAX_BYTES = 8 * 1024 * 1024
+"""No secret, config, key or Compose file comes near it."""
 
 
 class CliError(Exception):
@@ -56,6 +62,12 @@ class TlsFiles:
         return context
 
 
+def read_file(path: Path) -> bytes:
+    """At most one byte more than is allowed."""
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
 @dataclass(slots=True)
 class App:
     """One run of the command. Streams, environment and clock are replaced in tests."""
@@ -95,17 +107,28 @@ class App:
             self.err.write(line + "\n")
 
     async def read(self, path: str) -> bytes:
-        """A file's content, or standard input's for `-`. Raises CliError."""
-        if path == "-":
-            return await asyncio.to_thread(self._read_stdin)
+        """A file's content, or standard input's for `-`. Raises CliError, also for what has no end (/dev/zero)."""
         try:
-            return await asyncio.to_thread(Path(path).read_bytes)
+            data = await in_background(self._read_stdin if path == "-" else partial(read_file, Path(path)))
         except OSError as error:
             raise CliError(f"open {path}: {(error.strerror or str(error)).lower()}") from error
+        if len(data) > MAX_BYTES:
+            raise CliError(f"{path} is larger than {MAX_BYTES // 1024 // 1024} MiB")
+        return data
+
+    async def text(self, path: str) -> str:
+        """A file's text. Raises CliError."""
+        try:
+            return (await self.read(path)).decode()
+        except UnicodeDecodeError as error:
+            raise CliError(f"{path} is not UTF-8 text: {error}") from None
 
     def _read_stdin(self) -> bytes:
-        binary = getattr(self.stdin, "buffer", None)
-        return bytes(binary.read()) if binary is not None else self.stdin.read().encode()
+        if not hasattr(self.stdin, "buffer"):
+            return self.stdin.read().encode()
+        # Not by its own buffer: the interpreter's end would wait for the lock of one that is left in a read.
+        with open(self.stdin.fileno(), "rb", closefd=False) as file:
+            return file.read(MAX_BYTES + 1)
 
     async def each(self, names: Iterable[str], act: Callable[[str], Awaitable[str | None]]) -> None:
         """Act on each name in turn and print what it returns; go on after failures and report them together."""

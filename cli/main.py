@@ -132,6 +132,8 @@ def ending(error: Exception, app: App | None = None) -> int:
             code, message = 125, f"unknown flag: {error.option_name}\n\n{usage}"
         case OSError():
             message = f"{PROGRAM}: {error}"
+        case UnicodeEncodeError():  # bytes of the command line or the environment, which Python keeps as surrogates
+            message = f"{PROGRAM}: not UTF-8 text: {error.object!a}"
         case click.ClickException():
             code, message = 125, error.format_message()
         case _:

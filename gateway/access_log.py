@@ -7,6 +7,7 @@ it cannot be written, lines are dropped and counted; requests never wait for the
 
 import contextlib
 import os
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,8 @@ NAME = "access.log"
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One request. `seconds`: from its head to the end of the response; `task`: empty if the gateway answered."""
+    """One request. `seconds`: from its head to the end of the response; `task`: empty if the gateway answered;
+    `user`: who a middleware has found the client to be, if any has."""
 
     time: datetime
     client: str
@@ -31,6 +33,7 @@ class Entry(msgspec.Struct, frozen=True):
     service: str
     task: str
     protocol: str
+    user: str = ""
 
 
 def json_line(entry: Entry) -> bytes:
@@ -41,7 +44,8 @@ def common_line(entry: Entry) -> bytes:
     """The Common Log Format; the number of bytes is not known and a dash."""
     time = entry.time.strftime("%d/%b/%Y:%H:%M:%S %z")
     target = entry.target.replace('"', "%22")
-    return f'{entry.client} - - [{time}] "{entry.method} {target} {entry.protocol}" {entry.status} -\n'.encode()
+    user = re.sub(r'[\s"\x00-\x1f\x7f]', "_", entry.user) or "-"
+    return f'{entry.client} - {user} [{time}] "{entry.method} {target} {entry.protocol}" {entry.status} -\n'.encode()
 
 
 FORMATS: dict[str, Callable[[Entry], bytes]] = {"json": json_line, "common": common_line}

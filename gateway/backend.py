@@ -15,6 +15,7 @@ Rules:
 - Nobody ready: requests wait in a queue of bounded length and time, and go out when an endpoint becomes ready.
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import zip_longest
@@ -38,6 +39,10 @@ EJECT_FIRST = 1.0
 EJECT_LONGEST = 30.0
 MAX_GONE = 16
 """Endpoints that left are kept apart so long (they may still finish requests), then only as a sum."""
+SMOOTHING = 0.1
+"""How much one response time moves its endpoint's average."""
+CLIENT_LEFT = 499
+"""Counted, but neither for nor against the replica."""
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -107,6 +112,18 @@ class Endpoint:
             self.backend.on_drain()
         elif self.backend.waiting:
             self.backend.wake()
+
+    def count(self, status: int, seconds: float, now: float) -> None:
+        """A request to it is over."""
+        codes = self.codes
+        codes[status] = codes.get(status, 0) + 1
+        self.latency[bisect_left(LATENCY_BUCKETS, seconds)] += 1
+        self.latency_sum += seconds
+        self.load += (seconds - self.load) * SMOOTHING
+        if status >= 500:
+            self.server_error(now)
+        elif self.watched and status != CLIENT_LEFT:
+            self.answered(now)
 
     def close_idle(self) -> None:
         for connection in self.idle[:]:
@@ -189,7 +206,7 @@ class Backend:
         self.key = plan.key
         self.mode = plan.mode
         self.tls = plan.tls
-        self.published_port = plan.published_port
+        self.published_port, self.target_port = plan.published_port, plan.target_port
         self.service_id = self.service_name = ""
         self.options = ServiceOptions()
         self.endpoints: dict[str, Endpoint] = {}

@@ -11,17 +11,16 @@ import asyncio
 from time import perf_counter
 
 from .affinity import cookie, request_key, set_cookie
-from .backend import Endpoint
+from .backend import CLIENT_LEFT, Endpoint
 from .connect import RECONNECT_SECONDS, NoEndpoint, connect_any, start
-from .downstream import BODY, CLIENT_LEFT, CLOSED, HEAD, STALLED_SECONDS, TUNNEL, WAIT
+from .downstream import BODY, CLOSED, HEAD, STALLED_SECONDS, TUNNEL, WAIT
 from .http1.head import CHUNKED, UNTIL_CLOSE, Response, without_line
 from .http1.reply import reply
 from .intake import Intake
 from .reset import reset
 from .sweeper import NEVER
-from .upstream import Upstream
+from .upstream import FRESH_SECONDS, Upstream
 
-FRESH_SECONDS = 1.0
 PAUSE_GROWTH, PAUSE_LONGEST = 1.5, 2.0
 """How the pause between retries grows with each, and to how many times the first at most, as with Traefik."""
 SLOWEST = 64
@@ -241,12 +240,20 @@ class Client(Intake):
             if not self.reading:
                 self.resume_reading()
 
-    def _answer(self, status: int, reason: str, lines: bytes = b"", body: bytes | None = None) -> None:
-        """An answer of the gateway's own to a request that is in order."""
-        self._answer_for(None, status, reason, lines, body)
+    def _answer(
+        self, status: int, reason: str, lines: bytes = b"", body: bytes | None = None, *, relayed: bool = False
+    ) -> None:
+        self._answer_for(None, status, reason, lines, body, relayed=relayed)
 
     def _answer_for(
-        self, endpoint: Endpoint | None, status: int, reason: str, lines: bytes = b"", body: bytes | None = None
+        self,
+        endpoint: Endpoint | None,
+        status: int,
+        reason: str,
+        lines: bytes = b"",
+        body: bytes | None = None,
+        *,
+        relayed: bool = False,
     ) -> None:
         """The same, in place of the replica that has failed to."""
         if self.transport is None or self.state not in (BODY, WAIT):
@@ -258,7 +265,9 @@ class Client(Intake):
             self._log(None, status)
         if self.state == BODY or (self.request and self.request.minor == 0):
             self.keep_alive = False
-        self.transport.write(reply(status, reason, self.keep_alive, is_head=self.is_head, extra=lines, text=body))
+        self.transport.write(
+            reply(status, reason, self.keep_alive, is_head=self.is_head, extra=lines, text=body, relayed=relayed)
+        )
         self.out = b""
         self._next()
 
@@ -270,7 +279,7 @@ class Client(Intake):
         elif self.state in (BODY, WAIT) and self in waiting:
             self.backend.forget(self)
             self._answer(503, "no replica of the service became ready in time")
-        elif self.state == BODY and not self.choked:
+        elif (self.state == BODY and not self.choked) or self.gathering is not None:
             self._expire_body()
         elif self.state == WAIT and not self.responding:
             self._give_up("the replica did not answer in time")
@@ -316,6 +325,10 @@ class Client(Intake):
         self.backend.forget(self)
         if self.connecting:
             self.connecting.cancel()
+        if self.paused:
+            self.paused()
+            self.paused = None
+        self.gathering = None
         self._over(self.status if self.responding else CLIENT_LEFT)
         upstream = self.upstream
         endpoint, _ = self._release()

@@ -9,16 +9,17 @@ object, as each request touches all three and a call from object to object costs
 """
 
 import asyncio
-from bisect import bisect_left
 from time import perf_counter
 from typing import cast
 
 from .access_log import Entry, now
-from .backend import LATENCY_BUCKETS, Endpoint
+from .backend import Endpoint
+from .holding import Gathering
 from .http1.chunked import ChunkReader
 from .http1.forwarded import plain_address
 from .http1.head import Request, Response
 from .listener import Listener
+from .pending import Cancel
 from .routing.call import Call
 from .sweeper import NEVER
 from .tls.secured import Secured
@@ -29,13 +30,8 @@ LAST_CALL_SECONDS = 2.0
 """How long a connection that is idle when its socket closes may still begin a request."""
 STALLED_SECONDS = 60.0
 """A client that takes nothing of a response for so long, or sends a body at less than SLOWEST, is given up."""
-SMOOTHING = 0.1
-"""How much one response time moves its endpoint's average."""
 NO_BLOCK = b"none"
 """Not a block of lines: equals no request's."""
-
-CLIENT_LEFT = 499
-"""Counted, but neither for nor against the replica."""
 
 HEAD, BODY, WAIT, TUNNEL, LINGER, CLOSED = range(6)
 
@@ -43,10 +39,11 @@ HEAD, BODY, WAIT, TUNNEL, LINGER, CLOSED = range(6)
 class Downstream(asyncio.Protocol):
     __slots__ = (
         "address", "affine", "attempts", "authority", "backend", "believed", "block", "body_left", "body_seen",
-        "buffer", "call", "choked", "chunks", "connecting", "deadline", "endpoint", "half_closed", "is_head",
-        "keep_alive", "lines", "listener", "local_port", "looked", "minor", "out", "peer", "plain_body", "reading",
-        "replayable", "request", "request_done", "responding", "resuming", "started", "state", "status", "sweeper",
-        "tail", "taken", "tls", "transport", "trusted", "upstream", "upstream_keeps_alive", "wants_upgrade",
+        "buffer", "call", "choked", "chunks", "connecting", "deadline", "endpoint", "gathering", "half_closed",
+        "is_head", "keep_alive", "lines", "listener", "local_port", "looked", "minor", "out", "paused", "peer",
+        "plain_body", "reading", "replayable", "request", "request_done", "responding", "resuming", "started", "state",
+        "status", "sweeper", "tail", "taken", "tls", "transport", "trusted", "upstream", "upstream_keeps_alive",
+        "wants_upgrade",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, peer: tuple[str, int] | None = None, tls: Secured | None = None) -> None:
@@ -79,6 +76,9 @@ class Downstream(asyncio.Protocol):
         self.call: Call | None = None
         # The call was interrupted (see `Intake._pause`) and goes on where it stopped.
         self.resuming = False
+        # What gives up the wait while it is, and what there is of a body that a middleware wants to have whole.
+        self.paused: Cancel | None = None
+        self.gathering: Gathering | None = None
         self.upstream: Upstream | None = None
         self.endpoint: Endpoint | None = None
         self.connecting: asyncio.Task[None] | None = None
@@ -134,16 +134,7 @@ class Downstream(asyncio.Protocol):
             answers = self.backend.answers
             answers[status] = answers.get(status, 0) + 1
             return
-        seconds = perf_counter() - self.started
-        codes = endpoint.codes
-        codes[status] = codes.get(status, 0) + 1
-        endpoint.latency[bisect_left(LATENCY_BUCKETS, seconds)] += 1
-        endpoint.latency_sum += seconds
-        endpoint.load += (seconds - endpoint.load) * SMOOTHING
-        if status >= 500:
-            endpoint.server_error(self.sweeper.now)
-        elif endpoint.watched and status != CLIENT_LEFT:
-            endpoint.answered(self.sweeper.now)
+        endpoint.count(status, perf_counter() - self.started, self.sweeper.now)
 
     def _over(self, status: int) -> None:
         """Tell the middlewares that the request has ended, however it has."""
@@ -168,6 +159,7 @@ class Downstream(asyncio.Protocol):
                 service=self.backend.service_name,
                 task=endpoint.task_id if endpoint else "",
                 protocol=f"HTTP/1.{request.minor}",
+                user=self.call.user.decode("latin-1") if self.call else "",
             ),
         )
 
@@ -250,6 +242,10 @@ class Downstream(asyncio.Protocol):
             return self.sweeper.now + (self.backend.options.idle_timeout or NEVER)
         return self.sweeper.now + STALLED_SECONDS if self.state == BODY or self.choked else NEVER
 
+    def _cut_short(self) -> None:
+        """The client has ended its side in the middle of a body that is being gathered."""
+        raise NotImplementedError
+
     def _pipelined(self) -> None:
         """Take up a request that has arrived early."""
         raise NotImplementedError
@@ -274,6 +270,8 @@ class Downstream(asyncio.Protocol):
             return True
         if self.state == WAIT:
             self.keep_alive = self.keep_alive and bool(self.buffer)
+            if self.gathering is not None:
+                self._cut_short()
             return True
         # Between two requests the next one may be here as a whole, about to be taken up.
         return self.state == HEAD and b"\r\n\r\n" in self.buffer

@@ -7,11 +7,13 @@ answered and the connection closed: what follows cannot be trusted to be a reque
 import re
 from time import perf_counter
 
-from .downstream import BODY, CLOSED, HEAD, LINGER, NO_BLOCK, TUNNEL, WAIT, Downstream
+from .downstream import BODY, CLOSED, HEAD, LINGER, NO_BLOCK, STALLED_SECONDS, TUNNEL, WAIT, Downstream
+from .holding import Gathering, Held
 from .http1.chunked import ChunkReader
 from .http1.forwarded import extended_lines, field_lines
 from .http1.head import (
     CHUNKED,
+    IDEMPOTENT,
     MAX_TARGET,
     REQUEST_LINE,
     SLASH,
@@ -22,8 +24,7 @@ from .http1.head import (
 )
 from .http1.reply import reply
 from .options import ServiceOptions
-from .routing.call import Answer, Call
-from .routing.passwords import Unproven
+from .routing.call import Answer, BodyWanted, Call, Undecided
 from .routing.paths import normal
 from .routing.router import Router
 from .routing.rules import Asked
@@ -33,7 +34,6 @@ from .tls.policy import TlsPolicy
 MAX_HEAD = 32 << 10
 MAX_EARLY = 64 << 10
 MAX_REPLAY = 64 << 10
-IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 CARRIAGE_RETURN = 0x0D
 TARGET = re.compile(rb"/[!\"$-~]*")
 HTTP_VERSION = b" HTTP/1.1\r\n"
@@ -47,8 +47,10 @@ class Intake(Downstream):
         """Send the request that was taken in to a replica."""
         raise NotImplementedError
 
-    def _answer(self, status: int, reason: str, lines: bytes = b"", body: bytes | None = None) -> None:
-        """An answer of the gateway's own to a request that is in order."""
+    def _answer(
+        self, status: int, reason: str, lines: bytes = b"", body: bytes | None = None, *, relayed: bool = False
+    ) -> None:
+        """An answer of the gateway's own (or one that it relays) to a request that is in order."""
         raise NotImplementedError
 
     def data_received(self, data: bytes) -> None:
@@ -61,7 +63,9 @@ class Intake(Downstream):
             self._tunnel(data)
         elif state == WAIT:
             self.buffer += data
-            if len(self.buffer) > MAX_EARLY and self.reading:
+            if self.gathering is not None:
+                self._gathered(data, 0)
+            elif len(self.buffer) > MAX_EARLY and self.reading:
                 self.pause_reading()
 
     def _head(self, data: bytes) -> None:
@@ -78,24 +82,63 @@ class Intake(Downstream):
             self._refuse(refused.status, refused.reason)
             return
         except Answer as answer:
-            self._answer(answer.status, answer.reason, answer.lines, answer.body)
+            self._answer(answer.status, answer.reason, answer.lines, answer.body, relayed=answer.relayed)
             return
-        except Unproven as unproven:
-            self._pause(unproven, data)
+        except Undecided as undecided:
+            self._pause(undecided, data, end + 4)
             return
         self._dispatch()
 
-    def _pause(self, unproven: Unproven, data: bytes) -> None:
-        """Keep everything of the request until its credentials are checked."""
+    def _pause(self, undecided: Undecided, data: bytes, body: int) -> None:
+        """Keep everything of the request until its middleware can decide: `data`, of which the head ends at `body`."""
         self.deadline = NEVER
-        if self.listener.checks.run(unproven, self._resume):
-            self.state, self.buffer = WAIT, data
-        else:
+        self.state, self.buffer = WAIT, data
+        if isinstance(undecided, BodyWanted):
+            self._gather(undecided, data, body)
+            return
+        self.paused = self.listener.pending.settle(undecided, self._resume)
+        if self.paused is None:
             # As if in the middle of the body: what follows is not read as a request.
             self.state = BODY
-            self._answer(503, "too many passwords are being checked; try again later")
+            self._answer(503, "too many requests wait for it to be decided whether they may pass; try again later")
+
+    def _gather(self, wanted: BodyWanted, data: bytes, body: int) -> None:
+        """Wait for the request's whole body; what it is held by is given back when the request is over."""
+        request, call = self.request, self.call
+        assert request is not None
+        assert call is not None
+        held = Held(self.listener.pending.asker.room)
+        call.after.append(lambda status, seconds: held.release())
+        self.gathering = Gathering(wanted, request.length, held)
+        self.deadline = self.sweeper.now + STALLED_SECONDS
+        self.body_seen = self.taken = self.looked = 0
+        if request.expects_continue and len(data) == body and self.transport is not None:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._gathered(data, body)
+
+    def _gathered(self, data: bytes, start: int) -> None:
+        """A piece of a body that is wanted whole."""
+        gathering = self.gathering
+        assert gathering is not None
+        self.body_seen += len(data) - start
+        try:
+            done = gathering.feed(data, start)
+        except Refused as refused:
+            self._refuse(refused.status, refused.reason)
+            return
+        if done:
+            self.gathering = None
+            self.deadline = NEVER
+            self._resume()
+        elif self.half_closed:
+            self._cut_short()
+
+    def _cut_short(self) -> None:
+        self._refuse(400, "the connection ended before the body was complete (RFC 9112, 8)")
 
     def _resume(self) -> None:
+        """The middleware can decide now."""
+        self.paused = None
         if self.transport is None or self.state != WAIT:
             return
         data, self.buffer = self.buffer, b""
@@ -156,8 +199,9 @@ class Intake(Downstream):
             self._refuse(400, "a line is ended by LF alone (RFC 9112, 2.2)")
 
     def _begin(self, request: Request, data: bytes, body: int) -> None:
-        """Take a request in: framing first, then what is to be sent. Raises Refused."""
-        self.started = perf_counter()
+        """Take a request in: framing first, then what is to be sent. Raises Refused, Answer and Undecided."""
+        if not self.resuming:
+            self.started = perf_counter()
         self.backend = self.listener.backend
         self.is_head = request.method == b"HEAD"
         self.keep_alive = request.keep_alive and not self.listener.closing
@@ -175,7 +219,7 @@ class Intake(Downstream):
         listener, tls = self.listener, self.tls
         router = listener.router if tls is None else listener.secure
         if router is None:
-            self.call = None
+            self.call, self.resuming = None, False
             self._believe(options, request)
             if tls is not None:
                 self._check_guard(tls.policy, options.tls.policy)
@@ -237,7 +281,7 @@ class Intake(Downstream):
             self._over(0)
             call = self.call = Call(
                 request, path, query, request.fields, self.address, authority, self.started,
-                self._scheme(request), self.trusted, chain=chain,
+                self._scheme(request), self.trusted, self.local_port, self.tls is not None, chain=chain,
             )  # fmt: skip
         if route is not None:
             if backend is None:
@@ -343,6 +387,7 @@ class Intake(Downstream):
 
     def _refuse(self, status: int, reason: str) -> None:
         """Answer a request that is not in order, and close: what follows cannot be trusted to be a request."""
+        self.gathering = None
         self._over(status)
         if self.upstream:
             upstream = self.upstream

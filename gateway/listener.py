@@ -8,11 +8,12 @@ from functools import lru_cache
 from typing import Protocol
 
 from .access_log import AccessLog
+from .asker import Asker
 from .backend import Backend
-from .checks import Checks
 from .entry_points import NO_ENTRY_POINT
 from .http1.forwarded import Network, is_trusted, parse_networks
 from .options import ServiceOptions
+from .pending import Pending
 from .routing.router import Router
 from .routing.tcp import TcpRouter
 from .sources import Sources
@@ -61,6 +62,7 @@ class Listener:
         ids: RequestIds,
         backends: Mapping[str, Backend] = NO_BACKENDS,
         log: AccessLog | None = None,
+        asker: Asker | None = None,
     ) -> None:
         self.key = key
         # All ports by their keys, for the routers.
@@ -79,7 +81,8 @@ class Listener:
         # Answers to an ACME server's questions (HTTP-01) by token.
         self.answers: Mapping[bytes, bytes] = {}
         self.sources = Sources()
-        self.checks = Checks()
+        # What its requests' middlewares wait for.
+        self.pending = Pending(asker or Asker(sweeper))
         self.log = log
         self.closing = False
         self.socket: socket.socket | None = None

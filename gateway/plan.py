@@ -17,6 +17,7 @@ import msgspec
 from .entry_points import EntryPoint, ServedPoint
 from .options import ServiceOptions, read_options
 from .routes import RouteEndpoint, RoutePort, RouteService, RouteTable
+from .routing.auth_warnings import auth_warnings
 from .routing.labels import Directory, ServiceLabels, read_labels, resolve
 from .routing.resolver import Keys, Resolver
 from .routing.tls_conflicts import tls_conflicts
@@ -148,8 +149,9 @@ class Planner:
         for key, (_, _, said) in outcomes.items():
             if said:
                 warnings[key] += said
-        for key, said in tls_conflicts(plans).items():
-            warnings[key] += said
+        for of_routers in (tls_conflicts(plans), auth_warnings(plans)):
+            for key, said in of_routers.items():
+                warnings[key] += said
         self._bind_entry_points(plans, bindings, warnings, questioned)
         self._points = self._served_points(plans, bindings)
         self._bindings, self._warnings = bindings, dict(warnings)
@@ -227,6 +229,7 @@ class Planner:
             published_port=port.published_port,
             endpoints=endpoints,
             tls=mode != "udp" and options.tls.on(port.published_port),
+            target_port=port.target_port,
         )
 
     def _claims(self, service: RouteService) -> list[tuple[str, Bound]]:

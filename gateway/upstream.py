@@ -9,7 +9,7 @@ head unchanged where it may be; that costs one find, one split and no copy.
 """
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 from .backend import Endpoint
 from .http1.chunked import ChunkReader
@@ -17,15 +17,37 @@ from .http1.head import CHUNKED, UNTIL_CLOSE, Refused, Response, parse_response
 from .keepalive import UNACKNOWLEDGED_MS, keep_alive, limit_unacknowledged
 from .sweeper import NEVER, Sweeper
 
-if TYPE_CHECKING:
-    from .client import Client
-
 IDLE_SECONDS = LAST_WORDS_SECONDS = 60.0
+FRESH_SECONDS = 1.0
+"""A request that may not be sent again rides on no connection that has been idle for longer."""
 MAX_IDLE = 256
 """Kept-alive connections to one endpoint, by worker."""
 MAX_HEAD = 32 << 10
 
 IDLE, HEAD, BODY, TUNNEL, CLOSED = range(5)
+
+
+class Requester(Protocol):
+    """Whose request a connection carries: a client's (`Client`), or the gateway's own question (`Inquiry`)."""
+
+    # What the request allows: HEAD, to be sent again, 101; and whether all of it has been sent.
+    is_head: bool
+    replayable: bool
+    wants_upgrade: bool
+    request_done: bool
+    # Of the response: its content is wanted without chunks; the connection outlives it.
+    plain_body: bool
+    upstream_keeps_alive: bool
+
+    def respond(self, response: Response, data: bytes, end: int, complete: bool) -> None: ...
+    def forward(self, data: bytes) -> None: ...
+    def response_done(self) -> None: ...
+    def interim(self, response: Response) -> None: ...
+    def switch(self, response: Response, rest: bytes) -> None: ...
+    def tunnel_eof(self) -> None: ...
+    def upstream_failed(self, reason: str, untouched: bool) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
 
 
 class Upstream(asyncio.Protocol):
@@ -38,7 +60,7 @@ class Upstream(asyncio.Protocol):
         self.endpoint = endpoint
         self.sweeper = sweeper
         self.transport: asyncio.Transport | None = None
-        self.client: Client | None = None
+        self.client: Requester | None = None
         self.state = HEAD
         self.buffer = b""
         self.body_left = 0
@@ -90,7 +112,7 @@ class Upstream(asyncio.Protocol):
             self.close()
             client.upstream_failed("the replica is gone", True)
 
-    def begin(self, client: "Client", data: bytes) -> None:
+    def begin(self, client: Requester, data: bytes) -> None:
         """Send a request's head (and what there is of its body)."""
         self.client = client
         self.state = HEAD
@@ -110,7 +132,7 @@ class Upstream(asyncio.Protocol):
         elif self.state == TUNNEL:
             client.forward(data)
 
-    def _head(self, client: "Client", data: bytes) -> None:
+    def _head(self, client: Requester, data: bytes) -> None:
         end = data.find(b"\r\n\r\n")
         if end < 0:
             self.buffer = data
@@ -158,7 +180,7 @@ class Upstream(asyncio.Protocol):
         client.upstream_keeps_alive = response.keep_alive
         client.respond(response, data, end, False)
 
-    def _begin_chunked(self, client: "Client", response: Response, data: bytes, end: int) -> None:
+    def _begin_chunked(self, client: Requester, response: Response, data: bytes, end: int) -> None:
         self.chunks = ChunkReader(502)
         self.body_left = CHUNKED
         self.state = BODY
@@ -167,7 +189,7 @@ class Upstream(asyncio.Protocol):
         if len(data) > end + 4 and self.client is client:
             self._body(client, data, end + 4)
 
-    def _interim(self, client: "Client", response: Response, data: bytes, end: int) -> None:
+    def _interim(self, client: Requester, response: Response, data: bytes, end: int) -> None:
         """1xx: 101 turns the connection into a tunnel, the others go by and the final head follows."""
         rest = data[end + 4 :]
         if response.status == 101:
@@ -182,7 +204,7 @@ class Upstream(asyncio.Protocol):
         if rest and self.client is client:
             self._head(client, rest)
 
-    def _body(self, client: "Client", data: bytes, start: int) -> None:
+    def _body(self, client: Requester, data: bytes, start: int) -> None:
         if self.body_left >= 0:
             size = len(data) - start
             if size < self.body_left:
@@ -197,7 +219,7 @@ class Upstream(asyncio.Protocol):
         else:
             self._chunked(client, data, start)
 
-    def _chunked(self, client: "Client", data: bytes, start: int) -> None:
+    def _chunked(self, client: Requester, data: bytes, start: int) -> None:
         assert self.chunks is not None
         try:
             end = self.chunks.feed(data, start)
@@ -213,7 +235,7 @@ class Upstream(asyncio.Protocol):
             self.chunks = None
             self._done(client, client.upstream_keeps_alive and end == len(data))
 
-    def _done(self, client: "Client", keep_alive: bool) -> None:
+    def _done(self, client: Requester, keep_alive: bool) -> None:
         """The response is complete: back to the pool if the connection can carry another request."""
         endpoint = self.endpoint
         if keep_alive and client.request_done and endpoint.usable and len(endpoint.idle) < MAX_IDLE:
@@ -229,7 +251,7 @@ class Upstream(asyncio.Protocol):
             self.close()
         client.response_done()
 
-    def _fail(self, client: "Client", reason: str) -> None:
+    def _fail(self, client: Requester, reason: str) -> None:
         self.close()
         client.upstream_failed(reason, False)
 

@@ -44,7 +44,7 @@ class EndpointPlan(msgspec.Struct, frozen=True, array_like=True):
 
 class PortPlan(msgspec.Struct, frozen=True, array_like=True):
     """One port of a service. `mode`: tcp, udp or http. `turn`: its slot in the shared round-robin counters.
-    `tls`: clients speak TLS on it, which is ended here.
+    `tls`: clients speak TLS on it, which is ended here. `target_port`: the replicas' own.
     """
 
     key: str
@@ -53,6 +53,7 @@ class PortPlan(msgspec.Struct, frozen=True, array_like=True):
     published_port: int
     endpoints: list[EndpointPlan]
     tls: bool = False
+    target_port: int = 0
 
 
 class MiddlewarePlan(msgspec.Struct, frozen=True, array_like=True):

@@ -12,12 +12,14 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import uvloop
 
 from .access_log import AccessLog
+from .asker import Asker
 from .backend import Backend, Endpoint
+from .by_name import ByName
 from .client import Client
 from .counting import of_port
 from .crowd import ALONE, Crowd
@@ -93,6 +95,8 @@ class Worker:
         self._closed: list[Listener] = []
         self._backends: dict[str, Backend] = {}
         self._services: dict[str, list[str]] = {}
+        self._names = ByName()
+        self._asker = Asker(self._sweeper, self._named)
         self._places: dict[str, list[Endpoint]] = {}
         self._verdicts: dict[str, bool] = {}
         self._departures = Departures(self._sweeper)
@@ -118,6 +122,7 @@ class Worker:
         self._log.flush()
         if self._lingering:
             self._lingering.stop()
+        await self._asker.close()
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
@@ -191,6 +196,7 @@ class Worker:
                 self._sweeper.wake()
         self._limited = self._limited or service.options.max_service > 0
         self._services[service.id] = [plan.key for plan in service.ports]
+        self._names.put(service.id, service.name)
         self._routes.replace(service.id, service.routers)
         self._routes.replace_tcp(service.id, service.tcp_routers)
         for key in before:
@@ -223,8 +229,18 @@ class Worker:
     def _drop(self, service_id: str) -> None:
         self._routes.replace(service_id, [])
         self._routes.replace_tcp(service_id, [])
+        self._names.drop(service_id)
         for key in self._services.pop(service_id, []):
             self._retire(key)
+
+    def _named(self, names: Sequence[str], port: int) -> Backend | None:
+        """The port of the first service with one of these names that has it."""
+        for service_id in self._names.find(names):
+            for key in self._services.get(service_id, ()):
+                backend = self._backends.get(key)
+                if backend is not None and backend.target_port == port and backend.mode != "udp":
+                    return backend
+        return None
 
     def _retire(self, port_key: str) -> None:
         backend = self._backends.pop(port_key, None)
@@ -271,7 +287,7 @@ class Worker:
             os.close(fd)
             return
         listener = self._listeners[message.key] = Listener(
-            message.key, backend, self._sweeper, self._ids, self._backends, self._log
+            message.key, backend, self._sweeper, self._ids, self._backends, self._log, self._asker
         )
         self._lead(listener, backend, message)
         sock = socket.socket(fileno=fd)

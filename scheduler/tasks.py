@@ -10,6 +10,7 @@ Pure: identifiers and times come in.
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -20,6 +21,7 @@ from essaim.cluster.task import RestartRecord, Task, TaskState, TaskStatus
 
 from .constraints import satisfies
 
+_AUTH_SERVER = re.compile(r"traefik\.http\.middlewares\.[^.]+\.forwardauth\.address", re.IGNORECASE)
 _ROUTED_PORT = re.compile(r"traefik\.(?:http|tcp|udp)\.services\.[^.]+\.loadbalancer\.server\.port", re.IGNORECASE)
 
 
@@ -49,17 +51,34 @@ def published_ports(service: Service) -> list[PortConfig]:
     return (service.endpoint.ports if service.endpoint else None) or []
 
 
-def routed_ports(labels: dict[str, str] | None) -> list[int]:
-    """Target ports that routing labels name, without their being published."""
-    found = {value for key, value in (labels or {}).items() if _ROUTED_PORT.fullmatch(key)}
-    return sorted(int(value) for value in found if value.isdigit() and 0 < int(value) < 65536)
+def routed_ports(labels: dict[str, str] | None, name: str = "") -> list[int]:
+    """Target ports of the service of this name that its routing labels mean, without their being published."""
+    known = labels or {}
+    found = {value for key, value in known.items() if _ROUTED_PORT.fullmatch(key)}
+    ports = {int(value) for value in found if value.isdigit() and 0 < int(value) < 65536}
+    stack = known.get("com.docker.stack.namespace")
+    names = {name, name.removeprefix(f"{stack}_")} if stack else {name}
+    for key, value in known.items():
+        if _AUTH_SERVER.fullmatch(key) and (port := auth_port(value, names)):
+            ports.add(port)
+    return sorted(ports)
+
+
+def auth_port(address: str, names: set[str]) -> int | None:
+    """The port that the gateway asks for leave, if it is of the service of one of these names."""
+    try:
+        parts = urlsplit(address)
+        host, port = (parts.hostname or "").removeprefix("tasks."), parts.port
+    except ValueError:
+        return None
+    return (port or 80) if parts.scheme == "http" and host in {one.lower() for one in names} else None
 
 
 def task_ports(service: Service) -> list[PortConfig]:
     """Every port of a task that its node must make reachable. Published port 0: through routing labels only."""
     ports = list(published_ports(service))
     known = {port.target_port for port in ports if (port.protocol or "tcp") == "tcp"}
-    for target in routed_ports(service.spec.labels):
+    for target in routed_ports(service.spec.labels, service.spec.name or ""):
         if target not in known:
             ports.append(PortConfig(protocol="tcp", target_port=target, published_port=0, publish_mode="ingress"))
     return ports

@@ -26,7 +26,7 @@ ALL = "ALL"
 
 
 def container_spec(service: dict[str, Any], file: dict[str, Any], namespace: str) -> ContainerSpec:
-    """`file` is the whole file in plain canonical data. Raises ValueError with a message for the user."""
+    """`file` is the whole file in plain canonical data. Raises SpecError."""
     added, dropped = _capabilities(service.get("cap_add") or [], service.get("cap_drop") or [])
     hosts = [_host(line) for line in service.get("extra_hosts") or ()]
     return ContainerSpec(

@@ -24,7 +24,7 @@ from .placeholders import check_placeholders, content_problem
 from .rules import check_rules
 from .servicespec import is_user_defined, service_spec
 from .tree import Node, Path, Problems, plain
-from .values import NAMESPACE_LABEL, labels, texts, value
+from .values import NAMESPACE_LABEL, SpecError, labels, texts, value
 
 MAX_SECRET = 500 * 1024
 MAX_CONFIG = 1000 * 1024
@@ -108,17 +108,22 @@ def _service(
 ) -> ServiceSpec | None:
     try:
         return service_spec(name, service, file, namespace)
-    except ValueError as error:
-        node = document.services[name]
-        problems.add(node.key_place or node.place, ((None, "services"), name), str(error))
+    except SpecError as error:
+        node, path = _found_at(document.services[name], ((None, "services"), name), error.keys)
+        problems.add(node.place, path, str(error))
         return None
+
+
+def _found_at(node: Node, path: Path, keys: tuple[str | int, ...]) -> tuple[Node, Path]:
+    for key in keys:
+        node, path = node.value[key], (path, key)
+    return node, path
 
 
 def _check_names(document: Document, namespace: str, problems: Problems) -> None:
     for kind in ("services", "secrets", "configs"):
         for name, node in getattr(document, kind).items():
-            own = plain(node)
-            full = f"{namespace}_{name}" if kind == "services" else object_name(own, name, namespace)
+            full = f"{namespace}_{name}" if kind == "services" else object_name(plain(node), name, namespace)
             if message := name_problem(kind, full):
                 problems.add(node.key_place or node.place, ((None, kind), name), message)
 
@@ -142,7 +147,7 @@ def _read_seccomp(service: dict[str, Any], document: Document, name: str, proble
         try:
             profile = json.loads(document.files.read(FilePath(path)))
             service["security_opt"][index] = f"seccomp={json.dumps(profile, separators=(',', ':'))}"
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             place = document.services[name].value["security_opt"].place
             problems.add(place, (((None, "services"), name), "security_opt"), f"cannot read {path} as JSON: {error}")
 
@@ -253,7 +258,7 @@ def _data(node: Node, own: dict[str, Any], document: Document, path: Path, probl
             place = node.value["environment"].place
             problems.add(place, (path, "environment"), f'the variable "{own["environment"]}" is not set')
             return None
-        return found.encode()
+        return found.encode(errors="surrogateescape")
     try:
         return document.files.read(FilePath(own["file"]))
     except OSError as error:

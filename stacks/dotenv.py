@@ -1,9 +1,9 @@
 """Environment files (`.env`, `env_file`), by Compose's rules, and `format: raw`.
 
-Compose's rules: `KEY=value`, `KEY: value`, an optional `export `; single quotes are literal; double quotes know
-escapes, and variables are substituted in them and in unquoted values; ` #` starts a comment outside quotes; quoted
-values may span lines; a name alone takes its value from the environment. Raw lines are taken as they stand, as
-`docker run --env-file` and `docker stack deploy` do.
+Compose's rules: `KEY=value`, `KEY: value`, an optional `export `; single quotes are literal but for `\\'`; double
+quotes know escapes, and variables are substituted in them and in unquoted values; ` #` starts a comment outside
+quotes; quoted values may span lines; a name alone takes its value from the environment. Raw lines are taken as they
+stand, as `docker run --env-file` and `docker stack deploy` do.
 
 Pure: text in, variables out.
 """
@@ -16,8 +16,8 @@ from .errors import Place, Problem, StackError
 from .interpolation import InterpolationError, Interpolator
 
 ENTRY = re.compile(
-    r"(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.\-]*(?:\[[^\]\n]*\])?)[ \t]*"
-    r"(=|:[ \t]|:(?=\n|\Z)|(?=[ \t]*(?:#|\n|\Z)))[ \t]*"
+    r"(?:export[ \t]+)?(\w[\w.\-]*(?:\[[^\]\n]*\])?)[ \t]*"
+    r"([=:]|(?=[ \t]*(?:#|\n|\Z)))[ \t]*"
 )
 ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 BLANK = re.compile(r"(?:[ \t\r]*(?:#[^\n]*)?\n)*[ \t\r]*(?:#[^\n]*\Z)?")
@@ -105,7 +105,7 @@ class _Reader:
         start = self.position
         position = start + 1
         while position < len(self.text) and self.text[position] != quote:
-            position += 2 if self.text[position] == "\\" and quote == '"' else 1
+            position += 2 if self.text[position] == "\\" else 1
         if position >= len(self.text):
             raise self.error(f"the {quote} at {name} is never closed")
         body = self.text[start + 1 : position]
@@ -114,7 +114,7 @@ class _Reader:
             raise self.error(f"unexpected characters after the closing {quote} of {name}")
         self.position = rest.end()
         if quote == "'":
-            return body
+            return body.replace("\\'", "'")
         # An escaped dollar is a dollar: it is doubled, so that substitution leaves it.
         body = re.sub(r"\\(.)", lambda m: "$$" if m[1] == "$" else ESCAPES.get(m[1], m[0]), body, flags=re.DOTALL)
         return self.substitute(body, name)

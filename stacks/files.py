@@ -17,8 +17,11 @@ class DiskFiles:
     """The local file system. Reads no more than `MAX_BYTES` of anything, so that a device cannot fill the memory."""
 
     def read(self, path: Path) -> bytes:
-        with path.expanduser().open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        try:
+            with path.expanduser().open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
+        except ValueError:
+            raise OSError(22, "no file's name holds a null character", str(path)) from None
         if len(data) > MAX_BYTES:
             raise OSError(27, f"larger than {MAX_BYTES // 1024 // 1024} MiB", str(path))
         return data
@@ -30,7 +33,7 @@ def absolute(base: Path, text: str) -> Path:
     if text.startswith("~"):
         try:
             return path.expanduser()
-        except RuntimeError:
+        except (RuntimeError, ValueError):
             return base / path
     return normal(base / path)
 

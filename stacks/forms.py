@@ -36,15 +36,22 @@ def boolean(node: Node, path: Path, problems: Problems) -> Node:
     return node.like(word in TRUE)
 
 
+MAX_INTEGER = 2**63 - 1
+
+
 def integer(node: Node, path: Path, problems: Problems) -> Node:
     value = node.value
-    if isinstance(value, int) or value is None:
+    if value is None:
         return node
-    if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]{1,19}", value.strip()):
-        return node.like(int(value))
-    if isinstance(value, float) and value.is_integer():
-        return node.like(int(value))
-    problems.add(node.place, path, f'must be an integer, found "{value}"')
+    digits = isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]{1,30}", value.strip())
+    if digits or (isinstance(value, float) and value.is_integer()):
+        value = int(value)
+    if not isinstance(value, int):
+        problems.add(node.place, path, f'must be an integer, found "{value}"')
+    elif abs(value) > MAX_INTEGER:
+        problems.add(node.place, path, f"must be an integer of 64 bits, found {value}")
+    else:
+        return node if value is node.value else node.like(value)
     return node.like(0)
 
 

@@ -64,11 +64,12 @@ def load(
     """
     reading = Reading(files or DiskFiles(), interpolate=interpolate)
     base = working_dir.absolute()
+    texts = {name: _as_text(value) for name, value in environment.items()}
     try:
-        tree = Project(reading, environment, base).load(sources)
+        tree = Project(reading, texts, base).load(sources)
         if profiles is None:
-            profiles = [name.strip() for name in environment.get("COMPOSE_PROFILES", "").split(",") if name.strip()]
-        document = _document(tree, environment, set(profiles), reading)
+            profiles = [name.strip() for name in texts.get("COMPOSE_PROFILES", "").split(",") if name.strip()]
+        document = _document(tree, texts, environment, set(profiles), reading)
         check_references(document, reading.problems)
         if (models := tree.get("models")) is not None:
             reading.problems.add(
@@ -81,7 +82,15 @@ def load(
     return document
 
 
-def _document(tree: Node, environment: Mapping[str, str], profiles: set[str], reading: Reading) -> Document:
+def _as_text(value: str) -> str:
+    """Bytes that are no UTF-8 (Python keeps them as surrogates) become U+FFFD, as in what Docker's client sends.
+    Secrets and configs take a variable as it is."""
+    return value if value.isascii() else value.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _document(
+    tree: Node, texts: Mapping[str, str], environment: Mapping[str, str], profiles: set[str], reading: Reading
+) -> Document:
     def section(name: str) -> dict[str, Node]:
         found = tree.get(name)
         if found is None:
@@ -93,7 +102,7 @@ def _document(tree: Node, environment: Mapping[str, str], profiles: set[str], re
     services = section("services")
     enabled = {name: node for name, node in services.items() if _enabled(node, profiles)}
     for name, node in enabled.items():
-        enabled[name] = _with_environment(node, (((None, "services")), name), environment, reading)
+        enabled[name] = _with_environment(node, (((None, "services")), name), texts, reading)
     title = tree.get("name")
     return Document(
         services={
@@ -167,7 +176,7 @@ def _with_environment(service: Node, path: Path, environment: Mapping[str, str],
     own = service.get("environment")
     found: dict[str, Node] = {}
     for entry in _list(service.get("env_file")):
-        variables = read_env_file(entry, environment, reading)
+        variables = read_env_file(entry, environment, reading, (path, "env_file"))
         _warn_differences(entry, variables.differs, path, reading)
         found |= {name: entry.like(text) for name, text in variables.values.items() if text is not None}
     if own is not None:
@@ -177,16 +186,16 @@ def _with_environment(service: Node, path: Path, environment: Mapping[str, str],
         }
     if own is not None or found:
         value["environment"] = (own or service).like(dict(sorted(found.items())))
-    files = service.get("label_file")
-    if files is not None:
-        value["labels"] = _labels(service, files, environment, reading)
+    if service.get("label_file") is not None:
+        value["labels"] = _labels(service, path, environment, reading)
     return service.like(value)
 
 
-def _labels(service: Node, files: Node, environment: Mapping[str, str], reading: Reading) -> Node:
+def _labels(service: Node, path: Path, environment: Mapping[str, str], reading: Reading) -> Node:
+    files = service.value["label_file"]
     found: dict[str, Node] = {}
     for item in files.value:
-        variables = read_env_file(item.like({"path": item}), environment, reading)
+        variables = read_env_file(item.like({"path": item}), environment, reading, (path, "label_file"))
         found |= {name: item.like(text or "") for name, text in variables.values.items()}
     own = service.get("labels")
     return (own or files).like(found | (own.value if own is not None else {}))

@@ -84,11 +84,15 @@ def _merge_lists(base: list[Node], over: list[Node], key: str) -> list[Node]:
 
 
 def without_resets(node: Node) -> Node:
-    """The tree without the keys that `!reset` removed."""
-    if isinstance(node.value, dict):
-        kept = {key: without_resets(child) for key, child in node.value.items() if child.tag != "!reset"}
-        unchanged = len(kept) == len(node.value) and all(kept[key] is child for key, child in node.value.items())
-        return node if unchanged and node.tag is None else Node(kept, node.place, node.key_place)
-    if isinstance(node.value, list):
-        return node.like([without_resets(child) for child in node.value if child.tag != "!reset"])
-    return node if node.tag is None else Node(node.value, node.place, node.key_place)
+    """The tree without the keys that `!reset` removed; what has no tag below it is shared."""
+    value = node.value
+    kept: Any = value
+    if type(value) is dict:
+        found = {key: without_resets(child) for key, child in value.items() if child.tag != "!reset"}
+        if len(found) < len(value) or any(found[key] is not child for key, child in value.items()):
+            kept = found
+    elif type(value) is list:
+        items = [without_resets(child) for child in value if child.tag != "!reset"]
+        if len(items) < len(value) or any(new is not old for new, old in zip(items, value, strict=True)):
+            kept = items
+    return node if kept is value and node.tag is None else Node(kept, node.place, node.key_place)

@@ -15,7 +15,7 @@ from essaim.cluster.container import (
 )
 
 from .units import parse_size
-from .values import NAMESPACE_LABEL, labels, texts, value
+from .values import NAMESPACE_LABEL, SpecError, labels, texts, value
 
 RECURSION = {
     "disabled": BindOptions(non_recursive=True),
@@ -24,14 +24,10 @@ RECURSION = {
 }
 
 
-class TmpfsError(ValueError):
-    """Says what is wrong with a `tmpfs` entry."""
-
-
 def mounts(service: dict[str, Any], volumes: dict[str, Any], namespace: str) -> list[Mount] | None:
-    """Every mount of a service in file order, `tmpfs` last. Raises TmpfsError."""
+    """Every mount of a service in file order, `tmpfs` last. Raises SpecError."""
     found = [_mount(entry, volumes, namespace) for entry in service.get("volumes") or ()]
-    found += [_tmpfs(text) for text in service.get("tmpfs") or ()]
+    found += [_tmpfs(text, index) for index, text in enumerate(service.get("tmpfs") or ())]
     return found or None
 
 
@@ -98,11 +94,12 @@ def _tmpfs_options(own: dict[str, Any]) -> TmpfsOptions | None:
     return None if found == TmpfsOptions() else found
 
 
-def _tmpfs(text: str) -> Mount:
+def _tmpfs(text: str, index: int) -> Mount:
     """`/path` or `/path:size=64m,mode=1777,noexec`."""
     target, _, words = text.partition(":")
     if not target.startswith("/"):
-        raise TmpfsError(f'"{text}" is no tmpfs mount; allowed: /PATH[:size=SIZE,mode=OCTAL,OPTION...]')
+        message = f'"{text}" is no tmpfs mount; allowed: /PATH[:size=SIZE,mode=OCTAL,OPTION...]'
+        raise SpecError(message, "tmpfs", index)
     size: int | None = None
     mode: int | None = None
     options: list[list[str]] = []
@@ -119,7 +116,7 @@ def _tmpfs(text: str) -> Mount:
             else:
                 options.append([key, word_value] if equals else [key])
         except ValueError:
-            raise TmpfsError(f'"{word}" in "{text}" is no valid {key}') from None
+            raise SpecError(f'"{word}" in "{text}" is no valid {key}', "tmpfs", index) from None
     found = TmpfsOptions(size_bytes=size, mode=mode, options=options or None)
     return Mount(
         type="tmpfs", target=target, read_only=read_only, tmpfs_options=None if found == TmpfsOptions() else found

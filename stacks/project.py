@@ -41,15 +41,15 @@ class Reading:
     chain: tuple[FilePath, ...] = ()
     interpolate: bool = True
 
-    def text(self, path: FilePath, where: Node) -> str:
-        """A referenced file's text. Raises StackError at the place of the reference."""
+    def text(self, path: FilePath, where: Node, key: Path) -> str:
+        """A referenced file's text. Raises StackError at the place of the reference, which stands below `key`."""
         try:
             return self.files.read(path).decode()
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            raise StackError([Problem(where.place, "", f"cannot read {path}: {reason}")]) from None
+            raise _problem(where, key, f"cannot read {path}: {reason}") from None
         except UnicodeDecodeError:
-            raise StackError([Problem(where.place, "", f"cannot read {path}: it is not UTF-8 text")]) from None
+            raise _problem(where, key, f"cannot read {path}: it is not UTF-8 text") from None
 
 
 class Project:
@@ -111,7 +111,7 @@ class Project:
         other_base, other, key = base, tree, None
         if file is not None:
             key = absolute(base, str(file.value))
-            other, other_base = self.file(key, file), key.parent
+            other, other_base = self.file(key, file, (path, "file")), key.parent
         if (key, target) in chain or len(chain) > MAX_INCLUDES:
             raise _problem(extends, path, f'the service "{target}" extends itself')
         services = other.get("services")
@@ -125,13 +125,13 @@ class Project:
         above = service.like({name: child for name, child in service.value.items() if name != "extends"})
         return merge(below, above)
 
-    def file(self, path: FilePath, where: Node) -> Node:
-        """The canonical tree of a file that is extended from; read once."""
+    def file(self, path: FilePath, where: Node, key: Path) -> Node:
+        """The canonical tree of a file that is extended from, which stands below `key`; read once."""
         if path not in self.extended:
-            trees = self.trees(self.reading.text(path, where), str(path), path.parent)
+            trees = self.trees(self.reading.text(path, where, key), str(path), path.parent)
             self.reading.problems.stop_if_any()
             if not trees:
-                raise _problem(where, None, f"{path} is empty")
+                raise _problem(where, key, f"{path} is empty")
             self.extended[path] = trees[0]
         return self.extended[path]
 
@@ -171,7 +171,7 @@ class Project:
         folder = long.get("project_directory")
         base = absolute(self.base, str(folder.value)) if folder is not None else paths[0].parent
         reading = self.reading
-        texts = [Source(str(path), reading.text(path, entry)) for path in paths]
+        texts = [Source(str(path), reading.text(path, entry, (None, "include"))) for path in paths]
         inner = replace(reading, chain=(*reading.chain, *paths))
         return Project(inner, self._environment(long.get("env_file"), base), base).load(texts)
 
@@ -183,7 +183,8 @@ class Project:
         else:
             for item in _items(env_file):
                 path = absolute(self.base, str(item.value))
-                found = read_env(self.reading.text(path, item), str(path), {**values, **self.environment})
+                text = self.reading.text(path, item, ((None, "include"), "env_file"))
+                found = read_env(text, str(path), {**values, **self.environment})
                 values |= {key: value for key, value in found.values.items() if value is not None}
         return {**values, **self.environment}
 
@@ -215,8 +216,8 @@ def dot_env(folder: FilePath, environment: Mapping[str, str], files: Files) -> d
     return {key: value for key, value in found.values.items() if value is not None}
 
 
-def read_env_file(entry: Node, environment: Mapping[str, str], reading: Reading) -> EnvFile:
-    """The variables of one canonical entry of `env_file`; none where it is not required and missing."""
+def read_env_file(entry: Node, environment: Mapping[str, str], reading: Reading, key: Path = None) -> EnvFile:
+    """The variables of one canonical entry of the `env_file` below `key`; none where it is not required and missing."""
     path = FilePath(str(entry.value["path"].value))
     required = entry.get("required")
     try:
@@ -224,9 +225,10 @@ def read_env_file(entry: Node, environment: Mapping[str, str], reading: Reading)
     except FileNotFoundError:
         if required is not None and required.value is False:
             return EnvFile({})
-        raise _problem(entry, None, f"the environment file {path} does not exist") from None
+        raise _problem(entry, key, f"the environment file {path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise _problem(entry, None, f"the environment file {path} cannot be read: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise _problem(entry, key, f"the environment file {path} cannot be read: {reason}") from None
     kind = entry.get("format")
     if kind is not None and kind.value == "raw":
         return read_raw(text, str(path), environment)

@@ -3,7 +3,10 @@
 Pure: no I/O.
 """
 
+import ipaddress
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .tree import Node, Path, Problems, plain
@@ -16,6 +19,11 @@ CONSTRAINT = re.compile(
     r"\s*[a-z_][a-z0-9\-_.]+\s*(==|!=)\s*[a-z0-9:\-_\s.*()?+\[\]\\^$|/]*[a-z0-9:\-_.*()?+\[\]\\^$|/]\s*\Z",
     re.IGNORECASE,
 )
+ADDRESSES: dict[str, Callable[[str], object]] = {
+    "subnet": partial(ipaddress.ip_network, strict=False),
+    "ip_range": partial(ipaddress.ip_network, strict=False),
+    "gateway": ipaddress.ip_address,
+}
 MOUNT_OPTIONS = ("bind", "volume", "tmpfs", "image")
 SHARED_MODES = ("service:", "container:")
 
@@ -31,6 +39,25 @@ def check_rules(document: "Document", problems: Problems) -> None:
         _check_constraints(service, path, problems)
         _check_mount_types(service, path, problems)
     _check_published(document.services, problems)
+    for name, network in document.networks.items():
+        _check_addresses(network, ((None, "networks"), name), problems)
+
+
+def _check_addresses(network: Node, path: Path, problems: Problems) -> None:
+    """What a manager would refuse when other networks have been created already."""
+    pools = network.get("ipam", "config")
+    for index, pool in enumerate(pools.value if pools is not None else ()):
+        below: Path = (((path, "ipam"), "config"), index)
+        auxiliary = pool.get("aux_addresses")
+        given = [((below, key), pool.get(key), parse) for key, parse in ADDRESSES.items()]
+        for key, node in (auxiliary.value if auxiliary is not None else {}).items():
+            given.append((((below, "aux_addresses"), key), node, ipaddress.ip_address))
+        for where, node, parse in given:
+            try:
+                if node is not None:
+                    parse(str(node.value))
+            except ValueError as error:
+                problems.add(node.place, where, str(error))
 
 
 def _check_mount_types(service: Node, path: Path, problems: Problems) -> None:
@@ -38,12 +65,19 @@ def _check_mount_types(service: Node, path: Path, problems: Problems) -> None:
     for index, entry in enumerate(_entries(service, "volumes")):
         kind = entry.value["type"]
         for other in MOUNT_OPTIONS:
-            if other != kind.value and (options := entry.get(other)) is not None and options.value:
+            options = entry.get(other)
+            if other != kind.value and options is not None and _matter(other, options, kind):
                 message = f"{other} options are incompatible with type {kind.value}"
                 problems.add(options.key_place or options.place, (((path, "volumes"), index), other), message)
         if kind.value == "cluster":
             message = "there are no cluster volumes; use type: volume with a driver that every node has"
             problems.add(kind.place, (((path, "volumes"), index), "type"), message)
+
+
+def _matter(name: str, options: Node, kind: Node) -> bool:
+    """`data:/x:z` is common in public files: the label, of which a warning says that it has no effect, is no option of
+    a bind alone."""
+    return bool(options.value) and not (name == "bind" and kind.value == "volume" and set(options.value) == {"selinux"})
 
 
 def _check_targets(service: Node, path: Path, problems: Problems) -> None:

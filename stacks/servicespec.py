@@ -30,11 +30,11 @@ from essaim.cluster.service import (
 
 from .containerspec import container_spec, object_name
 from .units import parse_cpus
-from .values import DEPENDS_LABEL, IMAGE_LABEL, NAMESPACE_LABEL, labels, texts, value
+from .values import DEPENDS_LABEL, IMAGE_LABEL, NAMESPACE_LABEL, SpecError, labels, texts, value
 
 
 def service_spec(name: str, service: dict[str, Any], file: dict[str, Any], namespace: str) -> ServiceSpec:
-    """`file` is the whole file in plain canonical data. Raises ValueError with a message for the user."""
+    """`file` is the whole file in plain canonical data. Raises SpecError."""
     deploy = service.get("deploy") or {}
     own = {NAMESPACE_LABEL: namespace, IMAGE_LABEL: service["image"]}
     if service.get("depends_on"):
@@ -69,7 +69,8 @@ def _mode(service: dict[str, Any]) -> ServiceMode:
     count = replicas(service)
     if mode in ("global", "global-job"):
         if count is not None:
-            raise ValueError(f"replicas can only be given in the modes replicated and replicated-job, not in {mode}")
+            keys = ("scale",) if value(service, "deploy", "replicas") is None else ("deploy", "replicas")
+            raise SpecError(f"can only be given in the modes replicated and replicated-job, not in {mode}", *keys)
         return ServiceMode(global_=Empty()) if mode == "global" else ServiceMode(global_job=Empty())
     if mode == "replicated-job":
         return ServiceMode(replicated_job=ReplicatedJob(max_concurrent=count, total_completions=count))
@@ -105,7 +106,7 @@ def _swap(total: int | None, memory: int | None) -> int | None:
     if total < 0:
         return -1
     if memory is None or total < memory:
-        raise ValueError("memswap_limit needs a memory limit that it is not smaller than")
+        raise SpecError("needs a memory limit that it is not smaller than", "memswap_limit")
     return total - memory
 
 
@@ -143,7 +144,7 @@ def _restart_policy(service: dict[str, Any]) -> RestartPolicy | None:
         return RestartPolicy(condition="on-failure", max_attempts=int(count) if count else None)
     if name not in conditions or count:
         allowed = '"no", always, unless-stopped, on-failure, on-failure:NUMBER'
-        raise ValueError(f'restart: "{restart}" is no restart policy; allowed: {allowed}')
+        raise SpecError(f'"{restart}" is no restart policy; allowed: {allowed}', "restart")
     return RestartPolicy(condition=conditions[name])
 
 

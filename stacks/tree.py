@@ -52,11 +52,15 @@ class Node:
         return f"Node({self.value!r})"
 
 
+BARE = frozenset({str, int, bool, float, type(None)})
+"""Scalars without a unit: most nodes are such, and are not worth a call."""
+
+
 def plain(node: Node) -> Any:
     """The values without their places and units."""
     value = node.value
     if type(value) is dict:
-        return {key: plain(child) for key, child in value.items()}
+        return {key: child.value if type(child.value) in BARE else plain(child) for key, child in value.items()}
     if type(value) is list:
         return [plain(child) for child in value]
     return int(value) if isinstance(value, Duration | Size) else value

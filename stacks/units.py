@@ -5,6 +5,7 @@ Pure: no I/O.
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from .tree import Duration, Size
 
@@ -17,8 +18,11 @@ SIZE = re.compile(r"(-?[0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)(?:i?b)?\Z", re.IGNORECAS
 POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 MAX_INT64 = 2**63 - 1
 MAX_LENGTH = 60
+REMEMBERED = 256
+"""The services of a file say the same few values again and again, and exact fractions are slow."""
 
 
+@lru_cache(REMEMBERED)
 def parse_duration(text: str) -> Duration:
     """`1m30s`, `500ms`, `1.5h`, `2d`; a bare `0`. Raises ValueError."""
     rest = text.strip()
@@ -62,6 +66,7 @@ def _decimal(value: int, unit: int) -> str:
     return f"{whole}.{digits}" if digits else str(whole)
 
 
+@lru_cache(REMEMBERED)
 def parse_size(text: str) -> Size:
     """Bytes of `64m`, `1.5GB`, `2gib`, `1024`, `512 k`: powers of 1024, as in docker's flags. Raises ValueError."""
     match = SIZE.match(text.strip())
@@ -73,6 +78,7 @@ def parse_size(text: str) -> Size:
     return Size(int(value))
 
 
+@lru_cache(REMEMBERED)
 def parse_cpus(text: str) -> int:
     """Billionths of a core of `0.5`, `1/2`. Raises ValueError."""
     if len(text) > MAX_LENGTH or not re.fullmatch(

@@ -19,6 +19,14 @@ REFERENCE = re.compile(
 )
 
 
+class SpecError(ValueError):
+    """Says what is wrong with the value below `keys` of a service."""
+
+    def __init__(self, message: str, *keys: str | int) -> None:
+        super().__init__(message)
+        self.keys = keys
+
+
 def value(data: Any, *keys: str) -> Any:
     """What stands below `keys` in plain data; None where something is missing."""
     for key in keys:

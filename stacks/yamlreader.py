@@ -5,6 +5,7 @@ merged mappings and resolves scalars by YAML 1.1. Limits keep a hostile file fro
 length, depth, and the number of nodes *after* aliases are expanded (the "billion laughs").
 """
 
+import re
 from typing import Any
 
 import yaml
@@ -21,6 +22,7 @@ KEPT_TAGS = frozenset({"!reset", "!override"})
 PREFIX = "tag:yaml.org,2002:"
 TAGGED: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "null": (type(None),)}
 QUOTED = frozenset({"'", '"', "|", ">"})
+UNREADABLE = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -31,11 +33,11 @@ def read_yaml(text: str, file: str) -> list[Node]:
     try:
         loader = Loader(text)
     except yaml.YAMLError as error:
-        raise _syntax(error, file) from None
+        raise _syntax(error, text, file) from None
     try:
         return _Composer(loader, file).documents()
     except yaml.YAMLError as error:
-        raise _syntax(error, file) from None
+        raise _syntax(error, text, file) from None
     finally:
         loader.dispose()
 
@@ -44,13 +46,17 @@ def _error(place: Place, message: str) -> StackError:
     return StackError([Problem(place, "", message)])
 
 
-def _syntax(error: yaml.YAMLError, file: str) -> StackError:
+def _syntax(error: yaml.YAMLError, text: str, file: str) -> StackError:
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file)
         start = f" from line {error.context_mark.line + 1} on" if error.context_mark else ""
         context = f" ({error.context}{start})" if error.context else ""
         return _error(place, f"not valid YAML: {error.problem or 'syntax error'}{context}")
+    if (found := UNREADABLE.search(text)) is not None:
+        before = text[: found.start()]
+        place = Place(file, before.count("\n") + 1, found.start() - before.rfind("\n"))
+        return _error(place, f"not valid YAML: the character U+{ord(found[0]):04X} must not stand in it")
     return _error(Place(file), f"not valid YAML: {str(error).splitlines()[0]}")
 
 
@@ -106,6 +112,8 @@ class _Composer:
 
     def value(self, event: yaml.Event, place: Place, depth: int) -> Node:
         tag = getattr(event, "tag", None)
+        if tag is None and type(event) is yaml.ScalarEvent:  # most events are such: 5 % of a whole deploy
+            return Node(event.value if event.style in QUOTED else resolve(event.value), place)
         if tag == "!":
             tag = None
         kept = tag if tag in KEPT_TAGS else None

@@ -50,9 +50,9 @@ async def with_environment(app: App, flags: Flags) -> Flags:
         return flags
     found: list[str] = []
     for path in flags.items("env-file") if "env-file" in flags.flags else []:
-        data = await app.read(path)
+        text = await app.text(path)
         try:
-            found += parse_env_file(data.decode(), app.environment, path)
+            found += parse_env_file(text, app.environment, path)
         except ValueError as error:
             raise CliError(str(error)) from None
     found += resolve_env(flags.items(name), app.environment)
@@ -65,7 +65,7 @@ async def with_profiles(app: App, flags: Flags) -> Flags:
     for option in flags.items("security-opt"):
         key, _, path = option.partition("=")
         is_file = key == "seccomp" and path not in ("unconfined", "builtin")
-        options.append(f"seccomp={(await app.read(path)).decode()}" if is_file else option)
+        options.append(f"seccomp={await app.text(path)}" if is_file else option)
     return Flags(flags.flags, {**flags.values, "security-opt": options}) if options else flags
 
 

@@ -1,12 +1,14 @@
 """What reads stack files, and makes, changes and removes stacks."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from essaim.api.client import ApiError, Client, encode_filters, path_of
 from essaim.cli.app import App, CliError, explain
+from essaim.cli.background import in_background
 from essaim.cli.flags import Flags
 from essaim.cli.progress.wait import GONE_WITHIN, wait_until_gone
 from essaim.cli.stacknames import stack_filter
@@ -29,13 +31,7 @@ async def read_files(app: App, flags: Flags) -> tuple[list[Source], Path]:
     names = flags.items("compose-file")
     if not names:
         raise CliError("Specify a Compose file with -c (or --compose-file)")
-    sources = []
-    for name in names:
-        data = await app.read(name)
-        try:
-            sources.append(Source("stdin" if name == "-" else name, data.decode()))
-        except UnicodeDecodeError as error:
-            raise CliError(f"{name} is not UTF-8 text: {error}") from None
+    sources = [Source("stdin" if name == "-" else name, await app.text(name)) for name in names]
     first = names[0]
     return sources, Path.cwd() if first == "-" else await asyncio.to_thread(folder_of, first)
 
@@ -53,7 +49,7 @@ async def document_of(app: App, flags: Flags, *, interpolate: bool = True) -> Do
         return load(sources, environment, folder, profiles=profiles, interpolate=interpolate)
 
     try:
-        return await asyncio.to_thread(read)
+        return await in_background(read)
     except StackError as error:
         raise CliError(str(error)) from None
 
@@ -73,7 +69,7 @@ async def deploy(app: App, args: list[str], flags: Flags) -> None:
         raise CliError(f"Invalid option {policy} for flag --resolve-image")
     document = await document_of(app, flags)
     try:
-        stack = await asyncio.to_thread(convert, document, name)
+        stack = await in_background(partial(convert, document, name))
     except StackError as error:
         raise CliError(str(error)) from None
     app.warn(*stack.warnings)

@@ -164,7 +164,7 @@ async def unlock(app: App, args: list[str], flags: Flags) -> None:
     if app.stdin.isatty():
         app.err.write("Enter unlock key: ")
         app.err.flush()
-    key = (await app.read("-")).decode().strip()
+    key = (await app.text("-")).strip()
     await client.post("/swarm/unlock", {"UnlockKey": key})
 
 
@@ -190,9 +190,9 @@ async def ca(app: App, args: list[str], flags: Flags) -> None:
         spec = dict(swarm["Spec"])
         authority = dict(spec.get("CAConfig") or {})
         if flags.given("ca-cert"):
-            authority["SigningCACert"] = (await app.read(flags.text("ca-cert"))).decode()
+            authority["SigningCACert"] = await app.text(flags.text("ca-cert"))
         if flags.given("ca-key"):
-            authority["SigningCAKey"] = (await app.read(flags.text("ca-key"))).decode()
+            authority["SigningCAKey"] = await app.text(flags.text("ca-key"))
         authority["ForceRotate"] = (authority.get("ForceRotate") or 0) + 1
         spec["CAConfig"] = authority
         await client.post("/swarm/update", spec, rotation(swarm["Version"]["Index"]))

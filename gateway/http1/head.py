@@ -36,6 +36,9 @@ CHUNKED = -1
 UNTIL_CLOSE = -2
 """Framing beside a length: chunked, and (responses only) until the connection ends."""
 
+IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+"""Methods whose requests may be sent again (RFC 9110, 9.2.2)."""
+
 # What a field line means to the gateway. Lines of any other name are forwarded untouched.
 (
     OTHER, FIELD_HOST, LENGTH, TRANSFER, CONNECTION, HOP, UPGRADE, EXPECT, FORWARDED_FOR, FORWARDED, REQUEST_ID,

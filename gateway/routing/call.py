@@ -13,14 +13,55 @@ from essaim.gateway.http1.head import FORWARDED_FOR, Request
 
 
 class Answer(Exception):
-    """The gateway answers by itself. `lines`: further fields, each ended by CRLF; `body` instead of the reason."""
+    """The gateway answers by itself. `lines`: further fields, each ended by CRLF; `body` instead of the reason.
 
-    def __init__(self, status: int, reason: str, lines: bytes = b"", body: bytes | None = None) -> None:
+    `relayed`: another server's answer, whose type is among its lines, or unknown.
+    """
+
+    def __init__(
+        self, status: int, reason: str, lines: bytes = b"", body: bytes | None = None, *, relayed: bool = False
+    ) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
         self.lines = lines
         self.body = body
+        self.relayed = relayed
+
+
+class Undecided(Exception):
+    """A middleware can neither pass nor answer the call before something is done that takes time.
+
+    Whoever lets the call proceed does what the kind asks for, keeps meanwhile what else arrives of the request, and
+    lets it proceed again: the same middleware is called again, and finds the outcome where the kind has left it.
+    Each kind has a `settle`, to be called with the outcome where the rest of the worker runs.
+    """
+
+
+class BodyWanted(Undecided):
+    """The request's whole body is needed, as far as it is not longer than `limit` bytes."""
+
+    def __init__(self, call: "Call", limit: int) -> None:
+        super().__init__("the request's body is not here yet")
+        self.limit = limit
+        self._call = call
+
+    def settle(self, content: bytes | None) -> None:
+        """None: it is longer."""
+        self._call.body, self._call.body_excess = content, content is None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An auth server's answer, its fields without those of the hop.
+
+    `failure`: it gave none, for this reason; `status` is then what the gateway answers instead.
+    """
+
+    status: int
+    fields: tuple[tuple[bytes, bytes], ...] = ()
+    body: bytes = b""
+    failure: str = ""
 
 
 @dataclass(slots=True)
@@ -39,6 +80,9 @@ class Call:
     now: float
     scheme: str = "http"
     trusted: bool = False
+    # The port of this node that the client has connected to, and whether by TLS.
+    port: int = 0
+    secure: bool = False
     max_body: int = 0
     retries: int | None = None
     # Seconds before the first retry; later ones wait longer.
@@ -49,9 +93,16 @@ class Call:
     # The middlewares to pass, and how many of them are passed.
     chain: "tuple[Middleware, ...]" = ()
     step: int = 0
+    # Who has asked, as far as a middleware has found out; for the access log.
+    user: bytes = b""
+    # The request's content, where a middleware wanted it (see BodyWanted), or that it is longer than was wanted.
+    body: bytes | None = None
+    body_excess: bool = False
+    # What an auth server has said to the middleware that asked it (see `forward_auth.py`).
+    verdict: "Verdict | None" = None
 
     def proceed(self) -> None:
-        """Pass the middlewares; after an interruption, those that are left. Raises Answer, and Unproven."""
+        """Pass the middlewares; after an interruption, those that are left. Raises Answer, and Undecided."""
         while self.step < len(self.chain):
             self.chain[self.step](self)
             self.step += 1

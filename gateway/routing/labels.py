@@ -15,6 +15,7 @@ from essaim.gateway.routes import RoutePort, RouteService
 from essaim.gateway.tls.policy import TlsPolicy
 from essaim.gateway.wire import MiddlewarePlan, RouterPlan, TcpRouterPlan
 
+from .auth_server import NAMESPACE
 from .middlewares import make_middleware
 from .rules import BadRule, parse_rule
 from .tcp import parse_tcp_rule, priority_of
@@ -71,6 +72,10 @@ def read_labels(labels: dict[str, str]) -> ServiceLabels | None:
             _take_tcp(found, label, parts[2].lower(), parts[3].lower(), parts[4].lower(), ours[label])
         elif not TCP_SERVICE_OPTIONS.fullmatch(parts[4]):
             found.warnings.append(f"label {label}: the gateway has Traefik's routers for HTTP and TCP only")
+    for kind, options in found.middlewares.values():
+        if kind == "forwardauth":
+            # Whoever uses the middleware, the names in its address are those of this stack.
+            options["stack"] = labels.get(NAMESPACE, "")
     return found
 
 

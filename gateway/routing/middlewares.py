@@ -15,6 +15,7 @@ from essaim.gateway.http1.forwarded import is_trusted, parse_networks
 from .breaker import Breaker
 from .breaker_expression import parse_expression
 from .call import Answer, Call, Middleware, Options, field_name, field_value, flag, get_field, listed, number, set_field
+from .forward_auth import ForwardAuth
 from .headers import Headers
 from .in_flight import InFlight
 from .passwords import Users
@@ -115,6 +116,7 @@ class BasicAuth:
         user = self._users.verify(get_field(call.fields, b"authorization"))
         if user is None:
             raise Answer(401, "a user and password are needed", b'WWW-Authenticate: Basic realm="%b"\r\n' % self._realm)
+        call.user = user
         if self._remove:
             call.fields = set_field(call.fields, b"Authorization", b"")
         if self._header:
@@ -234,6 +236,7 @@ KINDS: dict[str, Callable[[Options], Middleware]] = {
     "redirectregex": RedirectRegex,
     "headers": Headers,
     "basicauth": BasicAuth,
+    "forwardauth": ForwardAuth,
     "ipallowlist": AllowList,
     "ipwhitelist": AllowList,
     "ratelimit": RateLimit,

@@ -15,6 +15,8 @@ import re
 
 import bcrypt
 
+from .call import Undecided
+
 ALPHABET = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 ROUNDS = 1000
 MAX_REMEMBERED = 1024
@@ -25,7 +27,7 @@ BCRYPT_COST = 14
 """One check at this cost takes about a second; more would let a few wrong passwords keep everybody out."""
 
 
-class Unproven(Exception):
+class Unproven(Undecided):
     """Credentials that take long to check: `check()` anywhere, then `settle()` with its outcome where the rest runs."""
 
     def __init__(self, users: "Users", digest: bytes, name: bytes, password: bytes, hashed: bytes) -> None:

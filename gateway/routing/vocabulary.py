@@ -16,6 +16,7 @@ _FILES = "the gateway reads no files; write the users into the label"
 _SSL = "use redirectScheme on a router of the entry point web"
 _SHARED = "limits are counted by worker, not in a store"
 _REQUEST = "the host is taken from the request alone; essaim.trusted says who is believed in what"
+_CLIENT = "auth servers are shown no certificate"
 _SAFE = "only what cannot have reached a replica is sent again"
 
 _IP_STRATEGY = ("depth", "excludedips", "ipv6subnet")
@@ -41,6 +42,12 @@ OPTIONS: dict[str, dict[str, str]] = {
     | {"retryexpression": "use the middleware retry"},
     "chain": _done("middlewares"),
     "circuitbreaker": _done("expression", "checkperiod", "fallbackduration", "recoveryduration", "responsecode"),
+    "forwardauth": _done(
+        "address", "trustforwardheader", "authresponseheaders", "authresponseheadersregex", "authrequestheaders",
+        "addauthcookiestoresponse", "headerfield", "forwardbody", "maxbodysize", "maxresponsebodysize",
+        "preservelocationheader", "preserverequestmethod", "authsigninurl", "tls.ca", "tls.insecureskipverify",
+    )
+    | {"tls.cert": _CLIENT, "tls.key": _CLIENT, "tls.caoptional": "it is a server's matter"},
     "headers": _done(
         "customrequestheaders", "customresponseheaders", "accesscontrolallowcredentials", "accesscontrolallowheaders",
         "accesscontrolallowmethods", "accesscontrolalloworiginlist", "accesscontrolalloworiginlistregex",
@@ -81,7 +88,7 @@ OMITTED = {
     "passtlsclientcert": "essaim.tls.client.ca tells replicas the subject of a client's certificate, no more",
 }
 """A service's router is served without these."""
-ABSENT = frozenset({"digestauth", "forwardauth", "plugin"})
+ABSENT = frozenset({"digestauth", "plugin"})
 """With these it is not."""
 
 

@@ -254,6 +254,32 @@ async def test_command_without_a_daemon_says_where_it_looked(tmp_path: Path) -> 
     assert (await run("node", "ls", host="tcp://127.0.0.1:1"))[1].startswith("Cannot connect to the essaim daemon")
 
 
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("service", "create", "--env-file", "/dev/zero", "x"), "/dev/zero is larger than 8 MiB\n"),
+        (("secret", "create", "s", "/dev/zero"), "error reading from /dev/zero: /dev/zero is larger than 8 MiB\n"),
+        (("stack", "deploy", "-c", "/dev/zero", "s"), "/dev/zero is larger than 8 MiB\n"),
+        (("service", "create", "--security-opt", "seccomp=FILE", "x"), "FILE is not UTF-8 text: 'utf-8' codec"),
+        (("service", "create", "--env-file", "FILE", "x"), "FILE is not UTF-8 text: 'utf-8' codec"),
+        (
+            ("service", "create", "--no-resolve-image", "--env", "A=a\udcff", "x"),
+            "essaim: not UTF-8 text: 'A=a\\udcff'\n",
+        ),
+        (("service", "create", "--no-resolve-image", "--name", "\udcff", "x"), "essaim: not UTF-8 text: '\\udcff'\n"),
+        (("service", "inspect", "\udcff"), "essaim: not UTF-8 text: "),
+    ],
+)
+async def test_what_cannot_be_read_or_sent_is_said_in_one_line(
+    argv: tuple[str, ...], said: str, essaim: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "latin-1"
+    file.write_bytes(b"\xe9=1")
+    done = await essaim(*(word.replace("FILE", str(file)) for word in argv))
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert done.err.startswith(said.replace("FILE", str(file)))
+
+
 async def test_command_with_a_host_that_is_none_explains() -> None:
     code, err = await run("node", "ls", host="ftp://x")
     assert (code, "expected unix:///path" in err) == (1, True)

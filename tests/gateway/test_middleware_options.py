@@ -158,8 +158,8 @@ for _kind, _base in (("ratelimit", {"average": "1"}), ("inflightreq", {"amount":
          {"times": 2}, "429 "),
     ]  # fmt: skip
 EFFECTS += [("ipwhitelist", *row[1:]) for row in EFFECTS if row[0] == "ipallowlist"]
-# A chain's and a breaker's options have tests of their own (test_routing, test_breaker).
-ELSEWHERE_TESTED = {"chain", "circuitbreaker"}
+# These have tests of their own (test_routing, test_breaker, test_forward_auth).
+ELSEWHERE_TESTED = {"chain", "circuitbreaker", "forwardauth"}
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ LABELS = [
     (MIDDLEWARE + "{0}.stripprefix.prefixes", "/{1}"),
     (MIDDLEWARE + "{0}.chain.middlewares", "{1}"),
     (MIDDLEWARE + "{0}.ratelimit.average", "many"),
+    (MIDDLEWARE + "{0}.forwardauth.address", "http://{1}:81"),
     ("traefik.enable", "false"),
     ("essaim.retries", "2"),
     ("essaim.retrys", "2"),

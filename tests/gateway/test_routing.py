@@ -268,7 +268,7 @@ def test_routers_for_one_host_with_different_tls_rules_are_warned_about() -> Non
         ({R + "x.rule": "Host(`a`)", R + "x.service": "other"}, "the service 'other' has no such port"),
         ({R + "x.rule": "Host(`a`)", R + "x.priority": "high"}, "is not a number"),
         ({R + "x.rule": "Host(`a`)", R + "x.ruleSyntax": "v2"}, "is not known to the gateway"),
-        ({"traefik.http.middlewares.m.forwardauth.address": "x"}, "has no middleware 'forwardauth'"),
+        ({"traefik.http.middlewares.m.digestauth.users": "x"}, "has no middleware 'digestauth'"),
         ({"traefik.http.middlewares.m.ratelimit.avg": "1"}, "ratelimit has no option 'avg'"),
         ({"traefik.http.services.s.loadbalancer.serverstransport": "x"}, "is not carried out: see essaim.timeout"),
         ({"traefik.http.services.s.loadbalancer.server.prot": "x"}, "is 'loadbalancer.server.port' meant?"),

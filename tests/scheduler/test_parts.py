@@ -279,6 +279,29 @@ def test_port_named_by_a_routing_label_alone_is_routed_unpublished() -> None:
     assert len(port.endpoints) == 1
 
 
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("http://st_auth:9091/verify", [9091]),
+        ("http://auth:9091", [9091]),
+        ("http://tasks.AUTH/", [80]),
+        ("https://auth:9091", []),
+        ("http://other:9091", []),
+        ("http://auth:port", []),
+        ("http://[auth", []),
+    ],
+)
+def test_port_at_which_a_service_says_who_may_pass_is_routed_unpublished(address: str, found: list[int]) -> None:
+    labels = {"traefik.http.middlewares.a.forwardauth.address": address, "com.docker.stack.namespace": "st"}
+    world = World()
+    world.add_nodes(1)
+    world.add_service(replicated("st_auth", 1, labels=labels))
+    world.settle()
+    ports = [port for service in route_table(world.store).services for port in service.ports]
+    assert [(port.published_port, port.target_port) for port in ports] == [(0, port) for port in found]
+    assert all(len(port.endpoints) == 1 for port in ports)
+
+
 def test_down_node_is_in_no_route() -> None:
     world = World()
     world.add_nodes(2)

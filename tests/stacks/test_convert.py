@@ -1,5 +1,6 @@
 """Specs: what docker stack deploy has no words for, references, order, warnings. The rest: test_docker.py."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -323,3 +324,22 @@ def test_image_is_named_as_dockers_client_names_it(given: str, image: str) -> No
 def test_image_that_is_no_reference_is_refused(given: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         familiar_image(given)
+
+
+@pytest.mark.parametrize(
+    "mount", ["data:/x:z", "'data:/x:ro,Z'", "{type: volume, source: data, target: /x, bind: {selinux: z}}"]
+)
+def test_label_on_a_named_volume_is_warned_about_and_not_refused(mount: str, stack_of: StackOf) -> None:
+    stack = stack_of(f"services: {{a: {{image: x, volumes: [{mount}]}}}}\nvolumes: {{data: {{}}}}")
+    (found,) = stack.services[0].task_template.container_spec.mounts  # type: ignore[union-attr]
+    assert (found.type, found.source, found.target, found.bind_options) == ("volume", "ns_data", "/x", None)
+    (warning,) = stack.warnings
+    assert "services.a.volumes[0].bind.selinux: has no effect" in warning
+
+
+def test_variable_that_is_no_text_is_replaced_in_text_and_kept_in_secrets(stack_of: StackOf) -> None:
+    text = "services: {a: {image: x, command: ['$V'], environment: [V]}}\nsecrets: {s: {environment: V}}"
+    stack = stack_of(text, env={"V": os.fsdecode(b"a\xff")})
+    container = stack.services[0].task_template.container_spec  # type: ignore[union-attr]
+    assert (container.args, container.env) == (["a\ufffd"], ["V=a\ufffd"])  # type: ignore[union-attr]
+    assert stack.secrets[0].data == b"a\xff"

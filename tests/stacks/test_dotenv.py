@@ -23,10 +23,16 @@ def read(text: str) -> dict[str, str | None]:
         ("K=${NOPE:-d}", "d"), ('K="\\$HOME"', "$HOME"), ('K="a\nb"', "a\nb"), ("K='a\nb'", "a\nb"), ("K=v\r\n", "v"),
         ("\ufeffK=v", "v"), ("# c\n\n  # d\nK=v\n\n", "v"), ("K=a=b=c", "a=b=c"), ("K='x' # c", "x"), ("K=a$$b", "a$b"),
         ("SET=inside\nK=$SET", "outside"), ("J=inside\nK=$J", "inside"), ("K='it'", "it"), ('K=""', ""),
+        ("K='Let\\'s go!' # c", "Let's go!"), ("K='a\\\\'", "a\\\\"), ("K:v", "v"), ("K:", ""),
     ],
 )  # fmt: skip
 def test_read_env_line_gives_value(text: str, value: str) -> None:
     assert read(text)["K"] == value
+
+
+@pytest.mark.parametrize("name", ["2FA_ENABLED", "1", "a.b-c", "É"])
+def test_read_env_name_may_start_with_a_digit_or_another_alphabets_letter(name: str) -> None:
+    assert read(f"{name}=on") == {name: "on"}
 
 
 def test_read_env_name_alone_takes_the_environments_value() -> None:
@@ -71,6 +77,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     assert place == ".env"
 
 
-@given(st.text(alphabet=st.characters(exclude_characters="'\r\ufeff", exclude_categories=["Cs"])))
-def test_single_quotes_keep_any_text(text: str) -> None:
-    assert read(f"K='{text}'")["K"] == text
+@given(st.text(alphabet=st.characters(exclude_characters="\\\r\ufeff", exclude_categories=["Cs"])))
+def test_single_quotes_keep_any_text_whose_quotes_are_escaped(text: str) -> None:
+    escaped = text.replace("'", "\\'")
+    assert read(f"K='{escaped}'")["K"] == text

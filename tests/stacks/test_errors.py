@@ -1,10 +1,14 @@
 """What bad input gets: file, line, column, key path, what was found and what is allowed."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from essaim.stacks.errors import Problem
+from essaim.stacks.convert import convert
+from essaim.stacks.errors import Problem, StackError
+from essaim.stacks.files import absolute
+from essaim.stacks.load import Source, load
 from essaim.stacks.schema import service_keys
 
 Problems = Callable[..., list[Problem]]
@@ -53,10 +57,21 @@ Problems = Callable[..., list[Problem]]
         ("image: x\n    network_mode: host\n    networks: [webs]", "network_mode and networks exclude each other"),
         ("image: x\n    container_name: one\n    deploy: {replicas: 2}", "refused for more than one replica"),
         ("image: x\n    scale: 2\n    deploy: {replicas: 3}", "scale and deploy.replicas (3) contradict each other"),
-        ("image: x\n    restart: sometimes", '"sometimes" is no restart policy; allowed: "no", always'),
-        ("image: x\n    deploy: {mode: global, replicas: 2}", "replicas can only be given in the modes replicated"),
+        ("image: x\n    restart: sometimes", 'stack.yml:4:14: services.a.restart: "sometimes" is no restart policy'),
+        ("image: x\n    deploy: {mode: global, replicas: 2}",
+         "stack.yml:4:38: services.a.deploy.replicas: can only be given in the modes replicated"),
+        ("image: x\n    scale: 2\n    deploy: {mode: global}", "stack.yml:4:12: services.a.scale: can only be"),
+        ("image: x\n    memswap_limit: 1g", "stack.yml:4:20: services.a.memswap_limit: needs a memory limit"),
+        ("image: x\n    tmpfs: [/t, '/x:size=k']", "stack.yml:4:17: services.a.tmpfs[1]: \"size=k\""),
+        ("image: x\n    scale: 99999999999999999999", "services.a.scale: must be an integer of 64 bits, found 99999"),
+        ("image: x\n    pids_limit: '9223372036854775808'", "services.a.pids_limit: must be an integer of 64 bits"),
+        ("image: x\n    command: \"a\x01\"", "stack.yml:4:16: not valid YAML: the character U+0001 must not stand in"),
+        ("image: x\n    label_file: nope", "services.a.label_file: the environment file /project/nope does not exist"),
+        ("extends: {file: nope.yml, service: b}",
+         "stack.yml:3:21: services.a.extends.file: cannot read /project/nope.yml: No such file"),
         ("image: x\n    tmpfs: [x]", '"x" is no tmpfs mount'),
-        ("image: x\n    env_file: nope.env", "the environment file /project/nope.env does not exist"),
+        ("image: x\n    env_file: nope.env",
+         "services.a.env_file: the environment file /project/nope.env does not exist"),
         ("image: x\n    extends: {service: b}", 'the service "b" does not exist'),
         ("image: x\n    extends: {service: a}", 'the service "a" extends itself'),
         ("image: x\n    ports: ['80:1', '80:2']", "port 80/tcp is already published by the service a"),
@@ -84,7 +99,6 @@ Problems = Callable[..., list[Problem]]
         ("image: x\n    extra_hosts: {h: a=b}", "must be HOST:ADDRESS or HOST=ADDRESS"),
         ("image: x\n    ulimits: {no-file: {}}", '"no-file" is not a valid name here'),
         ("image: x\n    blkio_config: {device_read_bps: [{}]}", '"path" is missing'),
-        ("image: x\n    memswap_limit: 1g", "memswap_limit needs a memory limit"),
         ("image: x\n    environment:\n      A: '1'\n      B: '{{.Foo}}'",
          "stack.yml:6:10: services.a.environment.B: the placeholder {{.Foo}} names an unknown field; below .:"),
         ("image: x\n    environment: [A=1, 'B={{.Task.Slot']",
@@ -138,8 +152,16 @@ def test_mistake_in_a_service_is_named_with_its_place(body: str, expected: str, 
             "services: {a: {image: x}}\nconfigs: {c: {content: '{{secret \"s\"}} {{.Foo}}', template_driver: golang}}",
             "stack.yml:2:24: configs.c: the placeholder {{.Foo}} names an unknown field",
         ),
+        (
+            "services: {a: {image: x}}\nnetworks: {n: {ipam: {config: [{}, {subnet: nope}]}}}",
+            "stack.yml:2:45: networks.n.ipam.config[1].subnet: 'nope' does not appear to be an IPv4 or IPv6 network",
+        ),
+        (
+            "services: {a: {image: x}}\nnetworks: {n: {ipam: {config: [{aux_addresses: {b: 10.1.2.}}]}}}",
+            "networks.n.ipam.config[0].aux_addresses.b: '10.1.2.' does not appear to be an IPv4 or IPv6 address",
+        ),
         ("include: [{path: []}]", "include: names no file"),
-        ("include: [other.yml]", "stack.yml:1:11: cannot read /project/other.yml: No such file"),
+        ("include: [other.yml]", "stack.yml:1:11: include: cannot read /project/other.yml: No such file"),
         ("services: {a: {image: x}}\nmodels: {m: {model: x}}", "models: is not supported"),
         ("services: {a: {image: x}}\nnetworks: {n: {driver: 5}}", "networks.n.driver: must be a string, found 5"),
         ("services: {a: {image: x, depends_on: [b]}, b: {image: x, depends_on: [a]}}", "goes in a circle: a -> b -> a"),
@@ -203,3 +225,33 @@ def test_mistake_in_an_extended_file_names_that_file(problems_of: Problems) -> N
 def test_endless_mistakes_are_cut_off(problems_of: Problems) -> None:
     text = "services:\n" + "".join(f"  s{n}: {{bad{n}: 1}}\n" for n in range(1000))
     assert len(problems_of(text)) == 100
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'services: {a: {image: x, env_file: "a\\0b"}}',
+        'services: {a: {image: x, label_file: "~\\0b"}}',
+        'services: {a: {image: x, security_opt: ["seccomp=a\\0b"]}}',
+        'services: {a: {extends: {file: "a\\0b", service: x}}}',
+        'services: {a: {image: x}}\nsecrets: {s: {file: "a\\0b"}}',
+        'include: ["a\\0b"]',
+    ],
+)
+def test_path_that_no_file_can_have_is_refused_with_its_place(text: str, tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="no file's name holds a null character") as caught:
+        convert(load([Source("stack.yml", text)], {}, tmp_path), "ns")
+    (problem,) = caught.value.problems
+    assert problem.place.line
+    assert problem.path
+
+
+def test_seccomp_profile_that_is_nested_without_end_is_refused(problems_of: Problems) -> None:
+    text = "services: {a: {image: x, security_opt: ['seccomp=deep.json']}}"
+    (problem,) = problems_of(text, files={"deep.json": "[" * 100_000})
+    assert problem.path == "services.a.security_opt"
+
+
+def test_tilde_of_nobody_is_a_folder_of_that_name(tmp_path: Path) -> None:
+    for name in ("~nobody-has-this-name/x", "~nobody\0/x"):
+        assert absolute(tmp_path, name) == tmp_path / name

@@ -85,7 +85,7 @@ def test_two_documents_are_both_read() -> None:
         ("? [a]\n: b", "f.yml:1:3: a key must be a string"),
         ("a: {<<: 5}", "<< takes a mapping"),
         ("a: !!int x", "is not of the type !!int"),
-        ("a: \x00", "f.yml: not valid YAML"),
+        ("a: \x00", "f.yml:1:4: not valid YAML: the character U+0000"),
         ("a: &a [*a]", "the anchor &a is not defined before this alias"),
     ],
 )

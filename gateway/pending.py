@@ -1,0 +1,55 @@
+"""What calls wait for before they can proceed: a password's check, an auth server's answer.
+
+Passwords are checked in a thread, so that the worker's loop goes on serving: one thread a listening socket, so that who
+floods it with wrong passwords takes one core at most, and from nobody but other unproven credentials. Checks of the
+same credentials are made once; more than MAX_CHECKS different ones are refused. Questions to auth servers are the
+worker's (`asker.py`).
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from .asker import Asker
+from .routing.call import Undecided
+from .routing.forward_auth import Question
+from .routing.passwords import Unproven
+
+MAX_CHECKS = 64
+Cancel = Callable[[], None]
+
+
+class Pending:
+    def __init__(self, asker: Asker) -> None:
+        self.asker = asker
+        self._executor: ThreadPoolExecutor | None = None
+        # Who waits for each check, by the credentials' digest.
+        self._checks: dict[bytes, list[Callable[[], None]]] = {}
+
+    def settle(self, undecided: Undecided, then: Callable[[], None]) -> Cancel | None:
+        """Find the outcome out, and call `then` (never before this has returned). What is returned gives it up; None
+        when too much is pending already: `then` is not called."""
+        match undecided:
+            case Unproven():
+                return self._check(undecided, then)
+            case Question():
+                return self.asker.ask(undecided, then)
+        raise TypeError(f"nobody knows how to settle {undecided!r}")
+
+    def _check(self, unproven: Unproven, then: Callable[[], None]) -> Cancel | None:
+        waiting = self._checks.get(unproven.digest)
+        if waiting is None:
+            if len(self._checks) >= MAX_CHECKS:
+                return None
+            waiting = self._checks[unproven.digest] = []
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(1, "password-checks")
+            check = asyncio.get_running_loop().run_in_executor(self._executor, unproven.check)
+            check.add_done_callback(lambda future: self._checked(unproven, future))
+        waiting.append(then)
+        return lambda: waiting.remove(then)
+
+    def _checked(self, unproven: Unproven, future: "asyncio.Future[bool]") -> None:
+        unproven.settle(not future.cancelled() and future.result())
+        for then in self._checks.pop(unproven.digest):
+            then()
