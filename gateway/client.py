@@ -348,3 +348,5 @@ class Client(Intake):
                 upstream.close()
         elif waited:
             self._count(None, CLIENT_LEFT)
+            if self.backend.options.access_log:
+                self._log(None, CLIENT_LEFT)

@@ -406,6 +406,8 @@ class Intake(Downstream):
         if self.state == HEAD:
             # Before its head is read, a request is for whom the socket is.
             self.backend = self.listener.backend
+        elif self.backend.options.access_log:
+            self._log(None, status)
         self._count(None, status)
         self.transport.write(reply(status, reason, False))
         self._linger()

@@ -35,6 +35,12 @@ PROXY_AT_ENTRY_POINTS = (
 )
 
 
+PROXY_AT_LAYER_7 = (
+    "label essaim.proxyprotocol has no effect: none of the service's ports is served at layer 4 (replicas of HTTP are "
+    "told who called by X-Forwarded-For)"
+)
+
+
 class Binding(msgspec.Struct, frozen=True):
     """A socket to have. `host` "" is every address of the node, IPv4 and IPv6."""
 
@@ -161,6 +167,8 @@ class Planner:
             for port in service.ports
             if port.published_port and port.protocol not in SERVED
         ]
+        if options.proxy_protocol and plan.ports and all(port.mode != "tcp" for port in plan.ports):
+            warnings.append(PROXY_AT_LAYER_7)
         if options.accept_proxy and labels and not any(p.published_port and p.protocol == "tcp" for p in service.ports):
             warnings.append(PROXY_AT_ENTRY_POINTS)
         claims = self._claims(service)

@@ -22,14 +22,14 @@ class LogFrames:
         if self._tty:
             yield from self._lines(1, data)
             return
-        self._buffer += data
-        while len(self._buffer) >= HEADER:
-            end = HEADER + int.from_bytes(self._buffer[4:HEADER], "big")
-            if len(self._buffer) < end:
-                return
-            stream, payload = self._buffer[0], self._buffer[HEADER:end]
-            self._buffer = self._buffer[end:]
-            yield from self._lines(2 if stream == 2 else 1, payload)
+        data, at = self._buffer + data, 0
+        while len(data) - at >= HEADER:
+            end = at + HEADER + int.from_bytes(data[at + 4 : at + HEADER], "big")
+            if len(data) < end:
+                break
+            yield from self._lines(2 if data[at] == 2 else 1, data[at + HEADER : end])
+            at = end
+        self._buffer = data[at:]
 
     def end(self) -> Iterator[LogLine]:
         """What is left without a line feed."""

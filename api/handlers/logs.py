@@ -157,7 +157,7 @@ async def _next(watch: Watch) -> None:
 def _line(chunk: LogChunk, task: Task | None, *, stamps: bool, details: bool) -> bytes:
     if chunk.error:
         return f"essaim: {chunk.error}\n".encode()
-    if chunk.end or not chunk.line:
+    if chunk.end:
         return b""
     parts = [chunk.timestamp.encode()] if stamps and chunk.timestamp else []
     if details:

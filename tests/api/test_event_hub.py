@@ -203,6 +203,24 @@ async def test_follower_that_falls_off_the_log_is_cut_off_with_a_reason() -> Non
         await at.hub.stop()
 
 
+async def test_follower_that_is_behind_when_the_node_joins_another_swarm_goes_on_there() -> None:
+    async with scene() as at:
+        slow = Connection()
+        follower = at.follow(slow)
+        await settle()
+        slow.waiting = FULL + 1
+        at.write(3)
+        await settle()
+        at.store, at.index = Store(), 7
+        at.hub.look()
+        at.write(1)
+        await settle()
+        await at.steps.go_on()
+        assert not slow.aborted
+        assert json.loads(await at.taking[0])["Actor"]["ID"] == "c8"
+        at.taking[0] = asyncio.create_task(at.hub.take(follower))
+
+
 async def test_changes_faster_than_the_hub_end_the_streams_rather_than_leave_a_gap() -> None:
     async with scene() as at:
         connection = Connection()

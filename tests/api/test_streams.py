@@ -47,6 +47,9 @@ async def test_logs_are_framed_with_stamps_and_details(scheduled: Served) -> Non
     assert frames(await logs(scheduled, "/services/web/logs?stdout=1&stderr=1")) == [(1, b"out\n"), (2, b"err\n")]
     assert frames(await logs(scheduled, f"/tasks/{task}/logs?stdout=True")) == [(1, b"out\n")]
     full = frames(await logs(scheduled, "/services/web/logs?stdout=1&timestamps=1&details=1"))
+    # Nothing but its end is a line, too.
+    scheduled.node.logs[task] = [(1, b"a"), (1, b""), (1, b"b\n")]
+    assert frames(await logs(scheduled, "/services/web/logs?stdout=1")) == [(1, b"a\n"), (1, b"\n"), (1, b"b\n")]
     stamp, details, line = full[0][1].split(b" ", 2)
     assert stamp == b"2026-01-02T03:04:05.000000006Z"
     assert details.endswith(b"com.docker.swarm.task.id=" + task.encode())

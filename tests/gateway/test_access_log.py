@@ -1,6 +1,9 @@
 """Access logs: the lines, the file, and what a worker writes."""
 
+import asyncio
 import json
+import socket
+import struct
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -11,7 +14,7 @@ from essaim.gateway.access_log import AccessLog, Entry, common_line, json_line
 from essaim.gateway.supervisor import Gateway
 from tests.ports import free_port
 
-from .conftest import Backends, endpoint, http_get, service, table, until
+from .conftest import Backends, endpoint, exchange, http_get, service, table, until
 
 ENTRY = Entry(
     time=datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC), client="192.0.2.7", method="GET", target='/a"b', host="a.example",
@@ -74,3 +77,33 @@ async def test_worker_logs_each_request_of_a_service_that_asks(tmp_path: Path, b
     (line,) = path.read_text().splitlines()
     seen = json.loads(line)
     assert (seen["target"], seen["status"], seen["service"], seen["task"]) == ("/x?y=1", 200, "loud", "t")
+
+
+async def test_worker_logs_requests_that_no_replica_answers(
+    gateway: Gateway, backends: Backends, tmp_path: Path
+) -> None:
+    """A body that is too long, and a client that leaves the queue; what is no request has no line."""
+    limited, waiting = free_port(), free_port()
+    labels = {"essaim.accesslog": "json", "essaim.limit.body": "3"}
+    await gateway.apply(
+        table(
+            1,
+            service("limited", limited, [endpoint("t", await backends.web("t"))], "http", labels),
+            service("waiting", waiting, [], "http", labels),
+        )
+    )
+    await exchange(limited, b"POST /long HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcd")
+    await exchange(limited, b"no request\r\n\r\n")
+    _, writer = await asyncio.open_connection("127.0.0.1", waiting)
+    writer.write(b"GET /left HTTP/1.1\r\nHost: a\r\n\r\n")
+    await writer.drain()
+    async with asyncio.timeout(10):
+        while not sum(one["waiting"] for one in await gateway.traffic()):
+            await asyncio.sleep(0.01)
+    # A reset: an end alone may be of one side only, and the answer awaited.
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+    path = tmp_path / "gateway" / "access.log"
+    await until(lambda: path.exists() and path.read_text().count("\n") == 2)
+    seen = {(one["target"], one["status"], one["task"]) for one in map(json.loads, path.read_text().splitlines())}
+    assert seen == {("/long", 413, ""), ("/left", 499, "")}

@@ -279,6 +279,8 @@ def test_backend_full_endpoints_make_requests_wait_in_order_for_a_place() -> Non
     assert [waiter.deadline for waiter in waiters[3:]] == [3.0, 4.0]
     scene.backend.endpoints["a"].released()
     assert [waiter.served for waiter in waiters] == ["a", "b", "b", "a", None]
+    scene.backend.endpoints["b"].released()
+    assert [waiter.served for waiter in waiters] == ["a", "b", "b", "a", "b"]
 
 
 def test_backend_endpoint_that_left_is_drained_and_its_counters_stay() -> None:
@@ -293,6 +295,24 @@ def test_backend_endpoint_that_left_is_drained_and_its_counters_stay() -> None:
         scene.update(plan(f"x{number}"))
     assert len(scene.backend.gone) == MAX_GONE
     assert sum(one.codes.get(200, 0) for one in scene.backend.gone) == 7
+
+
+def test_backend_no_counter_is_lost_with_the_endpoints_that_left() -> None:
+    numbers = ("latency_sum", "bytes_in", "bytes_out", "connect_errors", "retries", "ejections")
+    scene = Scene()
+    for number in range(2 * MAX_GONE):
+        scene.update(plan(f"x{number}"))
+        endpoint = scene.backend.endpoints[f"x{number}"]
+        endpoint.codes, endpoint.latency[1] = {200: 1, 502: 2}, 3
+        for place, name in enumerate(numbers):
+            setattr(endpoint, name, place + 1)
+    scene.update()
+    gone, count = scene.backend.gone, 2 * MAX_GONE
+    assert [sum(getattr(one, name) for one in gone) for name in numbers] == [
+        (place + 1) * count for place in range(len(numbers))
+    ]
+    assert [sum(one.codes.get(code, 0) for one in gone) for code in (200, 502)] == [count, 2 * count]
+    assert sum(one.latency[1] for one in gone) == 3 * count
 
 
 def test_backend_update_keeps_what_is_known_about_an_endpoint() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from essaim.gateway.entry_points import EntryPoint, read_entry_points
+from essaim.gateway.plan import Planner
 from essaim.gateway.proxy_protocol import header
 from essaim.gateway.supervisor import Gateway
 from tests.ports import free_port
@@ -130,3 +131,12 @@ async def test_label_that_has_no_effect_at_entry_points_is_warned_about(started:
         status = {one["name"]: one["warnings"] for one in (await gateway.status())["services"]}
     assert "--entrypoint" in " ".join(status["routed"])
     assert status["published"] == []
+
+
+def test_proxy_protocol_that_no_port_can_send_is_warned_about() -> None:
+    labels = {"essaim.proxyprotocol": "v2"}
+    planned = Planner("", {}).plan(
+        table(1, service("web", 80, [], "http", labels), service("raw", 81, [], "tcp", labels))
+    )
+    assert list(planned.warnings) == ["id-web"]
+    assert "essaim.proxyprotocol has no effect" in planned.warnings["id-web"][0]

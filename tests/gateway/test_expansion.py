@@ -1,11 +1,14 @@
 """Replacements as Go makes them, and answers of the gateway's own that pass the middlewares before."""
 
+from urllib.parse import unquote_to_bytes
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from essaim.gateway.routing.expansion import Expansion
-from essaim.gateway.routing.middlewares import escaped, make_middleware
+from essaim.gateway.routing.middlewares import make_middleware
+from essaim.gateway.routing.paths import spelled
 
 from .test_forward_auth_plane import GET, NO, Asking
 from .test_middleware_options import made_call
@@ -38,10 +41,8 @@ def test_expansion_of_all_that_is_matched_is_the_text_itself(text: str, pattern:
 
 
 @given(st.binary(max_size=30))
-def test_escaped_path_is_valid_and_means_the_same(path: bytes) -> None:
-    from urllib.parse import unquote_to_bytes
-
-    found = escaped(path)
+def test_spelled_path_is_valid_and_means_the_same(path: bytes) -> None:
+    found = spelled(path)
     assert all(0x21 <= byte < 0x7F for byte in found)
     assert unquote_to_bytes(found) == unquote_to_bytes(path)
 

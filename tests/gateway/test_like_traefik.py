@@ -63,6 +63,7 @@ MIDDLEWARES: list[tuple[str, dict[str, Any]]] = [
     ("replacePath", {"path": "/r"}),
     ("replacePathRegex", {"regex": "^/api/(.*)", "replacement": "/z/$1"}),
     ("replacePathRegex", {"regex": "^/api/(.*)", "replacement": "/z/${1}y/$2$1x-${none}"}),
+    ("replacePathRegex", {"regex": "^/api/(.*)", "replacement": "/z y/é/$1"}),
     ("redirectRegex", {"regex": "^https?://(.*)", "replacement": "http://$1"}),
     ("redirectRegex", {"regex": "^http://a.example/api/(.*)", "replacement": "https://b.example/${1}$$"}),
     ("redirectRegex", {"regex": "^http://(?P<name>[a-z]+).example/", "replacement": "https://x/${name}/"}),
@@ -78,6 +79,15 @@ PASSED = [
         ("/api/x?y=1", "a.example:8080"), ("/a%20b/c", "a.example"), ("/abc/12/d", "a.example"), ("/api//x", "b.org"),
         ("/?x", "b.org"),
     )
+]  # fmt: skip
+
+# At one entry point; a number is the priority.
+TOGETHER: list[tuple[str, int]] = [
+    ("PathPrefix(`/`)", 0), ("Host(`a.example`)", 0), ("Host(`a.example`) && PathPrefix(`/api`)", 0),
+    ("Host(`a.example`) && Path(`/api/x`)", 0), ("HostRegexp(`^[a-z]+\\.example$`)", 0), ("Path(`/x`)", 200),
+    ("Host(`b.example`)", 1), ("PathPrefix(`/api`) && !Host(`a.example`)", 0), ("Method(`PUT`)", 150),
+    ("Host(`a.example`) || Host(`b.org`)", 0), ("Header(`X-A`, `1`) && Host(`a.example`)", 300),
+    ("Query(`a`, `1`)", 45), ("ClientIP(`10.0.0.0/8`)", 1000), ("Path(`/low`)", -5),
 ]  # fmt: skip
 
 Question = tuple[str, str, str, str]
@@ -105,7 +115,7 @@ async def _traefik(folder: Path, backend: int, routers: list[dict[str, Any]]) ->
     ports = [free_port() for _ in routers]
     middlewares = {f"m{n}": router.pop("made") for n, router in enumerate(routers) if "made" in router}
     http: dict[str, Any] = {
-        "routers": {f"r{n}": {**r, "entryPoints": [f"e{n}"], "service": "s"} for n, r in enumerate(routers)},
+        "routers": {f"r{n}": {"entryPoints": [f"e{n}"], **r, "service": "s"} for n, r in enumerate(routers)},
         "services": {"s": {"loadBalancer": {"servers": [{"url": f"http://127.0.0.1:{backend}"}]}}},
     }
     if middlewares:
@@ -166,6 +176,33 @@ async def test_middlewares_make_of_requests_what_they_make_in_traefik(tmp_path: 
                 here = _passed(kind, options, question)
                 if here != there:
                     different.append(f"{kind} {options} {question[1:3]}: there {there}, here {here}")
+    assert not different, "\n".join(different)
+
+
+async def test_the_router_that_takes_a_request_is_the_one_that_takes_it_in_traefik(
+    tmp_path: Path, backends: Backends
+) -> None:
+    routers: list[dict[str, Any]] = [
+        {"rule": rule, "priority": priority, "middlewares": [f"m{n}"], "made": {"addPrefix": {"prefix": f"/r{n}"}}}
+        | {"entryPoints": ["e0"]}
+        for n, (rule, priority) in enumerate(TOGETHER)
+    ]
+    routers.append({"rule": "PathPrefix(`/`)"})
+    router = Router()
+    for number, (rule, priority) in enumerate(TOGETHER):
+        router.add(Route(f"r{number}", parse_rule(rule), priority or len(rule), "p", ()))
+    priorities = [priority or len(rule) for rule, priority in TOGETHER]
+    assert len(set(priorities)) == len(priorities), "Traefik has no order among equals"
+    asked = [*ASKED, ("GET", "/low", "c.org", ""), ("GET", "/api/x", "b.org", ""), ("PUT", "/api/x", "a.example", "")]
+    asked += [
+        ("GET", f"{path}?a=1", host, "X-A: 1") for path in ("/x", "/api/x") for host in ("a.example", "b.example")
+    ]
+    different: list[str] = []
+    async with _traefik(tmp_path, await backends.web("s"), routers) as ports:
+        for question, (_, line) in zip(asked, await _all(ports[0], asked), strict=True):
+            found = router.find(_asked(question))
+            if f" /{found.name if found else None}/" not in line:
+                different.append(f"{question}: there {line}, here {found and found.name}")
     assert not different, "\n".join(different)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from essaim.cluster.routes import RoutePort, RouteService
 from essaim.gateway.supervisor import Gateway
+from tests.ports import free_port
 
-from .conftest import Backends, endpoint, entry_points, exchange, free_port, table
+from .conftest import Backends, endpoint, entry_points, exchange, table
 from .peer import Answer, Seen, comparable, differences, parsed, read_request, renamed, traefik
 
 USERS = ["ann:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from essaim.gateway.downstream import LAST_CALL_SECONDS
 from essaim.gateway.http1.head import CHUNKED, FIELD, Refused, parse_request
 
 from .plane import Plane
@@ -236,6 +237,21 @@ def test_plane_more_response_than_announced_is_cut_and_not_pooled() -> None:
     assert plane.near.written.endswith(b"\r\n\r\nx")
     assert far.closed
     assert plane.endpoint.idle == []
+
+
+def test_plane_idle_connection_of_a_closed_socket_has_a_last_call() -> None:
+    """A request may be on its way; the connection does not rest for as long as one otherwise may."""
+    served, idle = Plane(), Plane()
+    for plane in (served, idle):
+        plane.client.deadline = 75.0
+        plane.listener.stop()
+        assert plane.client.deadline == LAST_CALL_SECONDS
+    served.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    served.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert b"\r\nConnection: close\r\n" in served.near.written
+    assert served.near.closed
+    idle.client.expire()
+    assert idle.near.closed
 
 
 def test_plane_connection_to_a_replica_that_leaves_is_not_kept() -> None:

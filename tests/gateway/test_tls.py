@@ -228,8 +228,10 @@ async def test_client_certificates_are_demanded_and_told_to_the_replica(
     assert b"CN%3Dalice%22\r\n" in (await ask(port, "given.example", trusting(authority, mine))).answer
     assert field.encode() not in (await ask(port, "given.example", trusting(authority), **claim)).answer
     # A connection that was let in for one name does not get at another's service by naming it in Host.
-    past = await ask(port, "open.example", trusting(authority), host="closed.example")
-    assert past.answer.startswith(b"HTTP/1.1 421 ")
+    for spelling in ("closed.example", "closed.example.", "CLOSED.example:443"):
+        past = await ask(port, "open.example", trusting(authority), host=spelling)
+        assert past.answer.startswith(b"HTTP/1.1 421 ")
+        assert b"Connection: close\r\n" in past.answer
     assert (await ask(port, "open.example", trusting(authority))).answer.startswith(b"HTTP/1.1 200 ")
 
 
