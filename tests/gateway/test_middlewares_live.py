@@ -51,13 +51,11 @@ def credentials(user: str, password: str) -> str:
     return "Authorization: Basic " + base64.b64encode(f"{user}:{password}".encode()).decode() + "\r\n"
 
 
-async def test_middleware_that_makes_no_path_of_a_path_is_an_error_and_reaches_no_replica(
-    entry: Entry, backends: Backends
-) -> None:
+async def test_replacement_that_is_no_path_gets_the_slash_that_it_lacks(entry: Entry, backends: Backends) -> None:
     replica = await backends.web("t")
-    await entry.serve(replica, "p", p_replacepathregex_regex="^/(.*)", p_replacepathregex_replacement="x$1")
-    assert await entry.status() == 500
-    assert "t" not in backends.hits
+    await entry.serve(replica, "p", p_replacepathregex_regex="^/(.*)", p_replacepathregex_replacement="x y?$1")
+    answer = await exchange(entry.port, b"GET /a HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n")
+    assert b"GET /x%20y%3Fa HTTP/1.1\r\n" in answer
 
 
 async def test_circuit_breaker_leaves_a_service_of_errors_alone(entry: Entry, backends: Backends) -> None:

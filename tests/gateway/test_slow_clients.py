@@ -223,6 +223,7 @@ import asyncio, json, resource, sys
 from pathlib import Path
 from essaim.gateway.supervisor import Gateway
 from tests.gateway.conftest import Backends, endpoint, service, table
+from tests.ports import free_port
 
 async def ask(reader, writer):
     try:
