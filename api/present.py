@@ -71,6 +71,7 @@ def task(value: Task) -> Task:
         start_after=None,
         restarts=None,
         generation=None,
+        log_driver=None,
     )
 
 

@@ -55,6 +55,11 @@ class SwarmSpec(Shape):
     placement_strategy: str | None = None
 
     @property
+    def log_driver(self) -> DriverSpec | None:
+        """Of tasks whose services name none."""
+        return self.task_defaults.log_driver if self.task_defaults else None
+
+    @property
     def locks_managers(self) -> bool:
         """Whether managers need the unlock key after a restart."""
         return self.encryption_config is not None and bool(self.encryption_config.auto_lock_managers)

@@ -6,6 +6,7 @@ Pure: data and the order of states.
 from datetime import datetime
 from enum import IntEnum
 
+from .container import DriverSpec
 from .service import GenericResource, PortConfig, TaskSpec
 from .shape import Shape, StoredObject, Version, always
 
@@ -108,6 +109,7 @@ class Task(StoredObject, kw_only=True):
     restarts), running, complete (jobs), shutdown, or remove. `start_after` delays the start of a restarted task.
     `running_since` is when it was first reported running; the store sets it.
     `generation` counts the tasks of a slot, so that their order needs no clock.
+    `log_driver` is the cluster's default when the task was made, for specs that name none.
     `replaces` is the task, right as it is, that this one takes over from elsewhere (rebalancing).
     """
 
@@ -132,11 +134,17 @@ class Task(StoredObject, kw_only=True):
     restarts: RestartRecord | None = None
     generation: int | None = None
     replaces: str | None = None
+    log_driver: DriverSpec | None = None
 
     @property
     def state(self) -> TaskState:
         """The observed state."""
         return self.status.progress
+
+    @property
+    def logging(self) -> DriverSpec | None:
+        """The log driver that it runs with, and its options; the runtime's own choice where nobody said."""
+        return self.spec.log_driver or self.log_driver
 
     @property
     def desired(self) -> TaskState:

@@ -21,7 +21,8 @@ NAME = "access.log"
 
 class Entry(msgspec.Struct, frozen=True):
     """One request. `seconds`: from its head to the end of the response; `task`: empty if the gateway answered;
-    `user`: who a middleware has found the client to be, if any has."""
+    `user`: who a middleware has found the client to be, if any has. Method, target, host and protocol are empty of one
+    that was refused before it was understood."""
 
     time: datetime
     client: str
@@ -45,7 +46,8 @@ def common_line(entry: Entry) -> bytes:
     time = entry.time.strftime("%d/%b/%Y:%H:%M:%S %z")
     target = entry.target.replace('"', "%22")
     user = re.sub(r'[\s"\x00-\x1f\x7f]', "_", entry.user) or "-"
-    return f'{entry.client} - {user} [{time}] "{entry.method} {target} {entry.protocol}" {entry.status} -\n'.encode()
+    line = f"{entry.method} {target} {entry.protocol}" if entry.method else "-"
+    return f'{entry.client} - {user} [{time}] "{line}" {entry.status} -\n'.encode()
 
 
 FORMATS: dict[str, Callable[[Entry], bytes]] = {"json": json_line, "common": common_line}

@@ -25,7 +25,8 @@ from .sweeper import NEVER
 from .tls.secured import Secured
 from .upstream import Upstream
 
-LINGER_SECONDS = 2.0
+LINGER_SECONDS, LINGER_LONGEST = 2.0, 30.0
+"""A client that is still sending when all is said is read from until it pauses for so long; in all for so long."""
 LAST_CALL_SECONDS = 2.0
 """How long a connection that is idle when its socket closes may still begin a request."""
 STALLED_SECONDS = 60.0
@@ -40,10 +41,10 @@ class Downstream(asyncio.Protocol):
     __slots__ = (
         "address", "affine", "attempts", "authority", "backend", "believed", "block", "body_left", "body_seen",
         "buffer", "call", "choked", "chunks", "connecting", "deadline", "endpoint", "gathering", "half_closed",
-        "is_head", "keep_alive", "lines", "listener", "local_port", "looked", "minor", "out", "paused", "peer",
-        "plain_body", "reading", "replayable", "request", "request_done", "responding", "resuming", "started", "state",
-        "status", "sweeper", "tail", "taken", "tls", "transport", "trusted", "upstream", "upstream_keeps_alive",
-        "wants_upgrade",
+        "is_head", "keep_alive", "lines", "lingers_until", "listener", "local_port", "looked", "minor", "out",
+        "paused", "peer", "plain_body", "reading", "replayable", "request", "request_done", "responding", "resuming",
+        "started", "state", "status", "sweeper", "tail", "taken", "tls", "transport", "trusted", "upstream",
+        "upstream_keeps_alive", "wants_upgrade",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, peer: tuple[str, int] | None = None, tls: Secured | None = None) -> None:
@@ -57,7 +58,7 @@ class Downstream(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.state = HEAD
         self.buffer = b""
-        self.deadline = NEVER
+        self.deadline = self.lingers_until = NEVER
         self.reading = True
         # The client has not taken what was written; no further request of its begins until it has.
         self.choked = False
@@ -163,11 +164,19 @@ class Downstream(asyncio.Protocol):
             ),
         )
 
+    def _log_unread(self, status: int) -> None:
+        """The same for a request that was refused before it was understood."""
+        options, log = self.backend.options, self.listener.log
+        if log is not None and log.wants(status, options.access_sample):
+            entry = Entry(now(), self.address, "", "", "", status, 0.0, self.backend.service_name, "", "")
+            log.add(options.access_log, entry)
+
     def _linger(self) -> None:
         """Close in a way that the answer arrives: end our side, read on for a moment."""
         self.state = LINGER
         self.buffer = b""
         self.deadline = self.sweeper.now + LINGER_SECONDS
+        self.lingers_until = self.sweeper.now + LINGER_LONGEST
         if self.transport:
             self.resume_reading()
             self.transport.write_eof()

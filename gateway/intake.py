@@ -7,7 +7,7 @@ answered and the connection closed: what follows cannot be trusted to be a reque
 import re
 from time import perf_counter
 
-from .downstream import BODY, CLOSED, HEAD, LINGER, NO_BLOCK, STALLED_SECONDS, TUNNEL, WAIT, Downstream
+from .downstream import BODY, CLOSED, HEAD, LINGER, LINGER_SECONDS, NO_BLOCK, STALLED_SECONDS, TUNNEL, WAIT, Downstream
 from .holding import Gathering, Held
 from .http1.chunked import ChunkReader
 from .http1.forwarded import extended_lines, field_lines
@@ -67,6 +67,8 @@ class Intake(Downstream):
                 self._gathered(data, 0)
             elif len(self.buffer) > MAX_EARLY and self.reading:
                 self.pause_reading()
+        elif state == LINGER:
+            self.deadline = min(self.sweeper.now + LINGER_SECONDS, self.lingers_until)
 
     def _head(self, data: bytes) -> None:
         end = data.find(b"\r\n\r\n")
@@ -406,6 +408,8 @@ class Intake(Downstream):
         if self.state == HEAD:
             # Before its head is read, a request is for whom the socket is.
             self.backend = self.listener.backend
+            if self.backend.options.access_log:
+                self._log_unread(status)
         elif self.backend.options.access_log:
             self._log(None, status)
         self._count(None, status)

@@ -12,6 +12,7 @@ import msgspec
 
 from essaim.cluster import changes
 from essaim.cluster.changes import Change, Delete
+from essaim.cluster.container import DriverSpec
 from essaim.cluster.ids import Chance
 from essaim.cluster.service import Service
 from essaim.cluster.store import Store
@@ -105,7 +106,7 @@ def decided_by(task: Task) -> tuple[object, ...]:
 
 def plan_service(service: Service, tasks: list[Task], store: Store, now: datetime, chance: Chance) -> Plan:
     """What the service needs next, whatever its mode."""
-    plan = Plan(service, store.nodes.get, now, chance)
+    plan = Plan(service, store.nodes.get, now, chance, default_log_driver(store))
     for task in tasks:
         if task.desired > TaskState.COMPLETE and not task.is_terminal and task.node_id and is_gone(plan.node(task)):
             plan.abandon(task, "the node was lost while the task was to stop")
@@ -119,6 +120,10 @@ def plan_service(service: Service, tasks: list[Task], store: Store, now: datetim
     else:
         plan_replicated(plan, tasks)
     return plan
+
+
+def default_log_driver(store: Store) -> DriverSpec | None:
+    return store.cluster.spec.log_driver if store.cluster else None
 
 
 def dismiss(service: Service | None, tasks: list[Task]) -> list[Change]:

@@ -12,6 +12,7 @@ import msgspec
 
 from essaim.cluster import changes
 from essaim.cluster.changes import Change, Delete
+from essaim.cluster.container import DriverSpec
 from essaim.cluster.ids import Chance, new_id
 from essaim.cluster.node import Node
 from essaim.cluster.service import Service
@@ -25,12 +26,14 @@ NodeOf = Callable[[str], Node | None]
 
 @dataclass
 class Plan:
-    """`service` is the service as read; `wake` the earliest time at which to look again without an event."""
+    """`service` is the service as read; `log_driver` the cluster's default; `wake` the earliest time at which to look
+    again without an event."""
 
     service: Service
     nodes: NodeOf
     now: datetime
     chance: Chance
+    log_driver: DriverSpec | None = None
     wake: datetime | None = None
     _service: Service | None = None
     _tasks: dict[str, Task] = field(default_factory=dict)
@@ -71,6 +74,7 @@ class Plan:
             now=self.now,
             iteration=iteration,
             generation=(after.generation or 0) + 1 if after else 1,
+            log_driver=self.log_driver,
         )
         self._created.append(task)
         return task

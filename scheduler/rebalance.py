@@ -154,6 +154,7 @@ class Rebalancer:
             node_id=target.node.id,
             now=now,
             generation=(slot.newest.generation or 0) + 1,
+            log_driver=slot.live[0].log_driver,
         )
         return [changes.put("tasks", msgspec.structs.replace(task, replaces=slot.live[0].id), new=True)]
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from essaim.cluster.container import DriverSpec
 from essaim.cluster.node import Node
 from essaim.cluster.service import PortConfig, Service, ServiceSpec, TaskSpec
 from essaim.cluster.shape import Version
@@ -107,6 +108,7 @@ def new_task(
     now: datetime,
     iteration: Version | None = None,
     generation: int = 1,
+    log_driver: DriverSpec | None = None,
 ) -> Task:
     """A task that waits for placement. `slot` for replicated services, `node_id` for global ones."""
     name = service.spec.name or service.id
@@ -127,6 +129,7 @@ def new_task(
         service_labels=service.spec.labels,
         restarts=restarts,
         generation=generation,
+        log_driver=log_driver,
     )
 
 

@@ -83,7 +83,7 @@ def _body(work: Work, data_addr: str, files: list[Mount], filled: Expand) -> dic
         "Healthcheck": _healthcheck(spec.healthcheck),
         "MacAddress": options.mac_address,
         "ExposedPorts": exposed_ports(ports, options.expose or []),
-        "HostConfig": host_config(task.spec, spec, options, [*mounts, *files], port_bindings(ports, data_addr)),
+        "HostConfig": host_config(task, spec, options, [*mounts, *files], port_bindings(ports, data_addr)),
     }
     return {key: value for key, value in body.items() if value not in (None, "", {})}
 

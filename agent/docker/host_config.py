@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-from essaim.cluster.container import ContainerSpec, DNSConfig, Mount, Privileges
+from essaim.cluster.container import ContainerSpec, DNSConfig, DriverSpec, Mount, Privileges
 from essaim.cluster.engine_options import EngineOptions
 from essaim.cluster.service import ResourceRequirements, Resources, TaskSpec
+from essaim.cluster.task import Task
 
 ELSEWHERE = {"Domainname", "MacAddress", "Expose", "ContainerName", "PullPolicy", "NetworkMode", "SecurityOpt"}
 """EngineOptions that are no plain fields of HostConfig."""
@@ -18,11 +19,11 @@ NODE_NETWORKS = ("host", "none", "bridge")
 
 
 def host_config(
-    task: TaskSpec, spec: ContainerSpec, options: EngineOptions, mounts: list[Mount], bindings: dict[str, Any]
+    task: Task, spec: ContainerSpec, options: EngineOptions, mounts: list[Mount], bindings: dict[str, Any]
 ) -> dict[str, Any]:
     """Only what is set: the rest is the Engine's default."""
     config: dict[str, Any] = {
-        **_resources(task.resources),
+        **_resources(task.spec.resources),
         "Mounts": [msgspec.to_builtins(mount) for mount in mounts],
         "PortBindings": bindings,
         "GroupAdd": spec.groups,
@@ -35,9 +36,9 @@ def host_config(
         "OomScoreAdj": spec.oom_score_adj,
         "Isolation": "default",
         "ExtraHosts": [entry for line in spec.hosts or [] for entry in extra_hosts(line)],
-        "LogConfig": _log_config(task),
+        "LogConfig": _log_config(task.logging),
         "SecurityOpt": [*security_options(spec.privileges), *(options.security_opt or [])],
-        "NetworkMode": network_mode(task, options),
+        "NetworkMode": network_mode(task.spec, options),
         **_dns(spec.dns_config),
     }
     config |= {key: value for key, value in msgspec.to_builtins(options).items() if key not in ELSEWHERE}
@@ -78,9 +79,8 @@ def extra_hosts(line: str) -> list[str]:
     return [f"{name}:{address}" for name in names]
 
 
-def _log_config(task: TaskSpec) -> dict[str, Any] | None:
+def _log_config(driver: DriverSpec | None) -> dict[str, Any] | None:
     """Options without a driver (`logging: {options: ...}`) are for the one that the Engine takes by default."""
-    driver = task.log_driver
     if driver is None or not (driver.name or driver.options):
         return None
     return {"Type": driver.name or "", "Config": driver.options or {}}

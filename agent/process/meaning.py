@@ -53,7 +53,7 @@ def ignored(task: Task) -> list[str]:
     names += [f"Mounts[{m.target}]" for m in spec.mounts or [] if not _is_there_already(m)]
     names += _options(spec.engine_options or EngineOptions())
     names += _resources(task.spec.resources or ResourceRequirements())
-    driver = task.spec.log_driver
+    driver = task.logging
     if driver is not None and driver.name not in LOG_DRIVERS:
         names.append(f"LogDriver[{driver.name}]")
     if task.networks_attachments:

@@ -212,7 +212,7 @@ def _rlimits(spec: ContainerSpec, limits: Resources | None) -> dict[str, tuple[i
 
 def _log_limits(task: Task) -> tuple[int, int]:
     """Bytes of a log file and the number of files, from the log driver's usual options."""
-    driver = task.spec.log_driver
+    driver = task.logging
     if driver and driver.name == "none":
         return 0, 0
     options = (driver.options if driver else None) or {}

@@ -345,6 +345,16 @@ def test_log_options_without_a_driver_are_for_the_engines_own(driver: DriverSpec
     assert body(spec=spec)["HostConfig"].get("LogConfig") == config
 
 
+def test_clusters_log_driver_is_for_services_that_name_none() -> None:
+    default, own = DriverSpec(name="journald"), DriverSpec(name="none")
+    for named, wanted in ((None, "journald"), (own, "none")):
+        task = make_task(image="a")
+        task = msgspec.structs.replace(
+            task, log_driver=default, spec=msgspec.structs.replace(task.spec, log_driver=named)
+        )
+        assert create_body(Work(task, NODE), ADDRESS, [])["HostConfig"]["LogConfig"] == {"Type": wanted, "Config": {}}
+
+
 def test_slot_of_a_global_services_task_is_its_node() -> None:
     task = msgspec.structs.replace(make_task(image="a:1", env=["S={{.Task.Slot}}"]), slot=None, node_id=NODE.id)
     assert create_body(Work(task, NODE), ADDRESS, [])["Env"] == [f"S={NODE.id}"]

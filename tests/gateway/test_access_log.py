@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from essaim.gateway.access_log import AccessLog, Entry, common_line, json_line
 from essaim.gateway.supervisor import Gateway
@@ -25,6 +26,11 @@ ENTRY = Entry(
 def test_lines_are_one_line_each_whatever_the_request_says() -> None:
     assert common_line(ENTRY) == b'192.0.2.7 - - [04/Mar/2026:05:06:07 +0000] "GET /a%22b HTTP/1.1" 200 -\n'
     assert json.loads(json_line(ENTRY))["target"] == '/a"b'
+
+
+def test_request_that_was_not_understood_has_a_line_without_one() -> None:
+    unread = replace(ENTRY, method="", target="", host="", protocol="", status=400)
+    assert common_line(unread) == b'192.0.2.7 - - [04/Mar/2026:05:06:07 +0000] "-" 400 -\n'
 
 
 @pytest.mark.blocking_allowed
@@ -82,7 +88,7 @@ async def test_worker_logs_each_request_of_a_service_that_asks(tmp_path: Path, b
 async def test_worker_logs_requests_that_no_replica_answers(
     gateway: Gateway, backends: Backends, tmp_path: Path
 ) -> None:
-    """A body that is too long, and a client that leaves the queue; what is no request has no line."""
+    """A body that is too long, a client that leaves the queue, and what is no request at all."""
     limited, waiting = free_port(), free_port()
     labels = {"essaim.accesslog": "json", "essaim.limit.body": "3"}
     await gateway.apply(
@@ -104,6 +110,6 @@ async def test_worker_logs_requests_that_no_replica_answers(
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
     path = tmp_path / "gateway" / "access.log"
-    await until(lambda: path.exists() and path.read_text().count("\n") == 2)
+    await until(lambda: path.exists() and path.read_text().count("\n") == 3)
     seen = {(one["target"], one["status"], one["task"]) for one in map(json.loads, path.read_text().splitlines())}
-    assert seen == {("/long", 413, ""), ("/left", 499, "")}
+    assert seen == {("/long", 413, ""), ("/left", 499, ""), ("", 400, "")}

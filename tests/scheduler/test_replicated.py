@@ -3,8 +3,9 @@
 import msgspec
 from msgspec.structs import replace
 
+from essaim.cluster.container import DriverSpec
 from essaim.cluster.service import RestartPolicy
-from essaim.cluster.swarm import OrchestrationConfig, default_spec
+from essaim.cluster.swarm import OrchestrationConfig, TaskDefaults, default_spec
 from essaim.cluster.task import TaskState
 from tests.scheduler.world import World, image_of, replicated, with_image, with_replicas
 
@@ -29,6 +30,22 @@ def test_service_with_ports_waits_for_their_allocation() -> None:
     assert stored.endpoint is not None
     assert [p.published_port for p in stored.endpoint.ports or []] == [30000, 4000]
     assert len(world.running(service.id)) == 1
+
+
+def test_tasks_have_the_clusters_log_driver_of_the_time_when_they_were_made() -> None:
+    """As in Swarm: who changes it replaces no task."""
+    world = World()
+    world.add_nodes(1)
+    service = world.add_service(replicated("web", 1))
+    world.settle()
+    cluster = world.store.cluster
+    assert cluster is not None
+    driver = DriverSpec(name="journald", options={"tag": "x"})
+    world.put("clusters", replace(cluster, spec=replace(cluster.spec, task_defaults=TaskDefaults(log_driver=driver))))
+    world.settle()
+    world.update_service(service.id, with_replicas(service.spec, 2))
+    world.settle()
+    assert [task.log_driver for task in world.running(service.id)] == [None, driver]
 
 
 def test_scale_up_and_down_keeps_the_spread() -> None:
