@@ -73,17 +73,24 @@ def ports() -> dict[str, int]:
 @pytest.fixture
 async def secure(tmp_path: Path, ports: dict[str, int]) -> AsyncIterator[Gateway]:
     """One worker with both entry points."""
-    running = Gateway(
-        mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1, entry_points=entry_points(ports)
-    )
-    await running.start()
-    yield running
-    await running.stop(grace=0.5)
+    async with gateway_with(tmp_path, entry_points(ports)) as running:
+        yield running
 
 
 def entry_points(ports: dict[str, int]) -> dict[str, EntryPoint]:
     """Plain ones."""
     return {name: EntryPoint(port) for name, port in ports.items()}
+
+
+@contextlib.asynccontextmanager
+async def gateway_with(folder: Path, points: dict[str, EntryPoint]) -> AsyncIterator[Gateway]:
+    """One worker with these entry points."""
+    running = Gateway(mesh_addr="127.0.0.1", state_dir=folder, node_id="n1", workers=1, entry_points=points)
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.stop(grace=0.5)
 
 
 class Backends:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from essaim.gateway.proxy_protocol import header
 from essaim.gateway.supervisor import Gateway
 from tests.ports import free_port
 
-from .conftest import Backends, endpoint, exchange, service, table
+from .conftest import Backends, endpoint, exchange, gateway_with, service, table
 
 R = "traefik.http.routers."
 Started = Callable[[EntryPoint], AbstractAsyncContextManager[Gateway]]
@@ -49,20 +49,8 @@ def test_entry_points_that_cannot_be_read_say_why(text: str, said: str) -> None:
 
 @pytest.fixture
 def started(tmp_path: Path) -> Started:
-    """A gateway of one worker with the entry point `web`."""
-
-    @contextlib.asynccontextmanager
-    async def start(point: EntryPoint) -> AsyncIterator[Gateway]:
-        running = Gateway(
-            mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1, entry_points={"web": point}
-        )
-        await running.start()
-        try:
-            yield running
-        finally:
-            await running.stop(grace=0.5)
-
-    return start
+    """A gateway with the entry point `web`."""
+    return lambda point: gateway_with(tmp_path, {"web": point})
 
 
 def get(host: str, *, close: bool = True) -> bytes:

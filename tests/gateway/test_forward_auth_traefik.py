@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from essaim.cluster.routes import RoutePort, RouteService
-from essaim.gateway.supervisor import Gateway
 from tests.ports import free_port
 
-from .conftest import Backends, endpoint, entry_points, exchange, table
+from .conftest import Backends, endpoint, entry_points, exchange, gateway_with, table
 from .peer import Answer, Seen, comparable, differences, parsed, read_request, renamed, traefik
 
 OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
@@ -209,12 +208,8 @@ async def test_forward_auth_does_as_traefik_does(tmp_path: Path, backends: Backe
     recorder = Recorder()
     auth, backend = await backends.serve(recorder.handler("auth")), await backends.serve(recorder.handler("backend"))
     web, other = free_port(), free_port()
-    gateway = Gateway(
-        mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1, entry_points=entry_points({"web": web})
-    )
-    await gateway.start()
     different: list[str] = []
-    try:
+    async with gateway_with(tmp_path, entry_points({"web": web})) as gateway:
         await gateway.apply(gateway_table(auth, backend))
         async with traefik(tmp_path, traefik_config(auth, backend), other):
             for number, (name, case) in enumerate(CASES.items()):
@@ -225,6 +220,4 @@ async def test_forward_auth_does_as_traefik_does(tmp_path: Path, backends: Backe
                     named = "auth:9091" if route == "inside" else f"127.0.0.1:{auth}"
                     words = {f"traefik-{number}": host, f"127.0.0.1:{auth}": named}
                     different += differences(f"{name} ({route})", renamed(theirs, words), ours)
-    finally:
-        await gateway.stop(grace=0.2)
     assert not different, "\n".join(different)

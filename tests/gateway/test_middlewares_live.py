@@ -13,7 +13,7 @@ from essaim.gateway.routing.passwords import MAX_REMEMBERED, Unproven, Users
 from essaim.gateway.supervisor import Gateway
 from tests.ports import free_port
 
-from .conftest import Backends, endpoint, entry_points, exchange, table
+from .conftest import Backends, endpoint, entry_points, exchange, gateway_with, table
 
 ROUTER = "traefik.http.routers.x."
 MIDDLEWARE = "traefik.http.middlewares."
@@ -39,12 +39,8 @@ class Entry:
 @pytest.fixture
 async def entry(tmp_path: Path) -> AsyncIterator[Entry]:
     port = free_port()
-    running = Gateway(
-        mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1, entry_points=entry_points({"web": port})
-    )  # fmt: skip
-    await running.start()
-    yield Entry(running, port)
-    await running.stop(grace=0.2)
+    async with gateway_with(tmp_path, entry_points({"web": port})) as running:
+        yield Entry(running, port)
 
 
 def credentials(user: str, password: str) -> str:

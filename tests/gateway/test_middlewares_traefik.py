@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from essaim.cluster.routes import RoutePort, RouteService
-from essaim.gateway.supervisor import Gateway
 from tests.ports import free_port
 
-from .conftest import Backends, endpoint, entry_points, exchange, table
+from .conftest import Backends, endpoint, entry_points, exchange, gateway_with, table
 from .peer import Answer, Seen, comparable, differences, parsed, read_request, renamed, traefik
 
 USERS = ["ann:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="]
@@ -195,12 +194,8 @@ async def test_middlewares_do_as_traefiks_do(tmp_path: Path, backends: Backends)
     recorder = Recorder()
     backend = await backends.serve(recorder)
     web, other = free_port(), free_port()
-    gateway = Gateway(
-        mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1, entry_points=entry_points({"web": web})
-    )
-    await gateway.start()
     different: list[str] = []
-    try:
+    async with gateway_with(tmp_path, entry_points({"web": web})) as gateway:
         port = RoutePort(protocol="tcp", target_port=80, published_port=0, endpoints=[endpoint("t", backend)])
         await gateway.apply(table(1, RouteService(id="app", name="app", labels=labels(), ports=[port])))
         async with traefik(tmp_path, traefik_config(backend), other):
@@ -209,6 +204,4 @@ async def test_middlewares_do_as_traefiks_do(tmp_path: Path, backends: Backends)
                 host = f"essaim-{number}"
                 ours = (await asked(web, host, case), recorder.seen.get(host, {}))
                 different += differences(name, renamed(theirs, {f"traefik-{number}": host}), ours)
-    finally:
-        await gateway.stop(grace=0.2)
     assert not different, "\n".join(different)

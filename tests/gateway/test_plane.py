@@ -314,32 +314,6 @@ def test_plane_post_on_a_connection_that_was_closed_is_not_sent_twice() -> None:
     assert plane.near.written.startswith(b"HTTP/1.1 502 ")
 
 
-def test_plane_early_response_closes_after_it() -> None:
-    plane = Plane()
-    plane.ask(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nx")
-    far = plane.far
-    plane.answer(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
-    assert plane.near.written == b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    assert plane.near.ended
-    assert far.closed
-
-
-@pytest.mark.parametrize(("pieces", "ends"), [(0, 2.0), (5, 7.0), (100, 30.0)])
-def test_plane_client_that_goes_on_sending_is_read_from_until_it_pauses(pieces: int, ends: float) -> None:
-    """Ended at once, the connection would be reset, and the client might never see its answer."""
-    plane = Plane()
-    plane.ask(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nx")
-    plane.answer(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
-    for _ in range(pieces):
-        if plane.sweeper.now + 1 >= plane.client.deadline:
-            break
-        plane.sweeper.now += 1
-        plane.client.data_received(b"y" * 100)
-    assert plane.client.deadline == ends
-    plane.client.expire()
-    assert plane.near.closed
-
-
 def test_plane_body_over_the_limit_is_refused_before_it_is_sent() -> None:
     plane = Plane(max_body=10)
     plane.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n")
