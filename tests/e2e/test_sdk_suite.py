@@ -57,7 +57,8 @@ def suite() -> Path:
         assert hashlib.sha256(archive.read_bytes()).hexdigest() == SHA256
         with tarfile.open(archive) as tar:
             members = [m for m in tar.getmembers() if m.name.startswith(f"{RELEASE}/tests/")]
-            tar.extractall(CACHE, members, filter="data")
+            # Debian 12's Python 3.11.2 has no filters yet; what they would refuse is not in an archive of this hash.
+            tar.extractall(CACHE, members, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
         (folder / "paramiko.py").write_text(PARAMIKO)
     return folder
 
