@@ -135,7 +135,7 @@ class Agent:
         await self._logs.close()
         if not keep_tasks:
             await self._clear()
-        for manager in self._managers.values():
+        for manager in list(self._managers.values()):
             await manager.close()
         for stray in self._strays:
             stray.cancel()
@@ -295,11 +295,18 @@ class Agent:
         self._found = {}
 
     async def _end(self, task_id: str) -> None:
-        try:
-            await self._runtime.stop(task_id)
-            await self._runtime.remove(task_id)
-        except RuntimeUnavailable as problem:
-            self._log.warning("a task could not be removed", task_id=task_id, reason=str(problem))
+        """Until it is gone: what is not wanted here may run elsewhere."""
+        pause = RETRY_FIRST
+        while True:
+            try:
+                await self._runtime.stop(task_id)
+                await self._runtime.remove(task_id)
+            except RuntimeUnavailable as problem:
+                self._log.warning("a task is not removed yet; trying again", task_id=task_id, reason=str(problem))
+            else:
+                return
+            await self._sleep(pause)
+            pause = min(pause * 2, RETRY_MOST)
 
     async def _clear(self) -> None:
         """Stop and remove every task."""

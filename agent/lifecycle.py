@@ -119,14 +119,15 @@ def follow(state: TaskState, event: Event) -> TaskState:
 def resume(known: TaskState, view: View | None) -> TaskState:
     """Where to go on with a task that the manager knows as `known`, after the agent's own restart.
 
-    What was started and is gone has failed; what was only prepared is prepared again.
+    What was started and is gone has failed; what was only prepared is prepared again, as the agent may have ended in
+    the middle of that.
     """
     if known >= S.COMPLETE:
         return known
     if view is None:
         return S.FAILED if known >= S.STARTING else min(known, S.PREPARING)
     if view.phase is Phase.CREATED:
-        return S.STARTING if known >= S.STARTING else S.READY
+        return S.STARTING if known >= S.STARTING else min(known, S.PREPARING)
     if view.phase is Phase.EXITED or known == S.RUNNING:
         return S.RUNNING
     return S.STARTING

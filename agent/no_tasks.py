@@ -49,6 +49,9 @@ class NoTasksRuntime:
             yield view
         raise UnknownTask(task_id)
 
+    async def revived(self, task_id: str) -> None:
+        await asyncio.Event().wait()
+
     async def stop(self, task_id: str) -> None:
         """There is nothing to stop."""
 

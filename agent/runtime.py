@@ -38,7 +38,8 @@ class UnknownTask(RuntimeProblem):
 
 
 class RuntimeUnavailable(RuntimeProblem):
-    """The runtime itself does not answer (a stopped Engine); the agent tries again and keeps the task's state."""
+    """The runtime does not answer (a stopped Engine), refuses what has to be done (a stop), or leaves open whether it
+    was done; the agent tries again and keeps the task's state."""
 
 
 class Phase(Enum):
@@ -124,11 +125,15 @@ class Runtime(Protocol):
     def watch(self, task_id: str) -> AsyncGenerator[View, None]:
         """See above. Raises UnknownTask when there is nothing to watch."""
 
+    async def revived(self, task_id: str) -> None:
+        """Return when the task runs; for tasks that have ended."""
+
     async def stop(self, task_id: str) -> None:
-        """Ask to stop (stop signal), kill after the grace period; returns once it has ended."""
+        """Ask to stop (stop signal), kill after the grace period; returns once nothing of it runs, nor can come to run
+        by an earlier call. Raises RuntimeUnavailable."""
 
     async def remove(self, task_id: str) -> None:
-        """Remove everything of the task, killing it if it runs: secrets and logs too."""
+        """Remove everything of the task, killing it if it runs: secrets and logs too. Raises RuntimeUnavailable."""
 
     def logs(self, request: LogRequest) -> AsyncGenerator[LogLine, None]:
         """The task's output; with `follow` until it has ended. Raises UnknownTask, RuntimeUnavailable."""

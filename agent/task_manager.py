@@ -3,7 +3,9 @@
 - Steps run one at a time. Only the intent STOP interrupts one; cancelled work is found and undone by the next step.
 - A report is made for every state reached, and for every change of health, ports or ids while it runs. States that
   the manager already knows are not reported again after a restart of the agent.
-- A runtime that does not answer is waited for: the state stays.
+- A runtime that does not answer, or refuses to stop what runs, is asked again until it has done it: the state stays,
+  and the task's status says why. A task is called ended only when the runtime says so.
+- What has ended and runs again all the same (a call that came late, somebody who started it by hand) is stopped.
 """
 
 import asyncio
@@ -89,12 +91,10 @@ class TaskManager:
             await asyncio.wait([self._running])
 
     def _broke(self, done: asyncio.Task[None]) -> None:
-        """A mistake of ours ends one task's manager, not the agent; its user learns of it."""
+        """A second mistake of ours ends one task's manager, not the agent."""
         error = None if done.cancelled() else done.exception()
         if error is not None:
             self._log.error("the task's manager broke", exc_info=error)
-            self._state = max(self._state, TaskState.FAILED)
-            self._report("", f"task: internal error of the agent: {error!r}")
 
     def _set_intent(self, intent: Intent) -> None:
         if intent > self._intent:
@@ -104,20 +104,57 @@ class TaskManager:
     # The loop
 
     async def _run(self) -> None:
-        await self._settle_the_past()
-        while True:
-            step = next_step(self._state, self._intent)
-            if step is Step.REST:
-                if self._forget:
-                    break
-                await self._changed.wait()
-                self._changed.clear()
-                continue
-            outcome = await self._uninterrupted(step)
-            if outcome is not None:
-                self._move(*outcome)
+        try:
+            await self._settle_the_past()
+            await self._live()
+        except Exception as error:
+            await self._fail_by_mistake(error)
+            await self._live()
         await self._insist(lambda: self._around.runtime.remove(self.task_id))
         self._around.gone(self.task_id)
+
+    async def _live(self) -> None:
+        """Step after step, until the task is to be forgotten."""
+        while True:
+            step = next_step(self._state, self._intent)
+            if step is not Step.REST:
+                outcome = await self._uninterrupted(step)
+                if outcome is not None:
+                    self._move(*outcome)
+            elif self._forget:
+                return
+            else:
+                await self._rest()
+
+    async def _rest(self) -> None:
+        """Until the intent changes. What has ended is not to run again meanwhile: another may have taken its place."""
+        changed = asyncio.ensure_future(self._changed.wait())
+        revived = asyncio.ensure_future(self._around.runtime.revived(self.task_id))
+        waiting = [changed, revived] if self._state >= TaskState.COMPLETE else [changed]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in (changed, revived):
+                each.cancel()
+        if changed.done():
+            self._changed.clear()
+        elif revived.done():
+            self._log.warning("what had ended runs again, and is stopped")
+            await self._insist(lambda: self._around.runtime.stop(self.task_id))
+
+    async def _fail_by_mistake(self, error: Exception) -> None:
+        """A mistake of ours: nothing of the task is to run when it is called failed. Its user learns of it."""
+        self._log.error("the task's manager broke", exc_info=error)
+        while True:
+            try:
+                await self._insist(lambda: self._around.runtime.stop(self.task_id))
+            except Exception as again:
+                self._log.error("a broken task could not be stopped", exc_info=again)
+                await self._around.sleep(RETRY_MOST)
+            else:
+                break
+        self._state = max(self._state, TaskState.FAILED)
+        self._report("", f"task: internal error of the agent: {error!r}")
 
     async def _settle_the_past(self) -> None:
         """What a restart of the agent or the loss of the node left behind."""
@@ -156,9 +193,9 @@ class TaskManager:
         if step is Step.OBSERVE:
             return await self._observe(lambda view: None)
         if step is Step.DISCARD:
-            await self._insist(lambda: self._around.runtime.remove(self.task_id))
+            await self._insist(lambda: self._around.runtime.remove(self.task_id), "stopping")
         else:
-            await self._insist(lambda: self._around.runtime.stop(self.task_id))
+            await self._insist(lambda: self._around.runtime.stop(self.task_id), "stopping")
             await self._look_again()
         return Event.STOPPED, ""
 
@@ -166,7 +203,7 @@ class TaskManager:
 
     async def _prepare(self) -> tuple[Event, str]:
         try:
-            self._left_out = await self._insist(lambda: self._around.runtime.prepare(self.work, self._say))
+            self._left_out = await self._insist(lambda: self._around.runtime.prepare(self.work, self._say), "preparing")
         except (Rejected, StartFailed) as problem:
             return Event.REJECTED, str(problem)
         return Event.PREPARED, ""
@@ -178,7 +215,7 @@ class TaskManager:
 
     async def _start(self) -> tuple[Event, str]:
         try:
-            await self._insist(lambda: self._around.runtime.start(self.task_id))
+            await self._insist(lambda: self._around.runtime.start(self.task_id), "starting")
         except (StartFailed, Rejected, UnknownTask) as problem:
             return Event.ENDED_BADLY, str(problem)
         return await self._observe(lambda view: (Event.CAME_UP, "") if view.is_up else None)
@@ -201,7 +238,7 @@ class TaskManager:
         assert outcome is not None, "a watch ends with EXITED, which always decides"
         if outcome[1] == UNHEALTHY:
             # Its replacement may need the same ports, and nobody should be served by it any longer.
-            await self._insist(lambda: self._around.runtime.stop(self.task_id))
+            await self._insist(lambda: self._around.runtime.stop(self.task_id), "stopping")
             await self._look_again()
         return outcome
 
@@ -213,14 +250,18 @@ class TaskManager:
                     self._view = view
                     break
 
-    async def _insist(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Call until the runtime answers; what it answers (also an error) stands."""
-        pause = RETRY_FIRST
+    async def _insist(self, call: Callable[[], Awaitable[Answer]], doing: str = "") -> Answer:
+        """Call until the runtime has done it; what it answers (also an error) stands. `doing`: what the task's status
+        says while it has not."""
+        pause, said = RETRY_FIRST, ""
         while True:
             try:
                 return await call()
             except RuntimeUnavailable as problem:
-                self._log.warning("the runtime does not answer; trying again", reason=str(problem), in_seconds=pause)
+                self._log.warning("the runtime does not do what it is asked; trying again", reason=str(problem))
+                if doing and str(problem) != said and self._known <= self._state < TaskState.COMPLETE:
+                    said = str(problem)
+                    self._report(f"{doing}: trying again", said)
             await self._around.sleep(pause)
             pause = min(pause * 2, RETRY_MOST)
 

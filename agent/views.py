@@ -63,6 +63,13 @@ class Views:
             last = view
         return last
 
+    async def until_running(self, task_id: str) -> None:
+        """Returns when its view says RUNNING; never, when it is removed before."""
+        while (entry := self._entries.get(task_id)) is not None and entry.view.phase is not Phase.RUNNING:
+            await entry.changed.wait()
+        if entry is None:
+            await asyncio.Event().wait()
+
     @staticmethod
     def _wake(entry: _Entry) -> None:
         entry.changed.set()

@@ -1,4 +1,4 @@
-"""From `GET /containers/{id}/json` to a View.
+"""From `GET /containers/{id}/json`, and from the list of containers, to a View.
 
 Pure: no I/O, no clock.
 """
@@ -10,6 +10,38 @@ from essaim.agent.runtime import Health, Phase, View
 from .port_bindings import endpoints
 
 HEALTH = {"starting": Health.STARTING, "healthy": Health.HEALTHY, "unhealthy": Health.UNHEALTHY}
+
+
+PHASES = {
+    "created": Phase.CREATED, "running": Phase.RUNNING, "paused": Phase.RUNNING, "restarting": Phase.RUNNING,
+}  # fmt: skip
+"""By the Engine's word in a list; what is not named has ended."""
+MARKS = {"(healthy)": Health.HEALTHY, "(unhealthy)": Health.UNHEALTHY, "(health: starting)": Health.STARTING}
+GRACE = 10.0
+"""Seconds, of a container that names none: the Engine's own."""
+
+
+def grace_of(inspected: dict[str, Any]) -> float:
+    """Seconds between the stop signal and the end."""
+    timeout = (inspected.get("Config") or {}).get("StopTimeout")
+    return GRACE if timeout is None else float(timeout)
+
+
+def listed_view(entry: dict[str, Any]) -> View:
+    """What an entry of `GET /containers/json` says: no ports, no exit code."""
+    phase = PHASES.get(entry.get("State") or "", Phase.EXITED)
+    marks = [health for mark, health in MARKS.items() if mark in (entry.get("Status") or "")]
+    return View(phase, marks[0] if marks and phase is Phase.RUNNING else Health.NONE, container_id=entry["Id"])
+
+
+def differs(entry: dict[str, Any], view: View) -> bool:
+    """Whether an entry of the list says something else than what is known."""
+    listed = listed_view(entry)
+    if view.phase is Phase.EXITED and view.error and listed.phase is Phase.CREATED:
+        return False  # it could not be started
+    if listed.phase is not view.phase:
+        return True
+    return entry.get("State") == "running" and listed.health is not view.health
 
 
 def view_of(inspected: dict[str, Any], data_addr: str) -> View:

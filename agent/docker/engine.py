@@ -1,7 +1,8 @@
 """A client of the Docker Engine API, asynchronous and small: the calls of this room and nothing else.
 
 The API's version is negotiated with the first call: the older of the Engine's and ours. Errors come in two kinds:
-`EngineError` is the Engine's answer, `RuntimeUnavailable` is no answer. Rejected: the docker SDK, which blocks.
+`EngineError` is the Engine's answer, `RuntimeUnavailable` is no answer, or one that cannot be read: whether the Engine
+has done what it was asked is then unknown. Rejected: the docker SDK, which blocks.
 """
 
 import asyncio
@@ -19,6 +20,8 @@ NEWEST = (1, 51)
 CONNECT_WITHIN = 5.0
 ANSWER_WITHIN = 120.0
 """Seconds; creating and starting a container may wait for disks."""
+LOOK_WITHIN = 20.0
+"""Seconds for calls that change nothing."""
 
 Version = tuple[int, int]
 
@@ -69,8 +72,15 @@ class Engine:
         """The version spoken with this Engine. Raises RuntimeUnavailable."""
         async with self._negotiating:
             if self._version is None:
-                async with self._send("GET", self._address("/_ping"), _timeout(ANSWER_WITHIN), {}) as response:
-                    self._version = min(parse_version(response.headers.get("Api-Version", "1.24")), NEWEST)
+                async with self._send("GET", self._address("/_ping"), _timeout(LOOK_WITHIN), {}) as response:
+                    # An Engine that is still starting refuses this call: its silence on versions says nothing then.
+                    if response.status != 200:
+                        raise self._unreadable(f"it answers a ping with status {response.status}")
+                    try:
+                        spoken = parse_version(response.headers.get("Api-Version", "1.24"))
+                    except ValueError:
+                        raise self._unreadable("it names no API version") from None
+                    self._version = min(spoken, NEWEST)
             return self._version
 
     def forget_version(self) -> None:
@@ -90,7 +100,10 @@ class Engine:
         """The decoded answer, None for an empty one. Raises EngineError, RuntimeUnavailable."""
         async with self.stream(method, path, params=params, body=body, headers=headers, timeout=timeout) as response:
             data = await response.read()
-        return json.loads(data) if data.strip() else None
+        try:
+            return json.loads(data) if data.strip() else None
+        except ValueError:
+            raise self._unreadable(f"its answer to {method} {path} is no JSON") from None
 
     @asynccontextmanager
     async def stream(
@@ -113,6 +126,9 @@ class Engine:
                 raise EngineError(response.status, _message(await response.read()))
             yield response
 
+    def _unreadable(self, why: str) -> RuntimeUnavailable:
+        return RuntimeUnavailable(f"the Docker Engine at {self.url} is not usable: {why}")
+
     def _address(self, path: str) -> str:
         scheme, _, rest = self.url.partition("://")
         return f"http://docker{path}" if scheme == "unix" else f"http://{rest}{path}"
@@ -128,7 +144,7 @@ class Engine:
                 yield response
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise RuntimeUnavailable(
-                f"the Docker Engine at {self.url} does not answer: {error or 'timeout'}"
+                f"the Docker Engine at {self.url} does not answer: {str(error) or 'no answer in time'}"
             ) from error
 
 

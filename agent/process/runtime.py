@@ -117,6 +117,9 @@ class ProcessRuntime:
     def watch(self, task_id: str) -> AsyncGenerator[View, None]:
         return self._views.watch(task_id)
 
+    async def revived(self, task_id: str) -> None:
+        await self._views.until_running(task_id)
+
     async def stop(self, task_id: str) -> None:
         await self._unfinished.settled(task_id)
         one, view = self._held.get(task_id), self._views.get(task_id)

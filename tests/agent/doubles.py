@@ -206,6 +206,9 @@ class FakeRuntime:
     def watch(self, task_id: str) -> AsyncGenerator[View, None]:
         return self.views.watch(task_id)
 
+    async def revived(self, task_id: str) -> None:
+        await self.views.until_running(task_id)
+
     async def stop(self, task_id: str) -> None:
         await self._call("stop", task_id)
         if task_id in self.views:

@@ -181,7 +181,7 @@ Check = Callable[[Bench], Any]
         ("running", View(Phase.EXITED, exit_code=1), [], ["failed"]),
         ("running", None, [], ["failed"]),
         ("starting", View(Phase.RUNNING, pid=7), ["start t1"], ["running"]),
-        ("ready", View(Phase.CREATED), ["start t1"], ["starting", "running"]),
+        ("ready", View(Phase.CREATED), ["prepare t1", "start t1"], ["starting", "running"]),
         ("ready", None, ["prepare t1", "start t1"], ["starting", "running"]),
         ("preparing", None, ["prepare t1", "start t1"], ["ready", "starting", "running"]),
         ("orphaned", View(Phase.RUNNING, pid=7), ["stop t1"], []),
