@@ -88,6 +88,7 @@ class Daemon:
         await self._tunnels.stop()
         async with self._roles.changing:
             await self._roles.lay_down(keep_tasks=True)
+        await self._roles.close()
         await self._peers.close()
 
     # -- what the API sees ------------------------------------------------------------------------------------------
@@ -209,6 +210,7 @@ class Daemon:
     async def _begin(self, identity: Identity, request: InitRequest) -> None:
         """Start a new log and write the first objects; the identity is saved once they are durable."""
         try:
+            await self._roles.empty_log()
             authority = await asyncio.to_thread(self._first_keys, identity)
             await ManagerRole.found(identity, self._roles.raft_dir, self._keyring)
             manager = await self._roles.start_manager(identity)
@@ -335,6 +337,7 @@ class Daemon:
             managers = [a for a in self.remote_managers.values() if a != identity.advertise]
             if self._roles.manager is not None and managers:
                 await self._resign(self._roles.manager, identity.node_id, force=force)
+            await self._roles.begin_to_leave()
             await self._roles.lay_down(keep_tasks=False)
             for address in managers:
                 try:

@@ -1,9 +1,12 @@
 """Who this node is in which cluster: the file that survives a restart beside its keys and the log.
 
-Written whole to a temporary name, fsynced and renamed. Without the file the daemon is idle, outside any swarm.
+Written whole to a temporary name, fsynced and renamed, one writer after another. Without the file the daemon is idle,
+outside any swarm. A node's identity that was erased is never written again: a save that was on its way when the node
+left comes to nothing.
 """
 
 import os
+import threading
 from pathlib import Path
 
 import msgspec
@@ -12,7 +15,9 @@ import msgspec
 class Identity(msgspec.Struct, frozen=True):
     """`managers` are the last known addresses (host:port) of the managers. `raft_id` is set while a manager.
 
-    `advertise` and `listen` are host:port of the cluster port; `data_ip` is where tasks' ports are reached.
+    `advertise` and `listen` are host:port of the cluster port; `data_ip` is where tasks' ports are reached. `runtime`:
+    what runs this node's tasks, since it is in its cluster (docker, process, gateway; empty: written by a version that
+    did not say). `leaving`: the node has begun to leave, and a daemon that finds this ends that.
     """
 
     node_id: str
@@ -23,6 +28,8 @@ class Identity(msgspec.Struct, frozen=True):
     data_ip: str
     managers: list[str] = []
     raft_id: int = 0
+    runtime: str = ""
+    leaving: bool = False
 
 
 class BrokenIdentity(Exception):
@@ -32,6 +39,8 @@ class BrokenIdentity(Exception):
 class IdentityFile:
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / "node.json"
+        self._writing = threading.Lock()
+        self._erased: set[str] = set()
 
     def load(self) -> Identity | None:
         """None outside a swarm. Raises BrokenIdentity."""
@@ -46,10 +55,18 @@ class IdentityFile:
             ) from error
 
     def save(self, identity: Identity) -> None:
-        write_private(self.path, msgspec.json.format(msgspec.json.encode(identity)))
+        with self._writing:
+            if identity.node_id not in self._erased:
+                write_private(self.path, msgspec.json.format(msgspec.json.encode(identity)))
 
-    def erase(self) -> None:
-        self.path.unlink(missing_ok=True)
+    def erase(self, node_id: str) -> None:
+        """Unless the file is another node's by now; nothing of this node's is written again."""
+        with self._writing:
+            self._erased.add(node_id)
+            found = self.load()
+            if found is not None and found.node_id == node_id:
+                self.path.unlink(missing_ok=True)
+                sync_folder(self.path.parent)
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -62,7 +79,12 @@ def write_private(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make what was renamed or removed in a folder durable."""
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

@@ -24,6 +24,7 @@ from essaim.secrets.nodekey import new_key, request_for
 from .addresses import split_host_port
 from .identity import BrokenIdentity, Identity, IdentityFile
 from .keyring import Keyring, Keys
+from .leftovers import end_tasks_of
 from .manager import ManagerRole
 from .membership import BecomeManager, Issued, JoinAnswer, RenewMessage
 from .peers import PeerClient
@@ -69,6 +70,7 @@ class Roles:
         self._background: set[asyncio.Task[None]] = set()
         self._renewer: Renewer | None = None
         self._wanted: TLSInfo | None = None
+        self._leaving: asyncio.Task[None] | None = None
 
     @property
     def raft_dir(self) -> Path:
@@ -78,6 +80,10 @@ class Roles:
         """Resume what the file says, if there is one and its keys are not locked. Raises BrokenIdentity."""
         identity = await asyncio.to_thread(self.file.load)
         if identity is None:
+            return
+        if identity.leaving:
+            self._log.warning("this node was leaving its swarm when its daemon ended: that is finished now")
+            self._leaving = asyncio.create_task(self._finish_leaving(identity), name="finish leaving")
             return
         if not await asyncio.to_thread(self.keyring.load):
             raise BrokenIdentity(
@@ -186,11 +192,33 @@ class Roles:
         if server is not None:
             await server.stop()
 
+    async def begin_to_leave(self) -> None:
+        """From here on the node leaves, also when its daemon ends meanwhile."""
+        if self.identity is not None:
+            await self.save(msgspec.structs.replace(self.identity, leaving=True))
+
+    async def _finish_leaving(self, identity: Identity) -> None:
+        """What the last daemon had begun: nothing of the node is to run, or to be left."""
+        await end_tasks_of(identity.node_id, self._runtimes.make(identity.data_ip), asyncio.sleep, self._log)
+        async with self.changing:
+            if self.identity is None:
+                await self._erase(identity.node_id)
+
+    async def close(self) -> None:
+        """The daemon ends; what is not finished is the next one's."""
+        if self._leaving is not None:
+            self._leaving.cancel()
+            await asyncio.gather(self._leaving, return_exceptions=True)
+
     async def abandon(self) -> None:
         """Back to outside any swarm, with nothing left on disk."""
         await self.lay_down(keep_tasks=False)
+        node_id = self.identity.node_id if self.identity is not None else ""
         self.identity, self.error, self._wanted = None, "", None
-        await asyncio.to_thread(self.file.erase)
+        await self._erase(node_id)
+
+    async def _erase(self, node_id: str) -> None:
+        await asyncio.to_thread(self.file.erase, node_id)
         await asyncio.to_thread(self.keyring.erase)
         for name in ("raft", "agent", "gateway"):
             await asyncio.to_thread(shutil.rmtree, self._settings.state_dir / name, ignore_errors=True)
@@ -297,7 +325,12 @@ class Roles:
     def _on_managers(self, addresses: list[str]) -> None:
         if self.identity is not None:
             self.identity = msgspec.structs.replace(self.identity, managers=addresses)
-            self._spawn(asyncio.to_thread(self.file.save, self.identity))
+            self._spawn(self._save_present())
+
+    async def _save_present(self) -> None:
+        """What the node is when its turn has come: it may have left meanwhile."""
+        if self.identity is not None:
+            await self.save(self.identity)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do it in the background, one after another."""

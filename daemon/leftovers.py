@@ -1,0 +1,30 @@
+"""The end of what a node ran that has left its cluster, when its daemon could not see to that itself."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from essaim.agent.docker.engine import EngineError
+from essaim.agent.docker.runtime import DockerRuntime
+from essaim.agent.runtime import Runtime, RuntimeUnavailable
+
+RETRY_FIRST, RETRY_MOST = 0.5, 10.0
+
+
+async def end_tasks_of(node_id: str, runtime: Runtime, sleep: Callable[[float], Awaitable[None]], log: Any) -> None:
+    """Remove every task of the node, and its networks; a runtime that is away is waited for. Closes the runtime."""
+    pause = RETRY_FIRST
+    try:
+        while True:
+            try:
+                for task_id in await runtime.recover(node_id):
+                    await runtime.remove(task_id)
+                if isinstance(runtime, DockerRuntime):
+                    await runtime.overlays.clear()
+            except (RuntimeUnavailable, EngineError, OSError) as problem:
+                log.warning("tasks of a node that left are still there; trying again", reason=str(problem))
+            else:
+                return
+            await sleep(pause)
+            pause = min(pause * 2, RETRY_MOST)
+    finally:
+        await runtime.close()
