@@ -3,11 +3,15 @@
 - Without a manager everything that runs carries on; the agent never acts on the lack of a message.
 - After a restart it takes charge again of what it finds (`Runtime.recover`). The first full assignment decides what of
   it is right and stays untouched, and what is stopped and removed.
+- A runtime that does not answer (an Engine that starts after the daemon) is waited for: the session is open meanwhile,
+  the cluster is told why no task can start here, and what is assigned waits. After RECOVER_PATIENCE without any word on
+  the tasks of the last run the agent leaves its session, and the cluster replaces them elsewhere.
 - Each task has a manager of its own (`task_manager`); this module only hands out messages.
 """
 
 import asyncio
 import random
+import socket
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +27,7 @@ from essaim.cluster.wire import Channel, ToAgent
 
 from .assigned import Assigned
 from .book_keeper import BookKeeper, OnBook
+from .host import host_description
 from .log_streams import LogStreams
 from .network_keeper import NetworkKeeper
 from .outbox import Outbox
@@ -34,6 +39,11 @@ from .verdict_keeper import Health, VerdictKeeper
 
 DESCRIBE_EVERY = 30.0
 """Seconds between looks whether the node's description has changed."""
+DESCRIBE_AGAIN = 1.0
+"""The same while the runtime does not answer."""
+DESCRIBE_WITHIN = 5.0
+RECOVER_PATIENCE = 60.0
+"""Seconds after its start for which an agent keeps its place in the cluster though it cannot tell what runs here."""
 
 
 def _ignore(_: object) -> None:
@@ -95,6 +105,11 @@ class Agent:
         self._found: dict[str, View] = {}
         self._node = Node(id=node_id, spec=NodeSpec())
         self._description: NodeDescription | None = None
+        self._problem = ""
+        self._monotonic = monotonic
+        self._recovered = asyncio.Event()
+        self._early: list[wire.Assignments] = []
+        self._started = monotonic()
         self._around = Surroundings(runtime, self._outbox.put, self._gone, now, sleep, self._log)
         self._routes = RouteKeeper(
             state_dir / "routes.msgpack", on_routes, open_requests, unfit=unfit, sleep=sleep, log=self._log
@@ -157,13 +172,18 @@ class Agent:
     async def _live(self) -> None:
         await self._routes.recover()
         await self._networks.recover()
-        await self._recover()
+        self._started = self._monotonic()
+        recovering = asyncio.create_task(self._recover(), name="recovering tasks")
         try:
             await self._session.run()
         except Refusal as refusal:
             self._log.error("the cluster does not know this node any more; its tasks are stopped", reason=str(refusal))
+            await recovering
             await self._clear()
             self._on_refused(str(refusal))
+        finally:
+            recovering.cancel()
+            await asyncio.gather(recovering, return_exceptions=True)
 
     async def _recover(self) -> None:
         pause = RETRY_FIRST
@@ -172,22 +192,50 @@ class Agent:
                 self._found = await self._runtime.recover(self.node_id)
             except RuntimeUnavailable as problem:
                 self._log.warning("the runtime does not answer; trying again", reason=str(problem), in_seconds=pause)
+                if not self._problem:
+                    self._problem = str(problem)
+                    self._description_stale.set()
             else:
                 break
             await self._sleep(pause)
             pause = min(pause * 2, RETRY_MOST)
         if self._found:
             self._log.info("tasks of the last run found", tasks=len(self._found))
+        self._recovered.set()
+        early, self._early = self._early, []
+        for message in early:
+            self._take_up(message)
 
     # The session's hooks
 
     async def _hello(self) -> wire.Hello:
         self._networks.begin()
+        await self._look_at_host()
+        if self._problem and self._is_lost:
+            raise SessionEnded(f"this node cannot tell what runs on it: {self._problem}")
+        return wire.Hello(self.node_id, await self._known_description(), self._problem)
+
+    @property
+    def _is_lost(self) -> bool:
+        return not self._recovered.is_set() and self._monotonic() - self._started > RECOVER_PATIENCE
+
+    async def _look_at_host(self) -> bool:
+        """Describe the node; whether that, or the problem with it, is news."""
+        before = (self._description, self._problem)
         try:
-            self._description = await self._describe()
-        except RuntimeUnavailable as problem:
-            raise SessionEnded(f"the node cannot describe itself: {problem}") from problem
-        return wire.Hello(self.node_id, self._description)
+            async with asyncio.timeout(DESCRIBE_WITHIN):
+                self._description = await self._describe()
+            self._problem = "" if self._recovered.is_set() else self._problem
+        except (RuntimeUnavailable, TimeoutError) as problem:
+            self._problem = str(problem) or "the Docker Engine does not answer in time"
+        return (self._description, self._problem) != before
+
+    async def _known_description(self) -> NodeDescription:
+        """The last one there was, else what the host says without its runtime."""
+        known = self._description or self._node.description
+        if known is None:
+            known = await asyncio.to_thread(host_description, socket.gethostname())
+        return replace(known, tls_info=self._tls_info())
 
     async def _describe(self) -> NodeDescription:
         """What the runtime says of this host, with what the node trusts. Raises RuntimeUnavailable."""
@@ -219,24 +267,19 @@ class Agent:
 
     async def _describe_changes(self) -> None:
         while True:
-            await self._sleep(DESCRIBE_EVERY)
-            try:
-                description = await self._describe()
-            except RuntimeUnavailable:
-                continue
-            if description != self._description:
-                await self._send_description(description)
-
-    async def _send_description(self, description: NodeDescription) -> None:
-        self._description = description
-        await self._session.send(wire.Describe(description))
+            await self._sleep(DESCRIBE_AGAIN if self._problem else DESCRIBE_EVERY)
+            if await self._look_at_host():
+                await self._session.send(wire.Describe(await self._known_description(), self._problem))
+            if self._problem and self._is_lost:
+                raise SessionEnded(f"this node cannot tell what runs on it: {self._problem}")
 
     async def _describe_at_once(self) -> None:
         while True:
             await self._description_stale.wait()
             self._description_stale.clear()
             if self._description is not None:
-                await self._send_description(replace(self._description, tls_info=self._tls_info()))
+                self._description = replace(self._description, tls_info=self._tls_info())
+                await self._session.send(wire.Describe(self._description, self._problem))
 
     def trust_changed(self) -> None:
         """What the node trusts is no more what its description says."""
@@ -266,6 +309,16 @@ class Agent:
         self._on_node(node)
 
     def _assign(self, message: wire.Assignments) -> None:
+        if message.full and not any(task.networks_attachments for task in message.tasks):
+            self._networks.take(wire.Networks([]))
+        if self._recovered.is_set():
+            self._take_up(message)
+        elif message.full:
+            self._early = [message]
+        else:
+            self._early.append(message)
+
+    def _take_up(self, message: wire.Assignments) -> None:
         difference = self._assigned.apply(message)
         for task_id in difference.forget:
             if task_id in self._managers:
@@ -278,8 +331,6 @@ class Agent:
                 manager = TaskManager(work, self._found.pop(task.id, None), self._around)
                 self._managers[task.id] = manager
                 manager.start()
-        if message.full and not any(task.networks_attachments for task in message.tasks):
-            self._networks.take(wire.Networks([]))
         if message.full:
             self._clear_strays()
 

@@ -49,7 +49,8 @@ class NodeDescription(Shape):
 
 
 class NodeStatus(Shape):
-    """`state` is unknown, down, ready or disconnected."""
+    """`state` is unknown, down, ready or disconnected. The `message` of a node that is ready says why no task can start
+    there all the same."""
 
     state: str = always("unknown")
     message: str | None = None
@@ -86,3 +87,8 @@ class Node(StoredObject, kw_only=True):
     @property
     def is_ready(self) -> bool:
         return self.status.state == "ready"
+
+    @property
+    def takes_tasks(self) -> bool:
+        """It is ready, and so is what runs its tasks."""
+        return self.is_ready and not self.status.message

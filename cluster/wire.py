@@ -28,10 +28,12 @@ from .task import Task, TaskEndpoint, TaskStatus
 
 
 class Hello(msgspec.Struct, tag="hello", frozen=True):
-    """`node_id` must be the one that the certificate of the connection names."""
+    """`node_id` must be the one that the certificate of the connection names. `problem`: why no task can start on the
+    node at present (its Engine does not answer); its description may then be a guess."""
 
     node_id: str
     description: NodeDescription
+    problem: str = ""
 
 
 class Heartbeat(msgspec.Struct, tag="beat", frozen=True):
@@ -51,9 +53,10 @@ class Reports(msgspec.Struct, tag="reports", frozen=True):
 
 
 class Describe(msgspec.Struct, tag="describe", frozen=True):
-    """The node's description has changed."""
+    """The node's description has changed, or its problem (as in `Hello`)."""
 
     description: NodeDescription
+    problem: str = ""
 
 
 class RoutesApplied(msgspec.Struct, tag="routed", frozen=True):

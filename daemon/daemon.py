@@ -201,9 +201,11 @@ class Daemon:
                 advertise=advertise,
                 listen=listen,
                 data_ip=data_ip,
+                runtime=self._runtimes.kind,
                 managers=[advertise],
                 raft_id=self._chance.getrandbits(63) | 1,
             )
+            await self._look_at_host()
             await self._begin(identity, request)
             return identity.node_id
 
@@ -274,6 +276,7 @@ class Daemon:
                 towards=request.remote_addrs,
             )
             token = parse(request.join_token)
+            await self._look_at_host()
             key = await asyncio.to_thread(new_key)
             message = JoinMessage(
                 token=request.join_token,
@@ -291,6 +294,7 @@ class Daemon:
                 advertise=advertise,
                 listen=listen,
                 data_ip=data_ip,
+                runtime=self._runtimes.kind,
                 managers=answer.managers,
                 raft_id=answer.raft_id,
             )
@@ -380,6 +384,11 @@ class Daemon:
         if self._roles.manager is None:
             raise Unavailable("This node is not a swarm manager.")
         return self._roles.manager
+
+    async def _look_at_host(self) -> None:
+        """Once more, if its Engine did not answer when the daemon started."""
+        if self._description.engine is None:
+            self._description = await self._runtimes.describe()
 
     def _described(self, identity: Identity) -> NodeDescription:
         """As its agent will say it, too: the object does not change when that connects."""

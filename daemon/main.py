@@ -24,7 +24,7 @@ from .balancers import renderers
 from .collector import tune_collector
 from .daemon import Daemon
 from .first_join import join_first, request_of
-from .identity import BrokenIdentity
+from .identity import BrokenIdentity, IdentityFile
 from .logs import LEVELS, configure
 from .runtimes import NoRuntime, choose
 from .settings import DEFAULT_API_PORT, Settings
@@ -137,7 +137,8 @@ async def _run(settings: Settings, log: Any) -> int:
     try:
         await asyncio.to_thread(settings.state_dir.mkdir, parents=True, exist_ok=True)
         joining = request_of(settings)
-        chosen = await choose(settings, log)
+        identity = await asyncio.to_thread(IdentityFile(settings.state_dir).load)
+        chosen = await choose(settings, identity.runtime if identity else "", log)
         daemon = Daemon(
             settings,
             chosen,

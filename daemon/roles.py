@@ -91,6 +91,9 @@ class Roles:
                 f"nodes cannot be taken over: remove {self._settings.state_dir}, and init or join anew"
             )
         self.identity = identity
+        if identity.runtime != self._runtimes.kind:
+            identity = msgspec.structs.replace(identity, runtime=self._runtimes.kind)
+            await self.save(identity)
         if self.keyring.locked:
             self._log.warning("this manager is locked; unlock it with `essaim swarm unlock`")
         else:

@@ -170,7 +170,7 @@ class Dispatcher:
         self._liveness.heard(node.id, now)
         self._traffic.connect(node.id, now)
         self._networks.connect(node.id)
-        self._report_node(node, hello.description)
+        self._report_node(node, hello.description, problem=hello.problem)
         session.set_routes(self._traffic.history.since)
         session.set_networks(self._networks.message(node.id) or NO_NETWORKS)
         session.set_certificates(self._books.since)
@@ -236,7 +236,7 @@ class Dispatcher:
         elif isinstance(message, wire.Describe):
             node = self._store.nodes.get(session.node_id)
             if node is not None:
-                self._report_node(node, message.description)
+                self._report_node(node, message.description, problem=message.problem)
 
     def _take_report(self, node_id: str, report: wire.TaskReport) -> None:
         task = self._store.tasks.get(report.task_id)
@@ -244,9 +244,14 @@ class Dispatcher:
             status = self._traffic.as_reported(task, report)
             self._reports.add(Report(report.task_id, node_id, status, report.endpoints))
 
-    def _report_node(self, node: Node, description: NodeDescription | None, state: str = "ready") -> None:
+    def _report_node(
+        self, node: Node, description: NodeDescription | None, state: str = "ready", *, problem: str = ""
+    ) -> None:
+        """`problem`: why no task can start there at present; what the node was known as is kept meanwhile."""
+        if problem and node.description is not None:
+            description = None
         address = node.status.addr or (description.data_addr if description else None)
-        message = None if state == "ready" else "heartbeat failure"
+        message = (problem or None) if state == "ready" else "heartbeat failure"
         status = NodeStatus(state=state, message=message, addr=address)
         if status != node.status or (description is not None and description != node.description):
             self._reports.add(NodeReport(node.id, status, description))

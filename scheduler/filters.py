@@ -92,11 +92,13 @@ class Filter(Protocol):
 
 class Available:
     def check(self, request: Request, state: NodeState) -> bool:
-        return state.node.status.state == "ready" and state.node.spec.availability == "active"
+        return state.node.takes_tasks and state.node.spec.availability == "active"
 
     def explain(self, request: Request, state: NodeState) -> str:
         if not state.node.is_ready:
             return "{} not ready"
+        if not state.node.takes_tasks:
+            return "{} whose Docker Engine does not answer"
         return "{} not available for new tasks"
 
 

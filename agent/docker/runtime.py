@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import msgspec
 import structlog
 
@@ -299,14 +298,3 @@ class DockerRuntime:
             return await self.engine.call(method, path, params=params)
         except EngineError as error:
             raise RuntimeUnavailable(f"the Docker Engine refuses {method} {path}: {error}") from error
-
-
-async def answers(engine_url: str) -> bool:
-    """Whether a Docker Engine is there (for `--runtime auto`)."""
-    async with Engine(engine_url) as engine:
-        try:
-            async with asyncio.timeout(5):
-                await engine.version()
-        except (RuntimeUnavailable, TimeoutError, ValueError, aiohttp.ClientError):
-            return False
-    return True
