@@ -3,6 +3,9 @@
 - The Engine's network has the cluster's id as its name and in its labels, by which leftovers are found and removed.
 - A task that needs a network waits for the table that names it: both come by the same session.
 - A network that is no longer named goes once the Engine lets it (its containers have ended).
+- What is there is compared with what is wanted at every change and every CHECK_EVERY seconds, as others remove networks
+  and links too (`docker network prune`): what is missing is made again. Each network by itself: one that cannot be had
+  holds up no other.
 """
 
 import asyncio
@@ -19,7 +22,7 @@ from essaim.agent.runtime import Rejected, RuntimeUnavailable
 from essaim.cluster.overlay import BRIDGE_LABEL, MTU_OPTION, OverlayNetwork
 from essaim.cluster.task import Task
 from essaim.network import links
-from essaim.network.links import Link
+from essaim.network.links import Link, Seen
 from essaim.network.responder import Responder, node_resolvers
 
 from .balancing import Balancer
@@ -29,6 +32,10 @@ NODE_BRIDGE = "bridge"
 VXLAN_LABEL = "essaim.network.vxlan"
 WAIT = 20.0
 RETRY = 1.0
+CHECK_EVERY = 3.0
+UNTOLD = "the leading manager has not told of it"
+PROBLEMS = (RuntimeUnavailable, EngineError, NetlinkError, OSError)
+"""What makes a network fail for now."""
 
 
 class Overlays:
@@ -40,14 +47,14 @@ class Overlays:
         self._log = log
         self.balancer = Balancer(log)
         self._wanted: dict[str, OverlayNetwork] | None = None
-        self._links: dict[str, Link] = {}
         self._responders: dict[str, Responder] = {}
+        self._unserved: set[str] = set()
         self._made: set[str] = set()
         self._holds: dict[str, set[str]] = {}
         self._changed = asyncio.Event()
         self._applied = asyncio.Condition()
         self._running: asyncio.Task[None] | None = None
-        self._problem = "the leading manager has not told of it"
+        self._problems: dict[str, str] = {}
 
     def offer(self, networks: list[OverlayNetwork]) -> None:
         self._wanted = {network.id: network for network in networks}
@@ -73,7 +80,8 @@ class Overlays:
             await asyncio.gather(running, return_exceptions=True)
         self._wanted = None
         self.balancer.offer([])
-        await self._apply({})
+        if not await self._apply({}):
+            raise RuntimeUnavailable("some of the node's overlay networks could not be removed")
 
     async def ready(self, task: Task) -> list[OverlayNetwork]:
         """The task's networks, there to be joined. Raises Rejected when the leader does not tell of one in time."""
@@ -82,9 +90,10 @@ class Overlays:
             async with asyncio.timeout(WAIT), self._applied:
                 await self._applied.wait_for(lambda: self._are_there(ids))
         except TimeoutError:
-            missing = ", ".join(i for i in ids if i not in self._made)
+            missing = [i for i in ids if i not in self._made or i not in (self._wanted or {})]
+            reasons = dict.fromkeys(self._problems.get(i, UNTOLD) for i in missing)
             raise Rejected(
-                f"network {missing} could not be made on this node within {WAIT:g} s: {self._problem}"
+                f"network {', '.join(missing)} could not be made on this node within {WAIT:g} s: {'; '.join(reasons)}"
             ) from None
         # From here on none of them goes, though the container is not started yet and the Engine would let it.
         self._holds[task.id] = set(ids)
@@ -100,33 +109,67 @@ class Overlays:
 
     async def _run(self) -> None:
         while True:
-            await self._changed.wait()
             self._changed.clear()
-            try:
-                done = await self._apply(dict(self._wanted or {}))
-            except (RuntimeUnavailable, EngineError, NetlinkError, OSError) as problem:
-                self._problem = reason_of(problem)
-                self._log.warning("an overlay network could not be set up; trying again", reason=self._problem)
-                done = False
-            if not done:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), RETRY)
-                self._changed.set()
+            done = await self._apply(dict(self._wanted or {}))
+            with contextlib.suppress(TimeoutError):
+                # Not wait_for: it can lose a cancellation that comes with the event.
+                async with asyncio.timeout(CHECK_EVERY if done else RETRY):
+                    await self._changed.wait()
 
     async def _apply(self, wanted: dict[str, OverlayNetwork]) -> bool:
-        """Bring the node to what is wanted; False when something has yet to go."""
-        for network in wanted.values():
-            if network.id not in self._made:
-                await self._make_bridge(network)
-            await self._wire(network)
-            await self._serve(network)
-            async with self._applied:
-                self._made.add(network.id)
-                self._applied.notify_all()
+        """Bring the node to what is wanted; False when something is missing, or has yet to go."""
+        try:
+            present = await self._present()
+            seen = await asyncio.to_thread(links.look, [link for link in map(self._link, wanted.values()) if link])
+        except PROBLEMS as problem:
+            for network_id in wanted:
+                self._cannot(network_id, problem)
+            return False
+        done = [await self._bring(network, present, seen.get(network.id)) for network in wanted.values()]
+        done += [await self._take_away(entry) for name, entry in present.items() if name not in wanted]
+        return all(done)
+
+    async def _present(self) -> dict[str, dict[str, Any]]:
+        """The Engine's networks that are ours, by name."""
         filters = msgspec.json.encode({"label": [BRIDGE_LABEL]}).decode()
-        present = await self._engine.call("GET", "/networks", params={"filters": filters})
-        gone = [await self._remove(entry) for entry in present if entry["Name"] not in wanted]
-        return all(gone)
+        listed = await self._engine.call("GET", "/networks", params={"filters": filters})
+        return {entry["Name"]: entry for entry in listed}
+
+    async def _bring(self, network: OverlayNetwork, present: dict[str, dict[str, Any]], seen: Seen | None) -> bool:
+        """See to it that one network is there."""
+        try:
+            if network.id not in present:
+                self._made.discard(network.id)
+                await self._make_bridge(network)
+            link = self._link(network)
+            if link is not None and seen is not None:
+                await self._wire(link, seen, is_new=network.id not in present)
+            await self._serve(network)
+        except PROBLEMS as problem:
+            self._cannot(network.id, problem)
+            return False
+        except Exception as mistake:
+            self._log.error("an overlay network could not be set up", network=network.name, exc_info=mistake)
+            self._problems[network.id] = f"internal error of the agent: {mistake!r}"
+            return False
+        self._problems.pop(network.id, None)
+        async with self._applied:
+            self._made.add(network.id)
+            self._applied.notify_all()
+        return True
+
+    def _cannot(self, network_id: str, problem: Exception) -> None:
+        """Each problem is said once, until it is another."""
+        reason = reason_of(problem)
+        if self._problems.get(network_id) != reason:
+            self._log.warning("an overlay network could not be set up; trying again", network=network_id, reason=reason)
+        self._problems[network_id] = reason
+
+    def _link(self, network: OverlayNetwork) -> Link | None:
+        """The network's wire, where it needs one."""
+        peers = frozenset(network.peers) - {self._data_addr}
+        link = Link(network.id, network.vxlan, self._data_addr, peers, network.port, network.mtu)
+        return link if link.is_needed else None
 
     async def _make_bridge(self, network: OverlayNetwork) -> None:
         body: dict[str, Any] = {
@@ -147,19 +190,13 @@ class Overlays:
             if error.status != 409:
                 raise
 
-    async def _wire(self, network: OverlayNetwork) -> None:
-        peers = frozenset(network.peers) - {self._data_addr}
-        link = Link(network.id, network.vxlan, self._data_addr, peers, network.port, network.mtu)
-        before = self._links.get(network.id)
-        if link == before or not link.is_needed:
-            return
-        if before is None or not link.only_peers_differ(before):
-            await asyncio.to_thread(links.lay, link)
-        else:
-            await asyncio.to_thread(
-                links.change_peers, link.vxlan, before.peers - link.peers, link.peers - before.peers
-            )
-        self._links[network.id] = link
+    async def _wire(self, link: Link, seen: Seen, *, is_new: bool) -> None:
+        """Raises OSError, NetlinkError, EngineError."""
+        if not is_new and not seen.has_bridge:
+            # The Engine makes a bridge only with its network: that is made again next time, if nothing is on it.
+            await self._engine.call("DELETE", f"/networks/{link.network_id}")
+            raise OSError("its bridge had been removed from this host")
+        await asyncio.to_thread(links.mend, link, seen)
 
     async def _serve(self, network: OverlayNetwork) -> None:
         if network.id in self._responders:
@@ -170,8 +207,20 @@ class Overlays:
             await responder.start(network.gateway)
         except OSError as error:
             # Another node of this machine serves the same bridge, or this daemon may not: containers still run.
-            self._log.warning("names are not served here", network=network.name, reason=str(error))
+            if network.id not in self._unserved:
+                self._unserved.add(network.id)
+                self._log.warning("names are not served here", network=network.name, reason=str(error))
+            return
+        self._unserved.discard(network.id)
         self._responders[network.id] = responder
+
+    async def _take_away(self, entry: dict[str, Any]) -> bool:
+        """Whether it is gone. The others do not suffer when it cannot go."""
+        try:
+            return await self._remove(entry)
+        except PROBLEMS as problem:
+            self._cannot(entry["Name"], problem)
+            return False
 
     async def _remove(self, entry: dict[str, Any]) -> bool:
         network_id = entry["Name"]
@@ -186,7 +235,8 @@ class Overlays:
             if error.status != 404:
                 self._made |= {network_id} if known else set()
                 return False
-        self._links.pop(network_id, None)
+        self._problems.pop(network_id, None)
+        self._unserved.discard(network_id)
         if (responder := self._responders.pop(network_id, None)) is not None:
             await responder.stop()
         await asyncio.to_thread(links.cut, int(entry["Labels"].get(VXLAN_LABEL) or 0))

@@ -10,12 +10,13 @@ import structlog
 from pyroute2.netlink.exceptions import NetlinkError
 
 from essaim.agent.docker import networks
-from essaim.agent.docker.engine import Engine
+from essaim.agent.docker.engine import Engine, EngineError
 from essaim.agent.docker.networks import Overlays, join
 from essaim.agent.runtime import Rejected
 from essaim.cluster.overlay import OverlayNetwork
 from essaim.cluster.service import TaskSpec
 from essaim.cluster.task import NetworkAttachment, Task, TaskStatus
+from essaim.network.links import Link, Seen
 
 NETWORK = OverlayNetwork("net1", "demo_inner", "10.0.1.0/24", "10.0.1.1", 4097)
 TASK = Task(id="t1", spec=TaskSpec(), status=TaskStatus(), networks_attachments=[NetworkAttachment(network_id="net1")])
@@ -160,4 +161,69 @@ async def test_network_left_by_an_earlier_run_goes_when_the_node_leaves() -> Non
     overlays = Overlays(cast("Engine", engine), "127.0.0.1", structlog.get_logger())
     await overlays.clear()
     assert engine.networks == {}
+    await overlays.close()
+
+
+async def test_network_that_somebody_pruned_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "CHECK_EVERY", 0.01)
+    engine = SlowEngine()
+    overlays = Overlays(cast("Engine", engine), "127.0.0.1", structlog.get_logger())
+    overlays.offer([NETWORK])
+    await overlays.ready(TASK)
+    overlays.release(TASK.id)
+    engine.networks.clear()
+    async with asyncio.timeout(5):
+        while "net1" not in engine.networks:
+            await asyncio.sleep(0.01)
+    await overlays.ready(TASK)
+    await overlays.close()
+
+
+class PartlyBroken(SlowEngine):
+    """It refuses to make or to remove one network."""
+
+    async def call(self, method: str, path: str, **options: Any) -> Any:
+        if "net1" in (path.rpartition("/")[2], (options.get("body") or {}).get("Name")) and method != "GET":
+            raise EngineError(403, "Pool overlaps with other one on this address space")
+        return await super().call(method, path, **options)
+
+
+async def test_network_that_cannot_be_made_or_removed_holds_up_no_other() -> None:
+    engine = PartlyBroken()
+    overlays = Overlays(cast("Engine", engine), "127.0.0.1", structlog.get_logger())
+    overlays.offer([NETWORK, TWO])
+    on_two = msgspec.structs.replace(TASK, networks_attachments=[NetworkAttachment(network_id="net2")])
+    await overlays.ready(on_two)
+    with pytest.raises(Rejected, match=r"network net1 could not be made .*: Pool overlaps"):
+        await overlays.ready(TASK)
+    overlays.release(on_two.id)
+    engine.networks["net1"] = {"Labels": {}}
+    overlays.offer([])
+    async with asyncio.timeout(5):
+        while "net2" in engine.networks:
+            await asyncio.sleep(0.01)
+    await overlays.close()
+
+
+@pytest.mark.parametrize(
+    "mistake", [IndexError("list index out of range"), NetlinkError(errno.ENODEV, "No such device")]
+)
+async def test_wire_that_breaks_in_any_way_does_not_end_the_loop(
+    monkeypatch: pytest.MonkeyPatch, mistake: Exception
+) -> None:
+    monkeypatch.setattr(networks, "RETRY", 0.01)
+    mended: list[str] = []
+
+    def mend(link: Link, seen: Seen) -> None:
+        mended.append(link.network_id)
+        if mended.count("net1") < 3 and link.network_id == "net1":
+            raise mistake
+
+    monkeypatch.setattr(networks.links, "look", lambda wanted: {link.network_id: Seen(True, False) for link in wanted})
+    monkeypatch.setattr(networks.links, "mend", mend)
+    overlays = Overlays(cast("Engine", SlowEngine()), "10.77.0.1", structlog.get_logger())
+    overlays.offer([NETWORK, TWO])
+    monkeypatch.setattr(networks, "WAIT", 5.0)
+    await overlays.ready(ON_BOTH)
+    assert mended.count("net1") >= 3
     await overlays.close()
