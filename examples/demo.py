@@ -26,6 +26,9 @@ REPLICAS = 5
 PORT = 4000
 STACK = "demo"
 START_TIMEOUT = 30.0
+DEPLOY_TIMEOUT = 180.0
+LOOK_EVERY = 3.0
+"""Seconds between looks whether a task was rejected while the stack comes up."""
 REQUESTS = 40
 """Requests to each node in the check: enough that five replicas in turn are all seen, whichever worker answers."""
 
@@ -172,7 +175,30 @@ def take_down(nodes: list[Node]) -> None:
 
 def deploy(first: Node) -> None:
     say(f"\n$ essaim stack deploy -c examples/web.yml {STACK}")
-    first.essaim("stack", "deploy", "--detach=false", "-c", str(HERE / "web.yml"), STACK, show=True)
+    command = [str(BIN / "essaim"), "--host", first.host, "stack", "deploy", "--detach=false", "-c"]
+    with subprocess.Popen([*command, str(HERE / "web.yml"), STACK], stdin=subprocess.DEVNULL) as deploying:
+        end, look_at = time.monotonic() + DEPLOY_TIMEOUT, time.monotonic() + LOOK_EVERY
+        try:
+            while deploying.poll() is None:
+                if time.monotonic() > end:
+                    raise Failed(f"the stack was not up in {DEPLOY_TIMEOUT:.0f} s")
+                if time.monotonic() > look_at:
+                    look_at = time.monotonic() + LOOK_EVERY
+                    complain_of_rejected(first)
+                time.sleep(0.05)
+        finally:
+            deploying.terminate()
+    if deploying.returncode:
+        raise Failed("the stack could not be deployed")
+
+
+def complain_of_rejected(first: Node) -> None:
+    """A task that a node cannot run would be tried again and again. Raises Failed with the reason."""
+    tasks = first.essaim("stack", "ps", STACK, "--no-trunc", "--format", "{{.CurrentState}}\t{{.Error}}")
+    for line in tasks.splitlines():
+        state, _, error = line.partition("\t")
+        if state.startswith("Rejected"):
+            raise Failed(f"a node cannot run a replica: {error}")
 
 
 def fetch(address: str) -> str:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from essaim.agent.memory_files import MemoryFile, memory_root, tidy, write_files
+from essaim.agent.memory_files import MemoryFile, own_folder, tidy, write_files
 from essaim.agent.payloads import Payload
 from essaim.agent.runtime import Rejected
 from essaim.cluster.container import BindOptions, Mount
@@ -33,12 +33,12 @@ class TaskFiles:
 
     def erase(self, node_id: str, task_id: str) -> None:
         if self._root is not None:
-            shutil.rmtree(self._of(node_id) / task_id, ignore_errors=True)
+            shutil.rmtree(self._root / node_id / task_id, ignore_errors=True)
 
     def tidy(self) -> None:
         """Leave no empty directories behind."""
         if self._root is not None:
-            tidy(self._root / f"essaim-{os.geteuid()}")
+            tidy(self._root)
 
     def keep_only(self, node_id: str, task_ids: Iterable[str]) -> None:
         """After a restart: remove the files of tasks that are gone."""
@@ -52,14 +52,10 @@ class TaskFiles:
                 shutil.rmtree(directory, ignore_errors=True)
 
     def _of(self, node_id: str) -> Path:
+        """Raises Rejected."""
         if self._root is None:
-            self._root = memory_root(self._candidates)
-        if self._root is None:
-            raise Rejected(
-                "this node has no memory-backed directory for secrets; looked at "
-                + ", ".join(map(str, self._candidates))
-            )
-        return self._root / f"essaim-{os.geteuid()}" / node_id
+            self._root = own_folder(self._candidates)
+        return self._root / node_id
 
 
 def _file(name: str, payload: Payload) -> MemoryFile:

@@ -187,7 +187,7 @@ class ProcessRuntime:
         one.child, answer = await asyncio.to_thread(spawn_shim, self._dirs.of(task_id))
         if answer != "ok":
             await self._reap(one)
-            self._views.put(task_id, View(Phase.EXITED, exit_code=127, error=answer))
+            await self._put_exit(one, View(Phase.EXITED, exit_code=127, error=answer))
             raise StartFailed(answer)
         await self._take_up(one)
 
@@ -204,7 +204,8 @@ class ProcessRuntime:
     async def _plan(self, work: Work) -> ProcessPlan:
         spec = work.task.spec.container_spec
         user = await asyncio.to_thread(resolve_user, spec.user if spec else None, spec.groups if spec else None)
-        files = await asyncio.to_thread(self._dirs.files_of, work.node.id, work.task.id)
+        needed = bool(payloads(work))
+        files = await asyncio.to_thread(lambda: self._dirs.files_of(work.node.id, work.task.id, needed=needed))
         ports: dict[tuple[str, int], int] = {}
         try:
             for port, fixed in wanted_ports(work.task):
@@ -236,16 +237,21 @@ class ProcessRuntime:
         stand = await asyncio.to_thread(self._dirs.stand, task_id)
         one.ids = ids = stand.ids
         if stand.exit is not None:
-            self._views.put(task_id, View(Phase.EXITED, exit_code=stand.exit.code, error=stand.exit.error))
+            await self._put_exit(one, View(Phase.EXITED, exit_code=stand.exit.code, error=stand.exit.error))
         elif ids is None:
             self._views.put(task_id, View(Phase.CREATED))
         elif not stand.alive:
             await asyncio.to_thread(kill_all_of, task_id, ids)
-            self._views.put(task_id, View(Phase.EXITED, exit_code=137, error=LOST, pid=ids.pid))
+            await self._put_exit(one, View(Phase.EXITED, exit_code=137, error=LOST, pid=ids.pid))
         else:
             health = Health.STARTING if one.plan.health else Health.NONE
             self._views.put(task_id, self._running(one, ids, health))
             one.follower = asyncio.create_task(self._follow(one, ids), name=f"process {task_id}")
+
+    async def _put_exit(self, one: _Held, view: View) -> None:
+        """It has ended; its secrets go first, so that they are gone when anybody knows."""
+        await asyncio.to_thread(self._dirs.erase_files, one.plan.node_id, one.plan.task_id)
+        self._views.put(one.plan.task_id, view)
 
     @staticmethod
     def _running(one: _Held, ids: Ids, health: Health) -> View:
@@ -272,7 +278,7 @@ class ProcessRuntime:
         if exited is None:
             await asyncio.to_thread(kill_all_of, task_id, ids)
         code, error = (exited.code, exited.error) if exited else (137, LOST)
-        self._views.put(task_id, View(Phase.EXITED, exit_code=code, error=error, pid=ids.pid))
+        await self._put_exit(one, View(Phase.EXITED, exit_code=code, error=error, pid=ids.pid))
 
     async def _check(self, one: _Held, ids: Ids) -> None:
         if one.plan.health is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from essaim.agent.memory_files import MemoryFile, memory_root, tidy, write_files
+from essaim.agent.memory_files import MemoryFile, own_folder, tidy, write_files
 from essaim.agent.payloads import SECRETS, Payload
 from essaim.agent.runtime import Rejected
 
@@ -40,9 +40,15 @@ class TaskDirs:
     def of(self, task_id: str) -> Path:
         return self._root / task_id
 
-    def files_of(self, node_id: str, task_id: str) -> Path:
-        """Where the task's secrets and configs go. Raises Rejected without a memory-backed directory."""
-        return self._files_root(node_id) / task_id
+    def files_of(self, node_id: str, task_id: str, *, needed: bool = True) -> Path:
+        """Where the task's secrets and configs go. Raises Rejected without a memory-backed directory, if one is needed:
+        a task that uses none is told of a folder that is not there."""
+        try:
+            return self._files_root(node_id) / task_id
+        except Rejected:
+            if needed:
+                raise
+            return self.of(task_id) / "none"
 
     def write(self, plan: ProcessPlan, files: Iterable[Payload]) -> None:
         """Raises OSError, Rejected."""
@@ -59,16 +65,20 @@ class TaskDirs:
         (directory / "runtime.json").write_bytes(msgspec.json.encode(plan))
         (directory / "plan.json").write_bytes(msgspec.json.encode(plan.shim))
 
-    def erase(self, node_id: str, task_id: str) -> None:
+    def erase_files(self, node_id: str, task_id: str) -> None:
+        """The task has ended: nobody reads its secrets any more."""
         with contextlib.suppress(Rejected):
-            shutil.rmtree(self.files_of(node_id, task_id), ignore_errors=True)
+            shutil.rmtree(self._files_root(node_id) / task_id, ignore_errors=True)
+
+    def erase(self, node_id: str, task_id: str) -> None:
+        self.erase_files(node_id, task_id)
         (self.of(task_id) / "plan.json").unlink(missing_ok=True)
         shutil.rmtree(self.of(task_id), ignore_errors=True)
 
     def tidy(self) -> None:
         """Leave no empty directories in memory behind."""
         if self._memory is not None:
-            tidy(self._memory / f"essaim-{os.geteuid()}")
+            tidy(self._memory)
 
     def load(self, node_id: str) -> list[ProcessPlan]:
         """The tasks of the node's last run; what is left of half-written ones, and secrets of none, is removed."""
@@ -95,13 +105,8 @@ class TaskDirs:
 
     def _files_root(self, node_id: str) -> Path:
         if self._memory is None:
-            self._memory = memory_root(self._candidates)
-        if self._memory is None:
-            raise Rejected(
-                "this node has no memory-backed directory for secrets; looked at "
-                + ", ".join(map(str, self._candidates))
-            )
-        return self._memory / f"essaim-{os.geteuid()}" / node_id
+            self._memory = own_folder(self._candidates)
+        return self._memory / node_id
 
     def _read(self, directory: Path) -> ProcessPlan | None:
         with contextlib.suppress(OSError, msgspec.DecodeError):

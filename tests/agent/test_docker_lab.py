@@ -103,8 +103,9 @@ async def test_agent_given_a_secret_shows_it_in_memory_and_removes_it_with_the_t
         assert " ro," in mounted
     files = MEMORY / f"essaim-0/{manager.node.id}/t1"
     assert files.is_dir()
-    await manager.assign(removed=["t1"])
+    host.docker("kill", "web.1.t1")
     await until(lambda: not files.exists())
+    await until(lambda: manager.state("t1") == "failed")
 
 
 async def test_container_killed_fails_its_task_at_once_and_a_health_check_gates_running(
