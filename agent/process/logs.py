@@ -1,5 +1,8 @@
 """Reads the log files that shim.py writes: `log/current` and the older `log/1`, `log/2` ..., a line each
-`TIME STREAM TEXT`. Reading blocks and is done in a thread, a piece at a time."""
+`TIME STREAM TEXT`, with `STREAM+` for a part that is followed by more of its line.
+
+Reading blocks and is done in a thread, a piece at a time.
+"""
 
 import asyncio
 import contextlib
@@ -17,15 +20,39 @@ LOOK_EVERY = 0.1
 """Seconds between looks for more while following."""
 PIECE = 500
 """Lines read in one turn in the thread."""
+LINE_MOST = 1 << 20
+"""Bytes of a line that are joined; what is longer is handed on in parts."""
 
 
-def parse(record: bytes) -> LogLine | None:
-    """None for what is no whole record."""
+def parse(record: bytes) -> tuple[LogLine, bool] | None:
+    """The line, or a part of it, and whether more of it follows. None for what is no whole record."""
     stamp, _, rest = record.partition(b" ")
     stream, separator, text = rest.partition(b" ")
-    if not separator or stream not in (b"1", b"2"):
+    if not separator or stream.removesuffix(b"+") not in (b"1", b"2"):
         return None
-    return LogLine(int(stream), stamp.decode("ascii", "replace"), text)
+    goes_on = stream.endswith(b"+")
+    return LogLine(int(stream.removesuffix(b"+")), stamp.decode("ascii", "replace"), text), goes_on
+
+
+class Joining:
+    """Parts of lines, by stream, until their end comes. A line has the time of its first part."""
+
+    def __init__(self) -> None:
+        self._begun: dict[int, LogLine] = {}
+
+    def take(self, record: bytes) -> LogLine | None:
+        """A line that is whole with this record."""
+        parsed = parse(record)
+        if parsed is None:
+            return None
+        line, goes_on = parsed
+        begun = self._begun.pop(line.stream, None)
+        if begun is not None:
+            line = LogLine(line.stream, begun.timestamp, begun.line + line.line)
+        if goes_on and len(line.line) < LINE_MOST:
+            self._begun[line.stream] = line
+            return None
+        return line
 
 
 def seconds(stamp: str) -> float:
@@ -41,6 +68,7 @@ class LogReader:
         self._directory = directory
         self._file: IO[bytes] | None = None
         self._rest = b""
+        self._joining = Joining()
 
     def read(self) -> list[LogLine]:
         """Up to PIECE more lines; empty when there are none at present."""
@@ -55,7 +83,7 @@ class LogReader:
                 if not self._open_next():
                     break
                 continue
-            line = parse((self._rest + data)[:-1])
+            line = self._joining.take((self._rest + data)[:-1])
             self._rest = b""
             if line is not None:
                 found.append(line)

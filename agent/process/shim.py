@@ -29,13 +29,14 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 LINE_MOST = 64 * 1024
-"""Bytes after which a line without an end is written as it is."""
+"""Bytes after which a line without an end is written as a part, marked so: its reader joins the parts."""
 DRAIN_MOST = 2.0
 """Seconds to read what is left of the output once everything has been killed."""
 
 
 class LogFiles:
-    """`log/current`, renamed to `log/1`, `log/2` ... when full; the oldest falls off. Lines: TIME STREAM TEXT."""
+    """`log/current`, renamed to `log/1`, `log/2` ... when full; the oldest falls off. Lines: TIME STREAM TEXT, with
+    STREAM+ for a part that is followed by more of its line."""
 
     def __init__(self, directory: str, *, max_bytes: int, max_files: int) -> None:
         self._directory = directory
@@ -43,12 +44,12 @@ class LogFiles:
         self._max_files = max_files
         self._open()
 
-    def write(self, stream: int, line: bytes) -> None:
+    def write(self, stream: int, line: bytes, *, goes_on: bool = False) -> None:
         if not self._max_files:
             return
         seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanos:09d}Z"
-        record = b"%s %d %s\n" % (stamp.encode(), stream, line)
+        record = b"%s %d%s %s\n" % (stamp.encode(), stream, b"+" if goes_on else b"", line)
         if self._size + len(record) > self._max_bytes and self._size:
             self._rotate()
         # A full disk must not end the task.
@@ -90,7 +91,7 @@ class Output:
         for line in lines:
             self._log.write(self._stream, line)
         if self._rest and (not data or len(self._rest) > LINE_MOST):
-            self._log.write(self._stream, self._rest)
+            self._log.write(self._stream, self._rest, goes_on=bool(data))
             self._rest = b""
         return bool(data)
 
