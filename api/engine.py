@@ -5,7 +5,7 @@ The client's API version is lowered to the Engine's where that is older, so that
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -56,11 +56,12 @@ async def engine_version(api: Api, dial: Dial, node_id: str) -> versions.Version
     return version
 
 
-async def call(dial: Dial, method: str, target: str) -> tuple[Head, bytes]:
+async def call(dial: Dial, method: str, target: str, headers: Iterable[tuple[str, str]] = ()) -> tuple[Head, bytes]:
     """A small request without a body; the whole answer."""
     exchange = Exchange(await dial())
+    usual = [("Host", "docker"), ("Connection", "close"), ("Content-Length", "0")]
     try:
-        await exchange.send_head(method, target, [("Host", "docker"), ("Connection", "close"), ("Content-Length", "0")])
+        await exchange.send_head(method, target, [*usual, *headers])
         head = await exchange.head()
         return head, b"".join([piece async for piece in exchange.body()])
     finally:

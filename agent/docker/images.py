@@ -1,8 +1,12 @@
-"""Images: looked up on the node first, pulled only when missing, one pull for all tasks that wait for the same image.
+"""Images: looked up on the node, pulled where Swarm pulls, one pull for all tasks that wait for the same image.
 
+- An image that is pinned by a digest is looked up on the node first. A tag may have moved: its registry is asked for
+  each task, and what the node has is good enough where that fails. A registry that says nothing within FRESH_WITHIN is
+  not asked again for a while by those who have the image.
 - A pull is a task of its own: a slow or dead registry delays only those who wait for its image. It is given up when
   nobody waits any more, or when the registry has sent nothing for a while.
-- Pull policies: `missing` (the default; also if_not_present), `always`, `never`.
+- Pull policies: `missing` (also if_not_present), `always` (and nothing else will do), `never`; without one as above.
+  Our own image is never asked for where it is.
 """
 
 import asyncio
@@ -13,6 +17,7 @@ from typing import Any
 
 import structlog
 
+from essaim.agent.identity import WHOAMI, repository
 from essaim.agent.runtime import Rejected, RuntimeUnavailable
 
 from .engine import Engine, EngineError, json_lines
@@ -22,6 +27,10 @@ SAY_EVERY = 2.0
 """Seconds between two words on a pull's progress: each becomes a write to the cluster's log."""
 SILENT_MOST = 60.0
 """Seconds without any word of progress after which a pull is given up."""
+FRESH_WITHIN = 5.0
+"""Seconds that a registry has to say its first word to a node that has some image of the tag."""
+LEAVE_ALONE = 60.0
+"""Seconds for which a registry that said nothing is not asked for what the node has."""
 
 
 Say = Callable[[str], None]
@@ -29,10 +38,11 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class _Pull:
-    """`listeners` are told how far it has come, one for each who waits."""
+    """`listeners` are told how far it has come, one for each who waits. `spoken`: the registry has said a word."""
 
     task: asyncio.Task[None]
     listeners: list[Say]
+    spoken: asyncio.Event
 
 
 class Images:
@@ -40,14 +50,41 @@ class Images:
         self._engine = engine
         self._log = log
         self._pulls: dict[tuple[str, str], _Pull] = {}
+        self._silent_until: dict[str, float] = {}
 
     async def ensure(self, image: str, *, policy: str = "", auth: str = "", say: Say = lambda _: None) -> None:
         """Return once the image is on the node; `say` hears how far a pull is. Raises Rejected, RuntimeUnavailable."""
+        may_move = policy == "" and "@" not in image and repository(image) != WHOAMI
         if policy != "always" and await self.is_here(image):
+            if may_move:
+                await self._refresh(image, auth, say)
             return
         if policy == "never":
             raise Rejected(f"No such image: {image} (it is not on this node, and its pull policy is never)")
         await self._pull_shared(image, auth, say)
+
+    async def _refresh(self, image: str, auth: str, say: Say) -> None:
+        """Pull what the tag means by now, if its registry answers soon."""
+        loop, registry = asyncio.get_running_loop(), registry_of(image)
+        if loop.time() < self._silent_until.get(registry, 0.0):
+            return
+        pulling = asyncio.ensure_future(self._pull_shared(image, auth, say))
+        await asyncio.sleep(0)  # it has begun, or joined another's
+        pull = self._pulls.get((image, auth))
+        spoken = asyncio.ensure_future(pull.spoken.wait() if pull else asyncio.sleep(0))
+        try:
+            await asyncio.wait([pulling, spoken], timeout=FRESH_WITHIN, return_when=asyncio.FIRST_COMPLETED)
+            if not pulling.done() and not spoken.done():
+                self._silent_until[registry] = loop.time() + LEAVE_ALONE
+                self._log.warning("a registry does not answer; what the node has is used", image=image)
+                return
+            await pulling
+        except (Rejected, RuntimeUnavailable) as problem:
+            self._log.info("an image could not be refreshed; what the node has is used", reason=str(problem))
+        finally:
+            for each in (pulling, spoken):
+                each.cancel()
+            await asyncio.gather(pulling, spoken, return_exceptions=True)
 
     async def is_here(self, image: str) -> bool:
         try:
@@ -69,8 +106,9 @@ class Images:
         pull = self._pulls.get(key)
         if pull is None:
             listeners: list[Say] = []
-            task = asyncio.create_task(self._pull(image, auth, listeners), name=f"pull {image}")
-            pull = self._pulls[key] = _Pull(task, listeners)
+            spoken = asyncio.Event()
+            task = asyncio.create_task(self._pull(image, auth, listeners, spoken), name=f"pull {image}")
+            pull = self._pulls[key] = _Pull(task, listeners, spoken)
             pull.task.add_done_callback(lambda _: self._pulls.pop(key, None))
         pull.listeners.append(say)
         try:
@@ -83,7 +121,7 @@ class Images:
             raise RuntimeUnavailable(f"the pull of {image} was given up")
         pull.task.result()
 
-    async def _pull(self, image: str, auth: str, listeners: list[Say]) -> None:
+    async def _pull(self, image: str, auth: str, listeners: list[Say], spoken: asyncio.Event) -> None:
         self._log.info("pulling an image", image=image)
         name, tag = split_reference(image)
         headers = {"X-Registry-Auth": auth} if auth else None
@@ -96,7 +134,7 @@ class Images:
                 asyncio.timeout(SILENT_MOST) as silence,
                 self._engine.stream("POST", "/images/create", params=params, headers=headers) as response,
             ):
-                await self._follow(json_lines(response), image, progress, silence, listeners)
+                await self._follow(_heard(json_lines(response), spoken), image, progress, silence, listeners)
         except TimeoutError:
             reason = f"its registry has sent nothing for {SILENT_MOST:g} s"
             raise Rejected(f"No such image: {image} ({reason})") from None
@@ -126,6 +164,21 @@ class Images:
                 if loop.time() >= say_at:
                     say_at = loop.time() + SAY_EVERY
                     _tell(progress, listeners)
+
+
+async def _heard(
+    messages: AsyncGenerator[dict[str, Any], None], spoken: asyncio.Event
+) -> AsyncGenerator[dict[str, Any], None]:
+    async with contextlib.aclosing(messages):
+        async for message in messages:
+            spoken.set()
+            yield message
+
+
+def registry_of(image: str) -> str:
+    """`reg:5000/a/b:1` is of `reg:5000`; a first part that is no host's name is a folder of Docker's own registry."""
+    first, slash, _ = image.partition("/")
+    return first if slash and ("." in first or ":" in first or first == "localhost") else "docker.io"
 
 
 def _tell(progress: PullProgress, listeners: list[Say]) -> None:

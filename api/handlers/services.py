@@ -3,8 +3,9 @@
 import contextlib
 
 from aiohttp import web
+from msgspec.structs import replace
 
-from essaim.api import present, query
+from essaim.api import digests, present, query
 from essaim.api.context import api_of, json_reply, list_reply, read_json, version_of
 from essaim.api.control import listing, lookup, services, tasks
 from essaim.api.routing import Route
@@ -40,11 +41,12 @@ async def create_service(request: web.Request) -> web.Response:
     _ = api.manager
     spec = await read_json(request, ServiceSpec)
     auth = _registry_auth(request)
+    spec, warnings = await _pinned(request, spec, auth)
     created = await api.commit_alone(
         lambda store: services.create(store, spec, now=api.now(), chance=api.chance, registry_auth=auth)
     )
     await api.node.settled(created.id)
-    return json_reply(to_json(created) + b"\n", 201)
+    return json_reply(to_json(replace(created, warnings=warnings or created.warnings)) + b"\n", 201)
 
 
 async def update_service(request: web.Request) -> web.Response:
@@ -59,6 +61,11 @@ async def update_service(request: web.Request) -> web.Response:
     auth, auth_from = _registry_auth(request), request.query.get("registryAuthFrom") or "spec"
     if auth_from not in ("spec", "previous-spec"):
         raise InvalidArgument(f"invalid registryAuthFrom {auth_from[:80]!r}: use spec or previous-spec")
+    warnings: list[str] = []
+    if not rollback:
+        now = lookup.service(api.store, reference)
+        kept = now.previous_registry_auth if auth_from == "previous-spec" else now.registry_auth
+        spec, warnings = await _pinned(request, spec, auth or kept or "")
     updated = await api.commit_alone(
         lambda store: services.update(
             store,
@@ -73,7 +80,14 @@ async def update_service(request: web.Request) -> web.Response:
     )
     with contextlib.suppress(NotFound):  # it may be gone by now
         await api.node.settled(lookup.service(api.store, reference).id)
-    return json_reply(to_json(updated) + b"\n")
+    return json_reply(to_json(replace(updated, warnings=warnings or updated.warnings)) + b"\n")
+
+
+async def _pinned(request: web.Request, spec: ServiceSpec, auth: str) -> tuple[ServiceSpec, list[str]]:
+    """The specification with its image's digest, where the client's API leaves that to the manager; warnings."""
+    if version_of(request) >= digests.CLIENTS_PIN_FROM:
+        return spec, []
+    return await digests.pinned(api_of(request).node, spec, auth)
 
 
 def _registry_auth(request: web.Request) -> str:

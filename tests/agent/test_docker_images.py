@@ -9,7 +9,7 @@ import pytest
 
 from essaim.agent.docker import images as images_module
 from essaim.agent.docker.engine import EngineError
-from essaim.agent.docker.images import Images, split_reference
+from essaim.agent.docker.images import Images, registry_of, split_reference
 from essaim.agent.docker.pull_progress import PullProgress
 from essaim.agent.runtime import Rejected, RuntimeUnavailable
 
@@ -59,9 +59,70 @@ def images_of(engine: ScriptedEngine) -> Images:
 
 async def test_images_on_the_node_need_no_registry() -> None:
     engine = ScriptedEngine()
+    for image in ("a:1@sha256:ab", "essaim/whoami:latest"):
+        engine.here.add(image)
+        await images_of(engine).ensure(image)
+    assert engine.pulls == []
+
+
+async def test_tag_that_the_node_has_is_asked_for_again_and_what_is_here_will_do_where_that_fails() -> None:
+    for answer in (b'{"status":"ok"}\n', b'{"error":"lookup registry-1.docker.io: network is unreachable"}\n'):
+        engine = ScriptedEngine(answer)
+        engine.gate.set()
+        engine.here.add("a:latest")
+        await images_of(engine).ensure("a:latest")
+        assert [pull["params"] for pull in engine.pulls] == [{"fromImage": "a", "tag": "latest"}]
+
+
+async def test_registry_that_is_silent_delays_who_has_the_image_once_and_shortly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(images_module, "FRESH_WITHIN", 0.05)
+    engine = ScriptedEngine()
+    engine.here |= {"reg:5000/a:1", "reg:5000/b:1", "c:1"}
+    images = images_of(engine)
+    await images.ensure("reg:5000/a:1")
+    assert engine.given_up == 1
+    await images.ensure("reg:5000/b:1")
+    assert len(engine.pulls) == 1
+    await images.ensure("c:1")
+    assert len(engine.pulls) == 2
+    await images.close()
+
+
+async def test_registry_that_has_spoken_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images_module, "FRESH_WITHIN", 0.05)
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    class Speaking(ScriptedEngine):
+        @asynccontextmanager
+        async def stream(self, method: str, path: str, **options: Any) -> AsyncGenerator[Any, None]:
+            class Body:
+                content = self.words()
+
+            yield Body()
+
+        async def words(self) -> AsyncGenerator[bytes, None]:
+            yield b'{"status":"Pulling from a"}\n'
+            loop.call_later(0.15, done.set)
+            await done.wait()
+            yield b'{"status":"ok"}\n'
+
+    engine = Speaking()
     engine.here.add("a:1")
     await images_of(engine).ensure("a:1")
-    assert engine.pulls == []
+    assert done.is_set()
+
+
+@pytest.mark.parametrize(
+    ("image", "registry"),
+    [
+        ("a", "docker.io"), ("a/b:1", "docker.io"), ("reg:5000/a", "reg:5000"), ("reg.example/a/b", "reg.example"),
+        ("localhost/a", "localhost"),
+    ],
+)  # fmt: skip
+def test_registry_of(image: str, registry: str) -> None:
+    assert registry_of(image) == registry
 
 
 async def test_one_pull_serves_all_who_wait_for_the_same_image() -> None:
@@ -164,7 +225,7 @@ def test_progress_counts_layers_and_bytes() -> None:
 
 @pytest.mark.parametrize(
     ("policy", "is_here", "pulls"),
-    [("", True, 0), ("missing", True, 0), ("if_not_present", False, 1), ("always", True, 1), ("never", True, 0)],
+    [("", True, 1), ("missing", True, 0), ("if_not_present", False, 1), ("always", True, 1), ("never", True, 0)],
 )
 async def test_pull_policy_decides_whether_the_registry_is_asked(policy: str, is_here: bool, pulls: int) -> None:
     engine = ScriptedEngine(b'{"status":"ok"}\n')

@@ -1,6 +1,7 @@
 """Images from a private registry through the whole cluster: credentials handed on, digests pinned at deploy."""
 
 import json
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from tests.lab.cluster import Cluster
 from tests.lab.images import busybox_image
 from tests.lab.lab import Lab
-from tests.lab.private_registry import DEAF, REGISTRY, push, start_registries
+from tests.lab.private_registry import AUTH, DEAF, REGISTRY, push, start_registries
 from tests.lab.wait import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
@@ -64,6 +65,48 @@ def test_deploy_without_credentials_warns_and_the_task_says_why(cluster: Cluster
     assert "could not be accessed on a registry" in done.stderr
     (failed,) = cluster.wait_state("x", "Rejected")
     assert "No such image" in failed["Error"]
+
+
+OLD_CLIENT = """
+import http.client, json, socket, sys
+def call(method, path, body=None):
+    one = http.client.HTTPConnection("d")
+    one.sock = socket.socket(socket.AF_UNIX)
+    one.sock.connect("/run/essaim/essaim.sock")
+    headers = {"Content-Type": "application/json", "X-Registry-Auth": sys.argv[3]}
+    one.request(method, path, json.dumps(body) if body else None, headers)
+    return json.loads(one.getresponse().read())
+found = call("GET", "/v1.29/services/app")
+spec = found["Spec"]
+spec["TaskTemplate"]["ContainerSpec"]["Image"] = sys.argv[2]
+spec["TaskTemplate"]["ForceUpdate"] = spec["TaskTemplate"].get("ForceUpdate", 0) + 1
+call("POST", f"/v{sys.argv[1]}/services/app/update?version={found['Version']['Index']}", spec)
+"""
+
+
+def test_tag_that_moved_is_run_for_clients_that_do_not_pin(cluster: Cluster) -> None:
+    """Portainer posts a tag with API 1.29 and leaves the digest to the manager; docker-py posts a tag, and nodes pull."""
+    host = cluster.first
+    push(host, "app:1")
+    cluster.essaim(
+        "service", "create", "-d", "--no-resolve-image", "--with-registry-auth", "--stop-grace-period", "1s", "--name",
+        "app", IMAGE,
+    )  # fmt: skip
+    cluster.wait_running("app", 1)
+    for version, pushed in (("1.29", "box:2"), ("1.41", "box:1")):
+        digest = push(host, "app:1", pushed).partition("@")[2]
+        # The node has the other build under the tag, as one that has pulled before.
+        host.docker("tag", "box:1" if pushed == "box:2" else "box:2", IMAGE)
+        wanted = json.loads(host.docker("inspect", pushed))[0]["Id"]
+        host.run([sys.executable, "-c", OLD_CLIENT, version, IMAGE, AUTH])
+
+        def runs_what_was_pushed(wanted: str = wanted) -> bool:
+            names = host.docker("ps", "-q", "--no-trunc").split()
+            return [json.loads(host.docker("inspect", name))[0]["Image"] for name in names] == [wanted]
+
+        eventually(runs_what_was_pushed, 40, f"the build that was pushed runs, for API {version}")
+        image = cluster.essaim("service", "inspect", "app", "--format", "{{.Spec.TaskTemplate.ContainerSpec.Image}}")
+        assert image == (f"{IMAGE}@{digest}" if version == "1.29" else IMAGE)
 
 
 SLOW_STACK = f"""
