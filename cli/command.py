@@ -43,6 +43,24 @@ class Arity:
         return f"requires at least {self.least} and at most {self.most} arguments"
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """What a command does, by the function's name in a module of `commands/` that is imported when it is run.
+
+    Rejected: importing it with the command tree: `service ls` took 80 ms for what draws bars and reads Compose files.
+    """
+
+    module: str
+    name: str
+
+    def __call__(self, app: App, args: list[str], flags: Flags) -> Awaitable[int | None]:
+        return self.function()(app, args, flags)
+
+    def function(self) -> Run:
+        found: Run = getattr(importlib.import_module(f"essaim.cli.commands.{self.module}"), self.name)
+        return found
+
+
 NONE, ONE, SOME, ANY = Arity(), Arity(1, 1), Arity(1, None), Arity(0, None)
 
 
