@@ -85,7 +85,7 @@ call("POST", f"/v{sys.argv[1]}/services/app/update?version={found['Version']['In
 
 
 def test_tag_that_moved_is_run_for_clients_that_do_not_pin(cluster: Cluster) -> None:
-    """Portainer posts a tag with API 1.29 and leaves the digest to the manager; docker-py posts a tag, and nodes pull."""
+    """Portainer posts a tag with API 1.29 and leaves its digest to the manager; docker-py does not, and nodes pull."""
     host = cluster.first
     push(host, "app:1")
     cluster.essaim(
