@@ -81,9 +81,7 @@ class Node:
     def last_words(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
 
-    def essaim(
-        self, *arguments: str, show: bool = False, timeout: float = 180, env: dict[str, str] | None = None
-    ) -> str:
+    def essaim(self, *arguments: str, timeout: float = 180) -> str:
         """Run the command against this node. Raises Failed with what it said.
 
         It has a session of its own: Ctrl-C ends what the demo does, and never the command that takes a node down.
@@ -91,9 +89,8 @@ class Node:
         command = [str(BIN / "essaim"), "--host", self.host, *arguments]
         try:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=None if show else subprocess.PIPE,
-                stderr=None if show else subprocess.PIPE, text=True, timeout=timeout, check=False,
-                env={**os.environ, **(env or {})}, start_new_session=True,
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False,
+                start_new_session=True,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise Failed(f"`essaim {' '.join(arguments)}` took longer than {timeout:.0f} s") from error
