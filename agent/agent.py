@@ -4,46 +4,36 @@
 - After a restart it takes charge again of what it finds (`Runtime.recover`). The first full assignment decides what of
   it is right and stays untouched, and what is stopped and removed.
 - A runtime that does not answer (an Engine that starts after the daemon) is waited for: the session is open meanwhile,
-  the cluster is told why no task can start here, and what is assigned waits. After RECOVER_PATIENCE without any word on
+  the cluster is told why no task can start here, and what is assigned waits. After a minute without any word on
   the tasks of the last run the agent leaves its session, and the cluster replaces them elsewhere.
 - Each task has a manager of its own (`task_manager`); this module only hands out messages.
 """
 
 import asyncio
 import random
-import socket
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 
 import structlog
-from msgspec.structs import replace
 
 from essaim.cluster import wire
-from essaim.cluster.node import Node, NodeDescription, NodeSpec, TLSInfo
+from essaim.cluster.node import Node, NodeSpec, TLSInfo
 from essaim.cluster.overlay import OverlayNetwork
 from essaim.cluster.routes import RouteTable
 from essaim.cluster.wire import Channel, ToAgent
 
 from .assigned import Assigned
 from .book_keeper import BookKeeper, OnBook
-from .host import host_description
+from .describing import Describing
 from .log_streams import LogStreams
 from .network_keeper import NetworkKeeper
 from .outbox import Outbox
 from .route_keeper import RouteKeeper
 from .runtime import Runtime, RuntimeUnavailable, View
-from .session import Hooks, Refusal, Session, SessionEnded
+from .session import Hooks, Refusal, Session
 from .task_manager import RETRY_FIRST, RETRY_MOST, Surroundings, TaskManager
 from .verdict_keeper import Health, VerdictKeeper
-
-DESCRIBE_EVERY = 30.0
-"""Seconds between looks whether the node's description has changed."""
-DESCRIBE_AGAIN = 1.0
-"""The same while the runtime does not answer."""
-DESCRIBE_WITHIN = 5.0
-RECOVER_PATIENCE = 60.0
-"""Seconds after its start for which an agent keeps its place in the cluster though it cannot tell what runs here."""
 
 
 def _ignore(_: object) -> None:
@@ -91,8 +81,7 @@ class Agent:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.node_id = node_id
-        self._tls_info, self._on_trust = tls_info, on_trust
-        self._description_stale = asyncio.Event()
+        self._on_trust = on_trust
         self._runtime = runtime
         self._sleep = sleep
         self._log = log.bind(node_id=node_id)
@@ -104,12 +93,11 @@ class Agent:
         self._managers: dict[str, TaskManager] = {}
         self._found: dict[str, View] = {}
         self._node = Node(id=node_id, spec=NodeSpec())
-        self._description: NodeDescription | None = None
-        self._problem = ""
-        self._monotonic = monotonic
         self._recovered = asyncio.Event()
         self._early: list[wire.Assignments] = []
-        self._started = monotonic()
+        self._describing = Describing(
+            node_id, runtime, self._recovered, tls_info=tls_info, monotonic=monotonic, sleep=sleep
+        )
         self._around = Surroundings(runtime, self._outbox.put, self._gone, now, sleep, self._log)
         self._routes = RouteKeeper(
             state_dir / "routes.msgpack", on_routes, open_requests, unfit=unfit, sleep=sleep, log=self._log
@@ -172,7 +160,7 @@ class Agent:
     async def _live(self) -> None:
         await self._routes.recover()
         await self._networks.recover()
-        self._started = self._monotonic()
+        self._describing.begin()
         recovering = asyncio.create_task(self._recover(), name="recovering tasks")
         try:
             await self._session.run()
@@ -192,9 +180,7 @@ class Agent:
                 self._found = await self._runtime.recover(self.node_id)
             except RuntimeUnavailable as problem:
                 self._log.warning("the runtime does not answer; trying again", reason=str(problem), in_seconds=pause)
-                if not self._problem:
-                    self._problem = str(problem)
-                    self._description_stale.set()
+                self._describing.cannot_recover(str(problem))
             else:
                 break
             await self._sleep(pause)
@@ -210,36 +196,7 @@ class Agent:
 
     async def _hello(self) -> wire.Hello:
         self._networks.begin()
-        await self._look_at_host()
-        if self._problem and self._is_lost:
-            raise SessionEnded(f"this node cannot tell what runs on it: {self._problem}")
-        return wire.Hello(self.node_id, await self._known_description(), self._problem)
-
-    @property
-    def _is_lost(self) -> bool:
-        return not self._recovered.is_set() and self._monotonic() - self._started > RECOVER_PATIENCE
-
-    async def _look_at_host(self) -> bool:
-        """Describe the node; whether that, or the problem with it, is news."""
-        before = (self._description, self._problem)
-        try:
-            async with asyncio.timeout(DESCRIBE_WITHIN):
-                self._description = await self._describe()
-            self._problem = "" if self._recovered.is_set() else self._problem
-        except (RuntimeUnavailable, TimeoutError) as problem:
-            self._problem = str(problem) or "the Docker Engine does not answer in time"
-        return (self._description, self._problem) != before
-
-    async def _known_description(self) -> NodeDescription:
-        """The last one there was, else what the host says without its runtime."""
-        known = self._description or self._node.description
-        if known is None:
-            known = await asyncio.to_thread(host_description, socket.gethostname())
-        return replace(known, tls_info=self._tls_info())
-
-    async def _describe(self) -> NodeDescription:
-        """What the runtime says of this host, with what the node trusts. Raises RuntimeUnavailable."""
-        return replace(await self._runtime.describe(), tls_info=self._tls_info())
+        return await self._describing.hello()
 
     def _jobs(self) -> list[Awaitable[None]]:
         self._outbox.reopen()
@@ -249,8 +206,8 @@ class Agent:
             self._verdicts.run(self._session.send),
             self._networks.run(self._session.send),
             self._books.run(self._session.send),
-            self._describe_changes(),
-            self._describe_at_once(),
+            self._describing.run(self._session.send),
+            self._describing.run_at_once(self._session.send),
             self._end_logs(),
         ]
 
@@ -265,25 +222,9 @@ class Agent:
         while True:
             await self._session.send(wire.Reports(await self._outbox.take()))
 
-    async def _describe_changes(self) -> None:
-        while True:
-            await self._sleep(DESCRIBE_AGAIN if self._problem else DESCRIBE_EVERY)
-            if await self._look_at_host():
-                await self._session.send(wire.Describe(await self._known_description(), self._problem))
-            if self._problem and self._is_lost:
-                raise SessionEnded(f"this node cannot tell what runs on it: {self._problem}")
-
-    async def _describe_at_once(self) -> None:
-        while True:
-            await self._description_stale.wait()
-            self._description_stale.clear()
-            if self._description is not None:
-                self._description = replace(self._description, tls_info=self._tls_info())
-                await self._session.send(wire.Describe(self._description, self._problem))
-
     def trust_changed(self) -> None:
         """What the node trusts is no more what its description says."""
-        self._description_stale.set()
+        self._describing.trust_changed()
 
     async def _end_logs(self) -> None:
         """Log streams belong to the session that asked for them."""

@@ -88,7 +88,7 @@ class Daemon:
         await self._tunnels.stop()
         async with self._roles.changing:
             await self._roles.lay_down(keep_tasks=True)
-        await self._roles.close()
+        await self._roles.leftovers.close()
         await self._peers.close()
 
     # -- what the API sees ------------------------------------------------------------------------------------------
@@ -341,7 +341,7 @@ class Daemon:
             managers = [a for a in self.remote_managers.values() if a != identity.advertise]
             if self._roles.manager is not None and managers:
                 await self._resign(self._roles.manager, identity.node_id, force=force)
-            await self._roles.begin_to_leave()
+            await self._roles.save(msgspec.structs.replace(identity, leaving=True))
             await self._roles.lay_down(keep_tasks=False)
             for address in managers:
                 try:

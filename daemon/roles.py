@@ -24,7 +24,7 @@ from essaim.secrets.nodekey import new_key, request_for
 from .addresses import split_host_port
 from .identity import BrokenIdentity, Identity, IdentityFile
 from .keyring import Keyring, Keys
-from .leftovers import end_tasks_of
+from .leftovers import Leftovers
 from .manager import ManagerRole
 from .membership import BecomeManager, Issued, JoinAnswer, RenewMessage
 from .peers import PeerClient
@@ -70,7 +70,7 @@ class Roles:
         self._background: set[asyncio.Task[None]] = set()
         self._renewer: Renewer | None = None
         self._wanted: TLSInfo | None = None
-        self._leaving: asyncio.Task[None] | None = None
+        self.leftovers = Leftovers(log)
 
     @property
     def raft_dir(self) -> Path:
@@ -82,8 +82,7 @@ class Roles:
         if identity is None:
             return
         if identity.leaving:
-            self._log.warning("this node was leaving its swarm when its daemon ended: that is finished now")
-            self._leaving = asyncio.create_task(self._finish_leaving(identity), name="finish leaving")
+            self.leftovers.start(identity.node_id, self._runtimes.make(identity.data_ip), self._left)
             return
         if not await asyncio.to_thread(self.keyring.load):
             raise BrokenIdentity(
@@ -110,9 +109,11 @@ class Roles:
             self.keyring.forget()
             raise
 
-    async def save(self, identity: Identity) -> None:
-        self.identity = identity
-        await asyncio.to_thread(self.file.save, identity)
+    async def save(self, identity: Identity | None = None) -> None:
+        """Without an identity: what the node is by now, if it has not left."""
+        self.identity = identity or self.identity
+        if self.identity is not None:
+            await asyncio.to_thread(self.file.save, self.identity)
 
     async def empty_log(self) -> None:
         """Only while this node is no member, and before it becomes one."""
@@ -195,32 +196,17 @@ class Roles:
         if server is not None:
             await server.stop()
 
-    async def begin_to_leave(self) -> None:
-        """From here on the node leaves, also when its daemon ends meanwhile."""
-        if self.identity is not None:
-            await self.save(msgspec.structs.replace(self.identity, leaving=True))
-
-    async def _finish_leaving(self, identity: Identity) -> None:
-        """What the last daemon had begun: nothing of the node is to run, or to be left."""
-        await end_tasks_of(identity.node_id, self._runtimes.make(identity.data_ip), asyncio.sleep, self._log)
+    async def _left(self, node_id: str) -> None:
+        """Unless the node is in a swarm again by now."""
         async with self.changing:
             if self.identity is None:
-                await self._erase(identity.node_id)
+                await self.abandon(node_id)
 
-    async def close(self) -> None:
-        """The daemon ends; what is not finished is the next one's."""
-        if self._leaving is not None:
-            self._leaving.cancel()
-            await asyncio.gather(self._leaving, return_exceptions=True)
-
-    async def abandon(self) -> None:
-        """Back to outside any swarm, with nothing left on disk."""
+    async def abandon(self, node_id: str = "") -> None:
+        """Back to outside any swarm, with nothing left on disk of what this node was (`node_id`: in an earlier run)."""
         await self.lay_down(keep_tasks=False)
-        node_id = self.identity.node_id if self.identity is not None else ""
+        node_id = self.identity.node_id if self.identity is not None else node_id
         self.identity, self.error, self._wanted = None, "", None
-        await self._erase(node_id)
-
-    async def _erase(self, node_id: str) -> None:
         await asyncio.to_thread(self.file.erase, node_id)
         await asyncio.to_thread(self.keyring.erase)
         for name in ("raft", "agent", "gateway"):
@@ -328,12 +314,7 @@ class Roles:
     def _on_managers(self, addresses: list[str]) -> None:
         if self.identity is not None:
             self.identity = msgspec.structs.replace(self.identity, managers=addresses)
-            self._spawn(self._save_present())
-
-    async def _save_present(self) -> None:
-        """What the node is when its turn has come: it may have left meanwhile."""
-        if self.identity is not None:
-            await self.save(self.identity)
+            self._spawn(self.save())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do it in the background, one after another."""

@@ -245,23 +245,13 @@ class ProcessRuntime:
             await self._put_exit(one, View(Phase.EXITED, exit_code=137, error=LOST, pid=ids.pid))
         else:
             health = Health.STARTING if one.plan.health else Health.NONE
-            self._views.put(task_id, self._running(one, ids, health))
+            self._views.put(task_id, _running(one, ids, health))
             one.follower = asyncio.create_task(self._follow(one, ids), name=f"process {task_id}")
 
     async def _put_exit(self, one: _Held, view: View) -> None:
         """It has ended; its secrets go first, so that they are gone when anybody knows."""
         await asyncio.to_thread(self._dirs.erase_files, one.plan.node_id, one.plan.task_id)
         self._views.put(one.plan.task_id, view)
-
-    @staticmethod
-    def _running(one: _Held, ids: Ids, health: Health) -> View:
-        return View(
-            Phase.RUNNING,
-            health,
-            pid=ids.pid,
-            endpoints=tuple(one.plan.endpoints),
-            host_ports=tuple(one.plan.host_ports),
-        )
 
     async def _follow(self, one: _Held, ids: Ids) -> None:
         task_id = one.plan.task_id
@@ -285,7 +275,7 @@ class ProcessRuntime:
             await check_forever(
                 one.plan.health,
                 one.plan.shim,
-                lambda health: self._views.put(one.plan.task_id, self._running(one, ids, health)),
+                lambda health: self._views.put(one.plan.task_id, _running(one, ids, health)),
                 monotonic=self._monotonic,
                 sleep=self._sleep,
             )
@@ -309,6 +299,16 @@ class ProcessRuntime:
         await asyncio.to_thread(kill_all_of, one.plan.task_id, one.ids)
         if one.follower is not None:
             await asyncio.wait([one.follower])
+
+
+def _running(one: _Held, ids: Ids, health: Health) -> View:
+    return View(
+        Phase.RUNNING,
+        health,
+        pid=ids.pid,
+        endpoints=tuple(one.plan.endpoints),
+        host_ports=tuple(one.plan.host_ports),
+    )
 
 
 def _left_out(plan: ProcessPlan) -> list[str]:
