@@ -23,7 +23,17 @@ from essaim.agent import whoami
 from essaim.agent.host import host_description
 from essaim.agent.memory_files import usual_roots
 from essaim.agent.payloads import payloads
-from essaim.agent.runtime import Health, LogLine, Phase, Rejected, StartFailed, UnknownTask, View, Work
+from essaim.agent.runtime import (
+    Health,
+    LogLine,
+    Phase,
+    Rejected,
+    RuntimeUnavailable,
+    StartFailed,
+    UnknownTask,
+    View,
+    Work,
+)
 from essaim.agent.unfinished import Unfinished
 from essaim.agent.views import Views
 from essaim.cluster.node import EngineDescription, NodeDescription
@@ -39,6 +49,8 @@ from .users import resolve_user
 
 STOP_SLACK = 5.0
 """Seconds beyond its grace period after which a supervisor that does not end is killed itself."""
+KILL_AGAIN = 1.0
+"""Seconds between attempts to kill what does not die."""
 LOST = "its supervisor was killed"
 
 
@@ -241,7 +253,8 @@ class ProcessRuntime:
         elif ids is None:
             self._views.put(task_id, View(Phase.CREATED))
         elif not stand.alive:
-            await asyncio.to_thread(kill_all_of, task_id, ids)
+            while await asyncio.to_thread(kill_all_of, task_id, ids) != []:
+                await self._sleep(KILL_AGAIN)
             await self._put_exit(one, View(Phase.EXITED, exit_code=137, error=LOST, pid=ids.pid))
         else:
             health = Health.STARTING if one.plan.health else Health.NONE
@@ -265,8 +278,8 @@ class ProcessRuntime:
                 self._log.error("the health check broke", task=one.plan.name, exc_info=problem)
         await self._reap(one)
         exited = await asyncio.to_thread(read_exit, self._dirs.of(task_id))
-        if exited is None:
-            await asyncio.to_thread(kill_all_of, task_id, ids)
+        while exited is None and await asyncio.to_thread(kill_all_of, task_id, ids) != []:
+            await self._sleep(KILL_AGAIN)  # it has not ended while something of it lives
         code, error = (exited.code, exited.error) if exited else (137, LOST)
         await self._put_exit(one, View(Phase.EXITED, exit_code=code, error=error, pid=ids.pid))
 
@@ -296,7 +309,8 @@ class ProcessRuntime:
     async def _kill(self, one: _Held) -> None:
         """The hard way: the supervisor dies, and all that it supervised with it."""
         await self._signal_shim(one, signal.SIGKILL)
-        await asyncio.to_thread(kill_all_of, one.plan.task_id, one.ids)
+        if left := await asyncio.to_thread(kill_all_of, one.plan.task_id, one.ids):
+            raise RuntimeUnavailable(f"processes of the task cannot be killed: {', '.join(map(str, left))}")
         if one.follower is not None:
             await asyncio.wait([one.follower])
 

@@ -98,10 +98,11 @@ def _first_line(fd: int) -> str:
     return data.decode(errors="replace").strip()
 
 
-def kill_all_of(task_id: str, ids: Ids | None) -> None:
+def kill_all_of(task_id: str, ids: Ids | None) -> list[int]:
     """Kill what is left of a task whose supervisor is dead: its process group, and what carries its id.
 
-    Returns once nothing is left, which needs more than one round when something forks meanwhile.
+    Returns once nothing is left, which needs more than one round when something forks meanwhile; or what cannot be
+    killed for now (it waits for a disk).
     """
     if ids is not None and is_alive(ids.pid, ids.start):
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -109,11 +110,12 @@ def kill_all_of(task_id: str, ids: Ids | None) -> None:
     for _ in range(KILL_ROUNDS):
         left = list(carrying(task_id))
         if not left:
-            return
+            return []
         for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(KILL_PAUSE)
+    return list(carrying(task_id))
 
 
 def carrying(task_id: str) -> Iterator[int]:

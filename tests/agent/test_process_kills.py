@@ -9,11 +9,13 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from essaim.agent.process import runtime as process_runtime
 from essaim.agent.process.supervision import Ids, read_ids
-from essaim.agent.runtime import Phase, UnknownTask, View, Work
+from essaim.agent.runtime import Phase, RuntimeUnavailable, UnknownTask, View, Work
 
 from .conftest import MakeRuntime
 from .doubles import MEMORY, NODE, UNIQUE, is_running, make_task, until
@@ -227,3 +229,25 @@ def test_supervisor_that_is_stopped_before_it_watches_stops_the_task_in_order(tm
     assert done.returncode == 0
     # By its own handler, or by the signal itself if it came before that.
     assert json.loads((tmp_path / "exit.json").read_text())["code"] in (3, 143)
+
+
+async def test_task_whose_processes_do_not_die_is_not_called_ended(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = make_runtime()
+    task = make_task(UNIQUE, command=["/bin/sh", "-c", "sleep 1000"])
+    await runtime.prepare(Work(task, NODE))
+    await runtime.start(UNIQUE)
+    real, left = process_runtime.kill_all_of, [[4242], [4242], []]
+
+    def kill_all_of(task_id: str, ids: Any) -> list[int]:
+        real(task_id, ids)
+        return left.pop(0) if left else []
+
+    monkeypatch.setattr(process_runtime, "kill_all_of", kill_all_of)
+    monkeypatch.setattr(process_runtime, "KILL_AGAIN", 0.01)
+    with pytest.raises(RuntimeUnavailable, match="cannot be killed: 4242"):
+        await runtime.remove(UNIQUE)
+    assert runtime.directory_of(UNIQUE).exists()
+    await runtime.remove(UNIQUE)
+    assert not runtime.directory_of(UNIQUE).exists()
