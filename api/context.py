@@ -25,6 +25,9 @@ from .node import DialEngine, LocalNode, Manager
 from .remote import Execs
 from .upstream import Streams
 
+WARNING = "Essaim-Warning"
+"""Header of an answer that is right, but not all that its reader may want to know; `essaim` prints it."""
+
 T = TypeVar("T")
 Renderer = Callable[[RouteTable, str], str]
 """An external balancer's configuration. The text is the one address that it is to listen at, "" for all."""

@@ -22,7 +22,11 @@ class RaftConfig(Shape):
 
 
 class DispatcherConfig(Shape):
+    """In nanoseconds. `restart_grace` is essaim's own: for how long a node's tasks stay where they are while its daemon
+    starts again."""
+
     heartbeat_period: int | None = None
+    restart_grace: int | None = None
 
 
 class CAConfig(Shape):

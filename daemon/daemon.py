@@ -34,6 +34,7 @@ from essaim.secrets.unlock import new_unlock_key
 
 from .addresses import choose_addresses, split_host_port
 from .bootstrap import first_objects, pool_of
+from .following import followed
 from .identity import Identity
 from .joining import knock
 from .keyring import Keyring, Keys
@@ -48,6 +49,11 @@ from .settings import DEFAULT_CLUSTER_PORT, Settings
 IN_SWARM = 'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
 EXPIRED = "Swarm certificates have expired. To replace them, leave the swarm and join again."
 NOT_IN_SWARM = "This node is not part of a swarm"
+LEFT_BEHIND = (
+    "{} task(s) of this node could not be stopped, since its runtime does not answer, and may still run: {}. Once the "
+    "Engine answers again, remove them: docker rm -f $(docker ps -aq --filter label=com.docker.swarm.node.id={})"
+)
+MOST_NAMES = 20
 FORCED_SECONDS = 3.0
 """Patience with the others when this node leaves whatever they say."""
 JOIN_ATTEMPTS = 30
@@ -73,6 +79,7 @@ class Daemon:
         self._log = log
         self._chance = SystemRandom()
         self._now = now
+        self._monotonic = monotonic
         self._keyring = Keyring(settings.state_dir, self._chance)
         self._peers = PeerClient(self._keyring)
         self._tunnels = Tunnels(self._engine_channel)
@@ -159,6 +166,17 @@ class Daemon:
                 yield chunk
 
     def _one_log(self, request: LogRequest) -> AsyncIterator[LogChunk]:
+        store = self._as_manager().store
+
+        def is_there() -> bool:
+            task = store.tasks.get(request.task_id)
+            node = store.nodes.get(task.node_id or "") if task is not None else None
+            return node is not None and node.status.state != "down"
+
+        return followed(self._open_log, request, is_there, monotonic=self._monotonic)
+
+    def _open_log(self, request: LogRequest) -> AsyncIterator[LogChunk]:
+        """From the leader of the moment. Raises Unavailable."""
         role = self._as_manager()
         if role.leadership.is_local:
             local: AsyncIterator[LogChunk] = role.dispatcher.logs(request)
@@ -327,7 +345,8 @@ class Daemon:
 
     # -- leave ------------------------------------------------------------------------------------------------------
 
-    async def leave(self, *, force: bool) -> None:
+    async def leave(self, *, force: bool) -> str:
+        """Takes bounded time. What was left behind, in words; empty for nothing."""
         async with self._roles.changing:
             identity = self._roles.identity
             if identity is None:
@@ -335,7 +354,7 @@ class Daemon:
             managers = [a for a in self.remote_managers.values() if a != identity.advertise]
             if self._roles.manager is not None and managers:
                 await self._resign(self._roles.manager, identity.node_id, force=force)
-            await self._roles.lay_down(keep_tasks=False)
+            left = await self._roles.lay_down(keep_tasks=False)
             for address in managers:
                 try:
                     await self._peers.call(address, "/cluster/leave", LeaveMessage(), timeout=FORCED_SECONDS)
@@ -343,6 +362,7 @@ class Daemon:
                 except ClusterError as error:
                     self._log.warning("a manager was not told of the leave", manager=address, reason=str(error))
             await self._roles.abandon()
+            return LEFT_BEHIND.format(len(left), ", ".join(sorted(left)[:MOST_NAMES]), identity.node_id) if left else ""
 
     async def _resign(self, manager: ManagerRole, node_id: str, *, force: bool) -> None:
         """Leave the others a quorum where that is possible. Raises ClusterError unless forced."""

@@ -22,6 +22,7 @@ from essaim.gateway.supervisor import Gateway
 from essaim.secrets.nodekey import new_key, request_for
 
 from .addresses import split_host_port
+from .endings import within
 from .identity import BrokenIdentity, Identity, IdentityFile
 from .keyring import Keyring, Keys
 from .manager import ManagerRole
@@ -35,6 +36,10 @@ from .worker import WorkerRole
 
 LINGER_SECONDS = 60.0
 """How long the gateway's workers go on serving when the daemon is gone, for the next one to take over."""
+
+PART_SECONDS = 3.0
+MANAGER_SECONDS = 10.0
+"""How long the parts of a role may take to end. The manager has a log to close."""
 
 
 class Roles:
@@ -163,37 +168,39 @@ class Roles:
         self.worker = worker
         await worker.start()
 
-    async def lay_down(self, *, keep_tasks: bool) -> None:
+    async def lay_down(self, *, keep_tasks: bool) -> list[str]:
+        """Takes bounded time, whatever a runtime or another daemon does; the names of tasks that may still run."""
         renewer, self._renewer = self._renewer, None
         if renewer is not None:
-            await renewer.stop()
+            await within(PART_SECONDS, "the renewal of certificates", renewer.stop(), self._log)
         worker, self.worker = self.worker, None
-        if worker is not None:
-            await worker.stop(keep_tasks=keep_tasks)
+        left = await worker.stop(keep_tasks=keep_tasks) if worker is not None else []
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
-            await runtime.close()
+            await within(PART_SECONDS, "the runtime", runtime.close(), self._log)
         await self.lay_down_manager()
+        return left
 
     async def lay_down_manager(self) -> None:
         """The log's own connections end before the server that carries them: it would wait for them."""
         server, self._server = self._server, None
         manager, self.manager = self.manager, None
         if server is not None:
-            await server.close_sessions()
+            await within(PART_SECONDS, "the sessions of other nodes", server.close_sessions(), self._log)
         if manager is not None:
-            await manager.stop()
+            await within(MANAGER_SECONDS, "the manager", manager.stop(), self._log)
         if server is not None:
-            await server.stop()
+            await within(PART_SECONDS, "the port for other nodes", server.stop(), self._log)
 
-    async def abandon(self) -> None:
-        """Back to outside any swarm, with nothing left on disk."""
-        await self.lay_down(keep_tasks=False)
+    async def abandon(self) -> list[str]:
+        """Back to outside any swarm, with nothing left on disk; the names of tasks that may still run."""
+        left = await self.lay_down(keep_tasks=False)
         self.identity, self.error, self._wanted = None, "", None
         await asyncio.to_thread(self.file.erase)
         await asyncio.to_thread(self.keyring.erase)
         for name in ("raft", "agent", "gateway"):
             await asyncio.to_thread(shutil.rmtree, self._settings.state_dir / name, ignore_errors=True)
+        return left
 
     # -- what the cluster tells this node ---------------------------------------------------------------------------
 

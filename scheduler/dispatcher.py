@@ -2,6 +2,11 @@
 
 It tells nodes their tasks and gateways the routes, takes in their reports, and notices when a node falls silent.
 On a manager that does not lead, `serve` only says who does.
+
+- Nothing here waits for an agent, a reader or the log: what a session has to send is kept as state (`session.py`),
+  output goes to its reader's own store (`log_readers.py`), reports wait on their own (`reports.py`), and a session that
+  is to end is closed beside the loops, since the other side may not answer.
+- `check` compares what is so with what is stored and told, and repairs it: no event is the only chance of anything.
 """
 
 import asyncio
@@ -12,20 +17,20 @@ import msgspec
 
 from essaim.cluster import wire
 from essaim.cluster.certificates import CertificateBook
-from essaim.cluster.changes import NodeReport, Report
+from essaim.cluster.changes import Report
 from essaim.cluster.errors import Unavailable
-from essaim.cluster.node import Node, NodeDescription, NodeStatus
+from essaim.cluster.node import Node
 from essaim.cluster.store import Store
 from essaim.cluster.swarm import SECOND
 from essaim.cluster.task import Task
 from essaim.cluster.watch import Event, Lagged
-from essaim.cluster.wire import Channel, FromAgent, Hello, LogCancel, LogChunk, LogRequest, Redirect, Refused, Trust
+from essaim.cluster.wire import Channel, FromAgent, Hello, LogChunk, LogRequest, Redirect, Refused, Trust
 from essaim.cluster.writer import Writer
 
 from .book_spread import BookSpread
-from .liveness import Liveness
 from .loop import BACKLOG, Logger
 from .network_tables import NetworkTables
+from .node_states import NodeStates
 from .overlays import concerns_networks
 from .reports import ReportWriter
 from .session import NO_NETWORKS, Session
@@ -33,7 +38,12 @@ from .traffic import Traffic
 from .verdicts import SharedVerdicts
 
 DEFAULT_HEARTBEAT = 1.0
+DEFAULT_GRACE = 30.0
+"""Seconds for which the tasks of a node stay where they are while its daemon starts again."""
+CLOSE_SECONDS = 3.0
+"""How long `stop` waits for the sessions to end."""
 TABLES = ("nodes", "tasks", "services", "clusters", "networks")
+REMOVED = "this node was removed from the cluster"
 TICK = 0.25
 """Seconds between looks at drain limits and silent nodes."""
 ROUTES_REST = 10
@@ -73,12 +83,25 @@ class Dispatcher:
         self._traffic = Traffic(store)
         self._verdicts = SharedVerdicts()
         self._books = BookSpread()
-        self._liveness = Liveness(DEFAULT_HEARTBEAT)
+        self._states = self._new_states()
         self._routes_stale = asyncio.Event()
         self._networks_stale = asyncio.Event()
         self._networks = NetworkTables()
         self._managers: list[str] = []
         self._running: list[asyncio.Task[None]] = []
+        self._closing: set[asyncio.Task[None]] = set()
+        self._handlers: dict[type[FromAgent], Callable[..., None]] = {
+            wire.Heartbeat: lambda session, _: session.send_latest(wire.HeartbeatAck()),
+            wire.Reports: self._take_reports,
+            wire.RoutesApplied: self._take_routed,
+            wire.Findings: lambda session, word: self._spread(self._verdicts.told(session.node_id, word)),
+            wire.NetworksApplied: self._take_netted,
+            wire.CertificatesApplied: lambda session, word: self._books.applied(session.node_id, word.version),
+            wire.LogChunk: lambda session, chunk: session.logs.deliver(chunk),
+            wire.Answered: lambda _, word: self._states.told(word, self._monotonic()),
+            wire.Goodbye: lambda session, _: self._states.left(session, self._monotonic()),
+            wire.Describe: lambda session, word: self._states.described(session.node_id, word.description),
+        }
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -89,7 +112,7 @@ class Dispatcher:
         self._verdicts = SharedVerdicts()
         self._networks = NetworkTables()
         self._books = BookSpread()
-        self._liveness = Liveness(self._heartbeat())
+        self._states = self._new_states()
         self._managers = list(self._manager_addresses())
         self._routes_stale.set()
         self._networks_stale.set()
@@ -112,7 +135,35 @@ class Dispatcher:
         await asyncio.gather(*running, return_exceptions=True)
         self._reports.clear()
         for session in list(self._sessions.values()):
-            await session.close()
+            self._part(session)
+        if self._closing:
+            await asyncio.wait(list(self._closing), timeout=CLOSE_SECONDS)
+
+    def _part(self, session: Session) -> None:
+        """End a session beside the loops: the other side may be gone, or not read."""
+        session.end()
+        closing = asyncio.create_task(session.close(), name=f"closing {session.node_id}")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closed)
+
+    def _closed(self, closing: asyncio.Task[None]) -> None:
+        self._closing.discard(closing)
+        if not closing.cancelled() and (error := closing.exception()) is not None:
+            self._log.debug("a session did not close", error=repr(error))
+
+    def _new_states(self) -> NodeStates:
+        def unreachable() -> set[str]:
+            return {node_id for node_id, reachable in self._reachable().items() if not reachable}
+
+        return NodeStates(
+            self._store,
+            self._reports,
+            self._sessions,
+            self._log,
+            period=self._heartbeat(),
+            grace=self._grace(),
+            unreachable=unreachable,
+        )
 
     @property
     def connected(self) -> frozenset[str]:
@@ -124,6 +175,12 @@ class Dispatcher:
         cluster = self._store.cluster
         period = cluster.spec.dispatcher.heartbeat_period if cluster and cluster.spec.dispatcher else None
         return period / SECOND if period else DEFAULT_HEARTBEAT
+
+    def _grace(self) -> float:
+        """Seconds, from the cluster's specification."""
+        cluster = self._store.cluster
+        grace = cluster.spec.dispatcher.restart_grace if cluster and cluster.spec.dispatcher else None
+        return DEFAULT_GRACE if grace is None else grace / SECOND
 
     # -- sessions -----------------------------------------------------------------------------------------------
 
@@ -162,34 +219,36 @@ class Dispatcher:
 
     async def _hold(self, node: Node, hello: Hello, channel: Channel) -> None:
         older = self._sessions.get(node.id)
-        session = Session(node, channel, self._store, self._is_held)
+        session = Session(node, channel, self._store, self._is_held, hello.version)
         self._sessions[node.id] = session
         if older is not None:
-            await older.close()
+            self._part(older)
         now = self._monotonic()
-        self._liveness.heard(node.id, now)
+        self._states.connected(node, hello.description, now)
         self._traffic.connect(node.id, now)
         self._networks.connect(node.id)
-        self._report_node(node, hello.description)
         session.set_routes(self._traffic.history.since)
         session.set_networks(self._networks.message(node.id) or NO_NETWORKS)
         session.set_certificates(self._books.since)
         session.begin_verdicts(lambda: wire.encode(self._verdicts.full()))
         if (trust := self._trust()) is not None:
-            session.send_soon(trust)
+            session.send_latest(trust)
         self._log.info("agent connected", node=node.id, hostname=hello.description.hostname)
-        writer = asyncio.create_task(session.run_writer(self._liveness.period, self._managers))
-        reader = asyncio.create_task(self._read(session, channel))
+        parts = [
+            asyncio.create_task(session.run_writer(self._states.liveness.period, self._managers)),
+            asyncio.create_task(self._read(session, channel)),
+            asyncio.create_task(_when(session.ended)),
+        ]
         try:
-            done, _ = await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 if not isinstance(task.exception(), OSError | None):
                     self._log.error("a session failed", node=node.id, error=repr(task.exception()))
         finally:
-            writer.cancel()
-            reader.cancel()
-            await asyncio.gather(writer, reader, return_exceptions=True)
-            session.close_logs()
+            for task in parts:
+                task.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+            session.logs.close()
             if self._sessions.get(node.id) is session:
                 del self._sessions[node.id]
                 self._disconnected(node.id)
@@ -207,49 +266,38 @@ class Dispatcher:
             try:
                 message = wire.decode_from_agent(data)
             except msgspec.DecodeError as error:
-                self._log.warning("an agent sent what is no message", node=session.node_id, error=str(error))
+                self._log.warning("cannot decode a message from an agent", node=session.node_id, error=str(error))
                 return
             if self._sessions.get(session.node_id) is not session:
                 return
-            self._liveness.heard(session.node_id, self._monotonic())
-            await self._receive(session, message)
+            if not session.is_leaving:
+                self._states.liveness.heard(session.node_id, self._monotonic())
+            self._receive(session, message)
 
-    async def _receive(self, session: Session, message: FromAgent) -> None:
-        if isinstance(message, wire.Heartbeat):
-            session.send_soon(wire.HeartbeatAck())
-        elif isinstance(message, wire.Reports):
-            for report in message.reports:
-                self._take_report(session.node_id, report)
-        elif isinstance(message, wire.RoutesApplied):
-            for verdict in self._traffic.applied(session.node_id, message):
-                self._reports.add(verdict)
-            self._release()
-        elif isinstance(message, wire.Findings):
-            self._spread(self._verdicts.told(session.node_id, message))
-        elif isinstance(message, wire.NetworksApplied):
-            self._networks.applied(session.node_id, message.version)
-            self._release()
-        elif isinstance(message, wire.CertificatesApplied):
-            self._books.applied(session.node_id, message.version)
-        elif isinstance(message, wire.LogChunk):
-            await session.deliver(message)
-        elif isinstance(message, wire.Describe):
-            node = self._store.nodes.get(session.node_id)
-            if node is not None:
-                self._report_node(node, message.description)
+    def _receive(self, session: Session, message: FromAgent) -> None:
+        """Never waits."""
+        handler = self._handlers.get(type(message))
+        if handler is not None:
+            handler(session, message)
+
+    def _take_reports(self, session: Session, message: wire.Reports) -> None:
+        for report in message.reports:
+            self._take_report(session.node_id, report)
+
+    def _take_routed(self, session: Session, message: wire.RoutesApplied) -> None:
+        for verdict in self._traffic.applied(session.node_id, message):
+            self._reports.add(verdict)
+        self._release()
+
+    def _take_netted(self, session: Session, message: wire.NetworksApplied) -> None:
+        self._networks.applied(session.node_id, message.version)
+        self._release()
 
     def _take_report(self, node_id: str, report: wire.TaskReport) -> None:
         task = self._store.tasks.get(report.task_id)
         if task is not None and task.node_id == node_id and not task.is_terminal:
             status = self._traffic.as_reported(task, report)
             self._reports.add(Report(report.task_id, node_id, status, report.endpoints))
-
-    def _report_node(self, node: Node, description: NodeDescription | None, state: str = "ready") -> None:
-        address = node.status.addr or (description.data_addr if description else None)
-        message = None if state == "ready" else "heartbeat failure"
-        status = NodeStatus(state=state, message=message, addr=address)
-        if status != node.status or (description is not None and description != node.description):
-            self._reports.add(NodeReport(node.id, status, description))
 
     # -- store events -------------------------------------------------------------------------------------------
 
@@ -271,9 +319,10 @@ class Dispatcher:
         self._look_at_tasks()
         self._routes_stale.set()
         self._networks_stale.set()
-        for task in self._store.tasks:
-            if (session := self._sessions.get(task.node_id or "")) is not None:
-                session.task_changed(task.id)
+        for session in self._sessions.values():
+            session.look_again()
+            if (trust := self._trust()) is not None:
+                session.send_latest(trust)
 
     def _look_at_tasks(self) -> None:
         now = self._monotonic()
@@ -297,23 +346,20 @@ class Dispatcher:
             self._books.look_again()
             session = self._sessions.get(event.object.id)
             if event.kind == "delete":
-                self._liveness.forget(event.object.id)
+                self._states.liveness.forget(event.object.id)
                 if session is not None:
-                    session.refuse("this node was removed from the cluster")
-            elif session is not None:
-                session.node_changed(event.object)
+                    session.refuse(REMOVED)
+            else:
+                self._states.changed(event.object)
+                if session is not None:
+                    session.node_changed(event.object)
         elif event.table == "clusters":
             self._observe_cluster(event)
 
     def _observe_cluster(self, event: Event) -> None:
         if (event.old is None or event.object.tls_info != event.old.tls_info) and (trust := self._trust()) is not None:
             for session in self._sessions.values():
-                session.send_soon(trust)
-        if self._heartbeat() != self._liveness.period:
-            # Agents are told their period at the beginning of a session: let them begin anew.
-            self._liveness.period = self._heartbeat()
-            for session in self._sessions.values():
-                session.end()
+                session.send_latest(trust)
 
     def _trust(self) -> Trust | None:
         cluster = self._store.cluster
@@ -387,29 +433,41 @@ class Dispatcher:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(min(TICK, self._liveness.period / 2))
+            await asyncio.sleep(min(TICK, self._states.liveness.period / 2))
             self.check()
 
     def check(self) -> None:
-        """What the passing of time brings: silent nodes, drains at their limit, other managers."""
+        """What the passing of time brings, and whatever does not fit: silent nodes, drains at their limit, other
+        managers, another specification, sessions of nodes that were removed."""
         now = self._monotonic()
         self._release()
-        believed = [node.id for node in self._store.nodes if node.status.state != "down"]
-        unreachable = {node_id for node_id, reachable in self._reachable().items() if not reachable}
-        for node_id in self._liveness.silent(believed, now, unreachable):
-            node = self._store.nodes.get(node_id)
-            if node is not None:
-                self._log.warning("a node is down: its agent is silent", node=node_id, hostname=node.hostname)
-                self._report_node(node, None, "down")
-            self._liveness.forget(node_id)
+        for verdict in self._traffic.again():
+            self._reports.add(verdict)
+        for node_id in self._states.check(now):
             if (session := self._sessions.pop(node_id, None)) is not None:
                 self._disconnected(node_id)
-                session.end()
+                self._part(session)
+        self._follow_cluster()
+        for session in self._sessions.values():
+            node = self._store.nodes.get(session.node_id)
+            if node is None:
+                session.refuse(REMOVED)
+            else:
+                session.node_changed(node)
+
+    def _follow_cluster(self) -> None:
+        """The managers' addresses, and how the cluster's specification has nodes looked after."""
         managers = list(self._manager_addresses())
         if managers != self._managers:
             self._managers = managers
             for session in self._sessions.values():
                 session.managers_changed(managers)
+        self._states.liveness.grace = self._grace()
+        if self._heartbeat() != self._states.liveness.period:
+            # Agents are told their period at the beginning of a session: let them begin anew.
+            self._states.liveness.period = self._heartbeat()
+            for session in self._sessions.values():
+                session.end()
 
     # -- tunnels ------------------------------------------------------------------------------------------------
 
@@ -428,23 +486,18 @@ class Dispatcher:
         session = self._sessions.get(task.node_id or "") if task is not None else None
         if task is None or session is None:
             why = "task not found" if task is None else f"node {task.node_id or '(none)'} is not connected"
-            yield LogChunk(request.request, request.task_id, end=True, error=why)
+            yield LogChunk(request.request, request.task_id, end=True, error=why, lost=task is not None)
             return
-        number, queue = session.open_log()
-        session.send_soon(msgspec.structs.replace(request, request=number))
-        ended = False
+        number, reader = session.logs.open(request)
         try:
+            ended = False
             while not ended:
-                chunk = await queue.get()
-                if chunk is None:
-                    ended = True
-                    yield LogChunk(
-                        request.request, request.task_id, end=True, error="the connection to the node was lost"
-                    )
-                    return
+                chunk = await reader.next()
                 ended = chunk.end
                 yield msgspec.structs.replace(chunk, request=request.request)
         finally:
-            session.log_readers.pop(number, None)
-            if not ended:
-                session.send_soon(LogCancel(number))
+            session.logs.close_one(number)
+
+
+async def _when(event: asyncio.Event) -> None:
+    await event.wait()
