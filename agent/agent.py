@@ -217,7 +217,7 @@ class Agent:
             self._description = await self._describe()
         except RuntimeUnavailable as problem:
             raise SessionEnded(f"the node cannot describe itself: {problem}") from problem
-        return wire.Hello(self.node_id, self._description)
+        return wire.Hello(self.node_id, self._description, wire.SESSION)
 
     async def _describe(self) -> NodeDescription:
         """What the runtime says of this host, with what the node trusts. Raises RuntimeUnavailable."""
