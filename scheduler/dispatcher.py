@@ -426,6 +426,11 @@ class Dispatcher:
         names = {node.id: node.hostname or node.id for node in self._store.nodes}
         return [names.get(node_id, node_id) for node_id in self._books.behind(version, self._live_nodes())]
 
+    def gateways_following(self, version: int) -> int:
+        """How many gateways serve by the book of that version."""
+        live = self._live_nodes()
+        return len(live) - len(self._books.behind(version, live))
+
     def _live_nodes(self) -> set[str]:
         return {node.id for node in self._store.nodes if node.is_ready} | set(self._sessions)
 

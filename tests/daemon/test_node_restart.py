@@ -1,4 +1,4 @@
-"""A daemon that restarts, in order or after a crash, moves none of its node's tasks; a host that is lost moves them soon.
+"""A daemon that restarts, in order or after a crash, moves none of its node's tasks; those of a lost host move soon.
 
 Real daemons with the process runtime: one manager whose node takes no tasks, two workers, and a load on the service
 through the manager's gateway all the while.
@@ -83,9 +83,9 @@ async def set_up(cluster: list[Daemon], port: int) -> None:
     commands = [
         ["swarm", "update", "--dispatcher-heartbeat", f"{PERIOD}s"],
         ["node", "update", "--availability", "drain", manager.name],
-        ["service", "create", "--no-resolve-image", "--name", "web", "--replicas", str(REPLICAS)]
-        + ["--publish", f"published={port},target=80,app_protocol=http", "essaim/whoami"],
+        ["service", "create", "--no-resolve-image", "--name", "web", "--replicas", str(REPLICAS), "--publish"],
     ]
+    commands[-1] += [f"published={port},target=80,app_protocol=http", "essaim/whoami"]
     for command in commands:
         done = await asyncio.to_thread(manager.essaim, *command)
         assert done.returncode == 0, done.stderr
@@ -153,7 +153,7 @@ async def test_restart_of_a_workers_daemon_moves_no_task_and_fails_no_request(
 
 
 async def test_host_that_is_lost_has_its_tasks_moved_soon(cluster: tuple[list[Daemon], Load]) -> None:
-    (manager, worker, _), load = cluster
+    (manager, worker, _), _ = cluster
     before = await running(manager)
     async with Client(manager.host) as client:
         nodes = await client.get("/nodes")
