@@ -6,13 +6,14 @@ older, so that what waits is bounded, and nothing outdated is written after what
 """
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from itertools import islice
 
 import msgspec
 
 from essaim.cluster.changes import NodeReport, Report, Verdict
 from essaim.cluster.errors import Unavailable
+from essaim.cluster.task import TaskState
 from essaim.cluster.writer import Writer
 
 from .loop import Logger
@@ -25,7 +26,46 @@ RETRY = 0.5
 AnyReport = Report | Verdict | NodeReport
 
 
-def key_of(report: AnyReport) -> Hashable:
+class Pending:
+    """What waits, in the order in which it is to be written."""
+
+    def __init__(self) -> None:
+        self._reports: dict[Hashable, AnyReport] = {}
+
+    def __len__(self) -> int:
+        return len(self._reports)
+
+    def add(self, report: AnyReport) -> None:
+        if isinstance(report, Report) and self._is_outdated(report):
+            return
+        key = _key_of(report)
+        # Taken out first, so that the order is that of the newest reports.
+        older = self._reports.pop(key, None)
+        self._reports[key] = report if older is None else _merged(older, report)
+
+    def get(self, key: Hashable) -> AnyReport | None:
+        return self._reports.get(key)
+
+    def first(self, count: int) -> list[AnyReport]:
+        return list(islice(self._reports.values(), count))
+
+    def written(self, reports: Iterable[AnyReport]) -> None:
+        """Forget these, but for what a newer one has taken the place of meanwhile."""
+        for report in reports:
+            key = _key_of(report)
+            if self._reports.get(key) is report:
+                del self._reports[key]
+
+    def clear(self) -> None:
+        self._reports.clear()
+
+    def _is_outdated(self, report: Report) -> bool:
+        """The store would take no notice: a later state of the task is before it in the queue."""
+        progress = report.status.progress
+        return any((report.task_id, report.node_id, state) in self._reports for state in TaskState if state > progress)
+
+
+def _key_of(report: AnyReport) -> Hashable:
     """Reports of one key take each other's place."""
     if isinstance(report, NodeReport):
         return report.node_id
@@ -34,7 +74,7 @@ def key_of(report: AnyReport) -> Hashable:
     return (report.task_id, report.node_id, report.status.progress)
 
 
-def merged(older: AnyReport, newer: AnyReport) -> AnyReport:
+def _merged(older: AnyReport, newer: AnyReport) -> AnyReport:
     """The newer one, with what only the older one says."""
     if isinstance(older, NodeReport) and isinstance(newer, NodeReport):
         return msgspec.structs.replace(newer, description=newer.description or older.description)
@@ -49,14 +89,11 @@ class ReportWriter:
     def __init__(self, writer: Writer, log: Logger) -> None:
         self._writer = writer
         self._log = log
-        self._pending: dict[Hashable, AnyReport] = {}
+        self._pending = Pending()
         self._wake = asyncio.Event()
 
     def add(self, report: AnyReport) -> None:
-        key = key_of(report)
-        # Taken out first, so that the order is that of the newest reports.
-        older = self._pending.pop(key, None)
-        self._pending[key] = report if older is None else merged(older, report)
+        self._pending.add(report)
         self._wake.set()
 
     def of_node(self, node_id: str) -> NodeReport | None:
@@ -75,17 +112,14 @@ class ReportWriter:
             # All that has arrived in this turn of the event loop goes together.
             await asyncio.sleep(0)
             while self._pending:
-                batch = list(islice(self._pending.items(), MOST))
+                batch = self._pending.first(MOST)
                 try:
-                    await self._write([report for _, report in batch])
+                    await self._write(batch)
                 except Unavailable as error:
                     self._log.warning("status reports wait for the log", waiting=len(self._pending), error=str(error))
                     await asyncio.sleep(RETRY)
                 else:
-                    for key, report in batch:
-                        # What came meanwhile is still to be written.
-                        if self._pending.get(key) is report:
-                            del self._pending[key]
+                    self._pending.written(batch)
 
     async def _write(self, reports: list[AnyReport]) -> None:
         """One that cannot be written holds up no other. Raises Unavailable."""
