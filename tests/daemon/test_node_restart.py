@@ -78,11 +78,11 @@ async def running(manager: Daemon, count: int = REPLICAS) -> dict[str, dict[str,
     return found
 
 
-async def set_up(cluster: list[Daemon], port: int) -> None:
-    manager = cluster[0]
+async def set_up(manager: Daemon, port: int, *, drained: Daemon) -> None:
+    """A service of REPLICAS that runs on all nodes but one."""
     commands = [
         ["swarm", "update", "--dispatcher-heartbeat", f"{PERIOD}s"],
-        ["node", "update", "--availability", "drain", manager.name],
+        ["node", "update", "--availability", "drain", drained.name],
         ["service", "create", "--no-resolve-image", "--name", "web", "--replicas", str(REPLICAS), "--publish"],
     ]
     commands[-1] += [f"published={port},target=80,app_protocol=http", "essaim/whoami"]
@@ -99,7 +99,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[tuple[list[Daemon], Load]]:
         for other in made[1:]:
             await join(other, made[0])
         port = free_port("127.0.0.1")
-        await set_up(made, port)
+        await set_up(made[0], port, drained=made[0])
         load = Load(f"http://{made[0].address}:{port}/")
         going = asyncio.create_task(load.run())
         try:
@@ -149,6 +149,30 @@ async def test_restart_of_a_workers_daemon_moves_no_task_and_fails_no_request(
     after = await tasks_of(manager)
     assert after.keys() == before.keys(), "tasks were replaced"
     assert {t["Status"]["State"] for t in after.values()} == {"running"}
+    assert load.failed == []
+
+
+async def test_update_while_a_workers_daemon_restarts_reaches_all_replicas_once(
+    cluster: tuple[list[Daemon], Load],
+) -> None:
+    """What is on the node that is away is updated when it is back: nothing is moved, and no slot is held twice."""
+    (manager, worker, _), load = cluster
+    before = await running(manager)
+    worker.kill(signal.SIGTERM)
+    load.failed.clear()
+    updated = await asyncio.to_thread(manager.essaim, "service", "update", "--detach", "--force", "web")
+    assert updated.returncode == 0, updated.stderr
+    await silent_for(SILENCE, load)
+    await worker.start()
+    await back(manager, worker)
+
+    async def is_new() -> bool:
+        live = [t for t in (await tasks_of(manager)).values() if t["DesiredState"] == "running"]
+        fresh = [t for t in live if t["ID"] not in before and t["Status"]["State"] == "running"]
+        return len(live) == len(fresh) == REPLICAS
+
+    await eventually_async(is_new, 60, "every replica is new")
+    assert len(await tasks_of(manager)) == 2 * REPLICAS, "a task was replaced twice"
     assert load.failed == []
 
 
