@@ -62,7 +62,8 @@ async def test_forced_leave_with_a_dead_engine_ends_and_says_what_may_still_run(
         assert "Node left the swarm." in done.stdout
         assert "1 task(s) of this node could not be stopped" in done.stderr
         assert "web.1." in done.stderr
-        assert not (daemon.state / "node.json").exists()
+        async with Client(daemon.host) as client:
+            assert (await client.get("/info"))["Swarm"]["LocalNodeState"] == "inactive"
         os.kill(daemon.pid, signal.SIGTERM)
         await daemon.ended(STOPS_WITHIN)
 
