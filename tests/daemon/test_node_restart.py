@@ -128,28 +128,27 @@ async def back(manager: Daemon, daemon: Daemon) -> None:
     await eventually_async(ready, 20, f"{daemon.name} is ready again")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 async def test_restart_of_a_workers_daemon_moves_no_task_and_fails_no_request(
-    cluster: tuple[list[Daemon], Load], number: signal.Signals
+    cluster: tuple[list[Daemon], Load],
 ) -> None:
     (manager, worker, _), load = cluster
     before = await running(manager)
-    worker.kill(number)
     load.failed.clear()
+    for number, word in ((signal.SIGTERM, "was stopped to start again"), (signal.SIGKILL, "its replicas answer")):
+        worker.kill(number)
 
-    async def away() -> bool:
-        return (await state_of(manager, worker))[0] == "unknown"
+        async def away() -> bool:
+            return (await state_of(manager, worker))[0] == "unknown"
 
-    await eventually_async(away, 10, "the node is shown as away")
-    message = (await state_of(manager, worker))[1]
-    assert ("was stopped to start again" if number == signal.SIGTERM else "its replicas answer") in message
-    await silent_for(SILENCE, load)
-    await worker.start()
-    await back(manager, worker)
-    after = await tasks_of(manager)
-    assert after.keys() == before.keys(), "tasks were replaced"
-    assert {t["Status"]["State"] for t in after.values()} == {"running"}
-    assert load.failed == []
+        await eventually_async(away, 10, "the node is shown as away")
+        assert word in (await state_of(manager, worker))[1]
+        await silent_for(SILENCE, load)
+        await worker.start()
+        await back(manager, worker)
+        after = await tasks_of(manager)
+        assert after.keys() == before.keys(), "tasks were replaced"
+        assert {t["Status"]["State"] for t in after.values()} == {"running"}
+        assert load.failed == []
 
 
 async def test_update_while_a_workers_daemon_restarts_reaches_all_replicas_once(
