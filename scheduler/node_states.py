@@ -10,6 +10,7 @@ from essaim.cluster import wire
 from essaim.cluster.changes import NodeReport
 from essaim.cluster.node import Node, NodeDescription, NodeStatus
 from essaim.cluster.store import Store
+from essaim.cluster.swarm import SECOND
 from essaim.cluster.wire import SESSION
 
 from .liveness import Fate, Liveness
@@ -23,6 +24,24 @@ WITNESSES = 3
 SILENT = "heartbeat failure"
 LEFT = "its daemon was stopped to start again: its tasks stay where they are for up to {:g}s"
 CRASHED = "its daemon is silent, but its replicas answer: its tasks stay where they are for up to {:g}s"
+
+DEFAULT_HEARTBEAT = 1.0
+DEFAULT_GRACE = 30.0
+"""Seconds for which the tasks of a node stay where they are while its daemon starts again."""
+
+
+def heartbeat_of(store: Store) -> float:
+    """Seconds, from the cluster's specification."""
+    cluster = store.cluster
+    period = cluster.spec.dispatcher.heartbeat_period if cluster and cluster.spec.dispatcher else None
+    return period / SECOND if period else DEFAULT_HEARTBEAT
+
+
+def grace_of(store: Store) -> float:
+    """Seconds, from the cluster's specification."""
+    cluster = store.cluster
+    grace = cluster.spec.dispatcher.restart_grace if cluster and cluster.spec.dispatcher else None
+    return DEFAULT_GRACE if grace is None else grace / SECOND
 
 
 class NodeStates:
