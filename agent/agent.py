@@ -14,10 +14,9 @@ from datetime import datetime
 from pathlib import Path
 
 import structlog
-from msgspec.structs import replace
 
 from essaim.cluster import wire
-from essaim.cluster.node import Node, NodeDescription, NodeSpec, TLSInfo
+from essaim.cluster.node import Node, NodeSpec, TLSInfo
 from essaim.cluster.overlay import OverlayNetwork
 from essaim.cluster.routes import RouteTable
 from essaim.cluster.wire import Channel, ToAgent
@@ -25,6 +24,7 @@ from essaim.cluster.wire import Channel, ToAgent
 from .assigned import Assigned
 from .book_keeper import BookKeeper, OnBook
 from .clearing import SLACK, longest_grace, until_ended
+from .describer import Describer
 from .log_streams import LogStreams
 from .network_keeper import NetworkKeeper
 from .outbox import Outbox
@@ -35,8 +35,6 @@ from .task_manager import RETRY_FIRST, RETRY_MOST, Surroundings, TaskManager
 from .verdict_keeper import Health, VerdictKeeper
 from .witness import Look, Witness
 
-DESCRIBE_EVERY = 30.0
-"""Seconds between looks whether the node's description has changed."""
 GOODBYE_SECONDS = 2.0
 """How long a daemon that stops waits for the leader to know that it means to come back."""
 END_SECONDS = 3.0
@@ -89,8 +87,8 @@ class Agent:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.node_id = node_id
-        self._tls_info, self._on_trust = tls_info, on_trust
-        self._description_stale = asyncio.Event()
+        self._on_trust = on_trust
+        self._describer = Describer(runtime, tls_info, sleep)
         self._runtime = runtime
         self._sleep = sleep
         self._monotonic = monotonic
@@ -103,7 +101,6 @@ class Agent:
         self._managers: dict[str, TaskManager] = {}
         self._found: dict[str, View] = {}
         self._node = Node(id=node_id, spec=NodeSpec())
-        self._description: NodeDescription | None = None
         self._around = Surroundings(runtime, self._outbox.put, self._gone, now, sleep, self._log)
         self._routes = RouteKeeper(
             state_dir / "routes.msgpack", on_routes, open_requests, unfit=unfit, sleep=sleep, log=self._log
@@ -214,14 +211,10 @@ class Agent:
     async def _hello(self) -> wire.Hello:
         self._networks.begin()
         try:
-            self._description = await self._describe()
+            description = await self._describer.describe()
         except RuntimeUnavailable as problem:
             raise SessionEnded(f"the node cannot describe itself: {problem}") from problem
-        return wire.Hello(self.node_id, self._description, wire.SESSION)
-
-    async def _describe(self) -> NodeDescription:
-        """What the runtime says of this host, with what the node trusts. Raises RuntimeUnavailable."""
-        return replace(await self._runtime.describe(), tls_info=self._tls_info())
+        return wire.Hello(self.node_id, description, wire.SESSION)
 
     def _jobs(self) -> list[Awaitable[None]]:
         self._outbox.reopen()
@@ -231,8 +224,8 @@ class Agent:
             self._verdicts.run(self._session.send),
             self._networks.run(self._session.send),
             self._books.run(self._session.send),
-            self._describe_changes(),
-            self._describe_at_once(),
+            self._describer.tell_changes(self._session.send),
+            self._describer.tell_trust(self._session.send),
             self._end_logs(),
         ]
 
@@ -247,30 +240,9 @@ class Agent:
         while True:
             await self._session.send(wire.Reports(await self._outbox.take()))
 
-    async def _describe_changes(self) -> None:
-        while True:
-            await self._sleep(DESCRIBE_EVERY)
-            try:
-                description = await self._describe()
-            except RuntimeUnavailable:
-                continue
-            if description != self._description:
-                await self._send_description(description)
-
-    async def _send_description(self, description: NodeDescription) -> None:
-        self._description = description
-        await self._session.send(wire.Describe(description))
-
-    async def _describe_at_once(self) -> None:
-        while True:
-            await self._description_stale.wait()
-            self._description_stale.clear()
-            if self._description is not None:
-                await self._send_description(replace(self._description, tls_info=self._tls_info()))
-
     def trust_changed(self) -> None:
         """What the node trusts is no more what its description says."""
-        self._description_stale.set()
+        self._describer.trust_changed()
 
     async def _end_logs(self) -> None:
         """Log streams belong to the session that asked for them."""

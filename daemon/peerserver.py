@@ -6,6 +6,7 @@ managers ask of each other that of a manager (see `tls.py`).
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
@@ -180,8 +181,9 @@ class PeerServer:
         """Send chunks until the end, or until the other side goes."""
 
         async def send() -> None:
-            async for chunk in self._manager.dispatcher.logs(wanted):
-                await socket.send_bytes(msgspec.msgpack.encode(chunk))
+            async with contextlib.aclosing(self._manager.dispatcher.logs(wanted)) as chunks:
+                async for chunk in chunks:
+                    await socket.send_bytes(msgspec.msgpack.encode(chunk))
 
         sending = asyncio.ensure_future(send())
         gone = asyncio.ensure_future(socket.receive())
