@@ -19,7 +19,6 @@ from .core import Core, Dropped
 from .disk import DiskThread
 from .entries import Entry, Kind, SnapshotMeta, entries_size
 from .interface import Leadership, NoQuorum, StateMachine, Stopped
-from .members import Configuration
 from .messages import InstallSnapshot, Message
 from .options import Options
 from .policy import SnapshotPolicy
@@ -39,7 +38,7 @@ class Driver:
     """`open` recovers and begins; `halt` ends it all, and `open` may follow again."""
 
     def __init__(self, directory: Path, machine: StateMachine, member_id: int, address: str, options: Options) -> None:
-        self.id, self.directory, self.options = member_id, directory, options
+        self.id, self.directory, self.options, self._address = member_id, directory, options, address
         self.storage = Storage(directory, segment_bytes=options.segment_bytes, codecs=options.codecs)
         self.transport = HttpTransport(member_id, address, self.storage.snapshots, options.access)
         self.disk = DiskThread("raft-disk")
@@ -49,7 +48,6 @@ class Driver:
         self.running: Core | None = None
         self.reason = "the log has not been started"  # why nothing is running
         self.applied = SnapshotMeta()  # index and term of the newest applied entry
-        self.members: tuple[Configuration, bool] | None = None  # as the transport knows them; whether committed
         self.received: dict[int, bytes] = {}  # snapshots that the core has been told of, by index
         self.on_pump: Callable[[], None] = lambda: None
         self.on_halt: Callable[[str], None] = lambda reason: None
@@ -115,7 +113,8 @@ class Driver:
         while core.state.log.applied < core.state.log.committed:
             self._apply(core.ready().committed)
             await asyncio.sleep(0)
-        self.running, self.reason, self.members = core, "", None
+        self.running, self.reason = core, ""
+        self.transport.contacts.restart()
         self._leader_since = self._saved_since = asyncio.get_running_loop().time()
         if core.members.voters == (self.id,):
             core.campaign()
@@ -301,26 +300,21 @@ class Driver:
             self.wake()
 
     def _follow_members(self, core: Core) -> None:
-        """Talk to whom the configuration names; while it is not committed, also to those of the one before."""
-        configurations = core.state.configurations
-        index, members = configurations[-1]
-        settled = index <= self.applied.index
-        if (members, settled) == self.members:
+        contacts = self.transport.contacts
+        if not contacts.follow(core.state.configurations, self.applied.index, core.leader):
             return
-        self.members = (members, settled)
-        if settled and self.id in members.removed:
+        if contacts.is_removed(self.id):
             self.halt(REMOVED)
             return
-        before = configurations[-2][1].addresses if not settled and len(configurations) > 1 else {}
-        self.transport.set_members({**before, **members.addresses})
+        self.transport.follow_contacts()
 
     def _show_leadership(self, core: Core) -> None:
         if self.running is None:
             return
         leader = core.leader
         local = core.is_leader and self.applied.term == core.term
-        address = core.members.addresses.get(leader, "") if leader else ""
-        self.watchers.set(Leadership(core.term, leader, address, is_local=local))
+        known = self._address if leader == self.id else self.transport.contacts.address(leader)
+        self.watchers.set(Leadership(core.term, leader, (leader and known) or "", is_local=local))
 
     def _on_disk_error(self, error: BaseException) -> None:
         self.halt(f"cannot write to {self.directory}: {error}")

@@ -44,13 +44,6 @@ class Inbox:
             core.leader_lost()
         self._driver.wake()
 
-    def is_removed(self, member: int) -> bool:
-        """Only when it is certain: an uncommitted removal may still be undone."""
-        if self._driver.members is None:
-            return False
-        members, settled = self._driver.members
-        return settled and member in members.removed
-
     async def on_snapshot(self, message: InstallSnapshot, path: Path) -> None:
         """A snapshot has arrived and is durable at `path`."""
         _, data = await asyncio.to_thread(self._driver.storage.snapshots.read, path)

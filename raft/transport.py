@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import random
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,7 @@ import structlog
 from aiohttp import web
 
 from . import streams
+from .contacts import Contacts
 from .messages import InstallSnapshot, Message
 from .snapshots import Incoming, Snapshots, parse_snapshot_name, plain_snapshot
 from .streams import ADDRESS, FROM, TO, Access, HandshakeFailed, Inbound, Outbound, open_stream
@@ -47,8 +48,6 @@ class Receiver(Protocol):
     def on_messages(self, messages: Sequence[WireMessage]) -> None: ...
 
     def on_reach(self, member: int, reach: Reach) -> None: ...
-
-    def is_removed(self, member: int) -> bool: ...
 
     async def on_snapshot(self, message: InstallSnapshot, path: Path) -> None: ...
 
@@ -121,9 +120,8 @@ class HttpTransport:
     def __init__(self, member: int, address: str, snapshots: Snapshots, access: Access | None = None) -> None:
         self.member, self.address, self.access = member, address, access or Access()
         self._snapshots = snapshots
+        self.contacts = Contacts(member)
         self._peers: dict[int, Peer] = {}
-        self._addresses: dict[int, str] = {}  # by configuration
-        self._heard: dict[int, str] = {}  # of members that have called: a joining member knows no configuration yet
         self._inbound: dict[Inbound, int] = {}  # who sends there
         self._ending: set[asyncio.Task[None]] = set()
         self._session: aiohttp.ClientSession | None = None
@@ -149,17 +147,15 @@ class HttpTransport:
         own = {FROM: str(self.member), ADDRESS: self.address, TO: str(to)}
         return {**self.access.headers(), **own}
 
-    def set_members(self, addresses: Mapping[int, str]) -> None:
-        """The configuration in force: connect to all, leave others."""
-        self._addresses = {m: a for m, a in addresses.items() if m != self.member}
-        for member in list(self._peers):
-            if member not in self._addresses:
-                self._heard.pop(member, None)
-                self._drop(member)
-        for member in self._addresses:
+    def follow_contacts(self) -> None:
+        """Whom to talk to has changed: connect to all of them, leave others."""
+        wanted = self.contacts.wanted()
+        for member in [member for member in self._peers if member not in wanted]:
+            self._drop(member)
+        for member in wanted:
             self._peer(member)
         for inbound, sender in list(self._inbound.items()):
-            if self.receiver.is_removed(sender):
+            if self.contacts.is_removed(sender):
                 inbound.close()  # it comes back, and is told then
 
     def connected(self, member: int) -> bool:
@@ -179,7 +175,7 @@ class HttpTransport:
 
     async def send_snapshot(self, message: InstallSnapshot) -> bool:
         """Send the file that the message is about; whether it arrived."""
-        address = self._addresses.get(message.to) or self._heard.get(message.to)
+        address = self.contacts.address(message.to)
         path = self._snapshots.path(message.meta)
         if address is None or self._session is None:
             return False
@@ -205,7 +201,7 @@ class HttpTransport:
         return False
 
     def _peer(self, member: int) -> Peer | None:
-        address = self._addresses.get(member) or self._heard.get(member)
+        address = self.contacts.address(member)
         peer = self._peers.get(member)
         if peer is not None and peer.address != address:
             self._drop(member)
@@ -231,10 +227,10 @@ class HttpTransport:
             raise web.HTTPForbidden(text="the credentials are not those of this member")
         if to != self.member:
             raise web.HTTPConflict(text=f"this is not member {to:x}")
-        if self.receiver.is_removed(sender):
+        if self.contacts.is_removed(sender):
             raise web.HTTPGone(text="this member was removed from the cluster")
         if address := request.headers.get(ADDRESS):
-            self._heard[sender] = address
+            self.contacts.called(sender, address)
         return sender
 
     async def _accept(self, request: web.Request) -> web.StreamResponse:

@@ -6,7 +6,11 @@ same faults therefore give the same run, to the last message. Invariants are che
 - log matching: two entries of one index and term are the same and have the same predecessor;
 - leader completeness: a new leader has every entry that was ever committed;
 - state machine safety: no two members apply different entries at one index, none applies one twice;
-- no acknowledged write is lost, and what clients saw is linearizable.
+- no acknowledged write is lost, and what clients saw is linearizable;
+- a member that nobody can reach never gets a vote.
+
+The network is that of the nodes: a message goes to the address that its sender knows of by its `Contacts`, and a
+caller says its own address when it opens a stream, which stays open while the sender wants it.
 """
 
 import heapq
@@ -19,6 +23,8 @@ from typing import Any
 import msgspec
 from linearizability import Operation, is_linearizable
 
+from essaim.raft import guard
+from essaim.raft.contacts import Contacts
 from essaim.raft.core import Core, Dropped, Ready
 from essaim.raft.entries import Entry, HardState, Kind, SnapshotMeta
 from essaim.raft.members import (
@@ -62,6 +68,8 @@ class Faults:
     think: float = 0.04  # mean seconds between a client's operations
     synced: bool = True  # False: the disk claims to be done before it is (a mutation)
     stable: bool = False  # whether a change of leader after the first one is a violation
+    snapshots: float = 0.15  # how often the nemesis' ideas come with a snapshot, for each member
+    unreachable: float = 0.4  # share of those who join
 
 
 @dataclass
@@ -98,6 +106,8 @@ class Member:
         self.world, self.id = world, number
         self.disk = Disk()
         self.core: Core | None = None
+        self.contacts = Contacts(number)
+        self.streams: dict[int, int] = {}  # to whom -> in which of its lives
         self.rate = world.random.uniform(0.8, 1.25)
         self.life = 0  # counts starts: what belongs to an earlier life is void
         self.kv: dict[str, int] = {}
@@ -119,6 +129,7 @@ class Member:
             max_apply_bytes=world.random.choice((100, 10_000)),
         )
         self.core = Core(settings, hard, meta, entries)
+        self.contacts, self.streams = Contacts(self.id), {}
         self.life += 1
         self.kv, self.applied = {}, 0
         if meta.index:
@@ -154,10 +165,13 @@ class Member:
         while self.core is not None:
             ready = self.core.ready()
             self.world.observe(self)
+            if self.contacts.follow(self.core.state.configurations, self.applied, self.core.leader):
+                wanted = self.contacts.wanted()
+                self.streams = {to: life for to, life in self.streams.items() if to in wanted}
             if ready == Ready():
                 return
             for message in ready.messages:
-                self.world.send(self, message)
+                self.send(message)
             if ready.write is not None:
                 self.begin_write(ready.write)
             if ready.restore is not None:
@@ -165,6 +179,14 @@ class Member:
             for entry in ready.committed:
                 self.apply(entry)
             self.finish_reads(ready.reads)
+
+    def send(self, message: Message) -> None:
+        if self.contacts.address(message.to) is not None:
+            self.world.send(self, message)
+        elif isinstance(message, InstallSnapshot):
+            self.world.later(0.1, self.world.snapshot_sent, self.id, self.life, message.to, False)
+        elif self.core is not None:
+            self.core.unreachable(message.to)
 
     def begin_write(self, write: Write) -> None:
         self.world.note_entries(self, write)
@@ -255,6 +277,7 @@ class World:
         self.acknowledged: set[bytes] = set()
         count = members or self.random.choice((3, 3, 4, 5, 5, 6, 7))
         self.members = {i: Member(self, i) for i in range(1, count + 1)}
+        self.unreachable: set[int] = set()  # joined with an address that nobody reaches; they reach others
         first = encode_configuration(first_configuration({i: f"m{i}" for i in self.members}))
         for member in self.members.values():
             member.disk.records.append(
@@ -316,9 +339,15 @@ class World:
             self.later(0.1, self.snapshot_sent, sender.id, sender.life, message.to, copies > 0)
 
     def deliver(self, message: Message, data: bytes) -> None:
-        member = self.members.get(message.to)
-        if member is not None and (message.sender, message.to) not in self.blocked:
-            member.receive(message, data)
+        member, sender = self.members.get(message.to), self.members[message.sender]
+        if member is None or member.core is None or message.to in self.unreachable:
+            return
+        if (message.sender, message.to) in self.blocked:
+            return
+        if sender.streams.get(message.to) != member.life:
+            sender.streams[message.to] = member.life
+            member.contacts.called(sender.id, f"m{sender.id}")
+        member.receive(message, data)
 
     def snapshot_sent(self, sender: int, life: int, to: int, arrived: bool) -> None:
         member = self.members[sender]
@@ -399,7 +428,7 @@ class World:
         self.trace(f"nemesis: {idea} {victim.id}")
         getattr(self, "do_" + idea.replace(" ", "_"))(victim)
         for member in self.members.values():
-            if self.random.random() < 0.15:
+            if self.random.random() < self.faults.snapshots:
                 member.snapshot()
         self.later(self.random.expovariate(1 / self.faults.nemesis), self.nemesis)
 
@@ -463,6 +492,41 @@ class World:
         self.propose_change(victim, core, [*changes, *(Change(ChangeKind.REMOVE, i) for i in old)])
         self.later(self.random.uniform(0, 0.1), self.isolate_side, {victim.id, *(i for i in self.members if i >= new)})
 
+    def do_join(self, victim: Member) -> None:
+        """A host joins as a learner; some say an address at which nobody reaches them."""
+        core = victim.core
+        if core is None or not core.is_leader or len(self.members) >= 10:
+            return
+        new = max(self.members) + 1
+        if self.random.random() < self.faults.unreachable:
+            self.unreachable.add(new)
+        self.propose_change(victim, core, [Change(ChangeKind.ADD_LEARNER, new, f"m{new}")])
+
+    def do_promote(self, victim: Member) -> None:
+        """As the keeper of a real cluster does it: every learner that the guard lets."""
+        if victim.core is not None and victim.core.is_leader:
+            for learner in victim.core.members.learners:
+                self.guarded(victim, victim.core, Change(ChangeKind.PROMOTE, learner))
+
+    def do_retire(self, victim: Member) -> None:
+        """A voter leaves, the founders first; nobody leaves a cluster of two, of whom one may be down at once."""
+        core = victim.core
+        if core is not None and core.is_leader and len(core.members.voters) > 2:
+            self.guarded(victim, core, Change(ChangeKind.REMOVE, min(core.members.voters)))
+
+    def guarded(self, victim: Member, core: Core, change: Change) -> None:
+        standings = {
+            member: guard.Standing(progress.match, member == core.state.id or progress.silent < 2)
+            for member in core.members.everyone
+            if (progress := core.progress(member)) is not None
+        }
+        index, now = core.state.configurations[-1]
+        try:
+            guard.judge(guard.Situation(now, index, core.state.log.last, standings), [change])
+        except (RefusedChange, guard.Premature):
+            return
+        self.propose_change(victim, core, [change])
+
     def isolate_side(self, side: set[int]) -> None:
         self.blocked = {(a, b) for a in self.members for b in self.members if (a in side) != (b in side)}
 
@@ -511,6 +575,8 @@ class World:
         core = member.core
         assert core is not None
         state = core.state
+        if self.unreachable.intersection(core.members.deciders):
+            raise Violation(f"a member that nobody reaches has a vote: {core.members}")
         if state.role is Role.LEADER and self.leaders.get(state.term) != member.id:
             if state.term in self.leaders:
                 raise Violation(f"{self.leaders[state.term]} and {member.id} both lead term {state.term}")
@@ -553,7 +619,9 @@ class World:
             raise Violation("nobody leads although nothing is wrong any more")
         core = max(leaders, key=lambda m: m.core.term if m.core else 0).core
         assert core is not None
-        for number in core.members.voters:
+        for number in core.members.everyone:
+            if number in self.unreachable:
+                continue
             member = self.members[number]
             if member.applied != core.state.log.last or core.members.joint:
                 raise Violation(f"{number} applied {member.applied} of {core.state.log.last} although nothing is wrong")
