@@ -293,7 +293,7 @@ class Daemon:
                 raft_id=answer.raft_id,
             )
             try:
-                await self._roles.empty_log()
+                await self._roles.new_log()
                 keys = Keys(key, answer.certificate, answer.roots, new_data_key())
                 await asyncio.to_thread(self._keyring.put, keys)
                 await self._roles.save(identity)

@@ -18,6 +18,7 @@ from essaim.api.app import create_app
 from essaim.api.server import ApiServer, server_context
 from essaim.cluster.errors import ClusterError, InvalidArgument
 from essaim.gateway.entry_points import FORM, EntryPoint, read_entry_points
+from essaim.raft.interface import Unusable
 
 from .addresses import split_host_port
 from .balancers import renderers
@@ -29,7 +30,7 @@ from .logs import LEVELS, configure
 from .runtimes import NoRuntime, choose
 from .settings import DEFAULT_API_PORT, Settings
 
-START_ERRORS = (ClusterError, BrokenIdentity, NoRuntime, OSError)
+START_ERRORS = (ClusterError, BrokenIdentity, Unusable, NoRuntime, OSError)
 
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -127,6 +128,13 @@ async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> N
         working.result()
 
 
+def _reason(error: Exception) -> str:
+    """The system's own errors name a file and no more."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror.lower()}. Look at its kind, owner and permissions: essaimd needs it"
+    return str(error)
+
+
 async def _run(settings: Settings, log: Any) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -162,7 +170,7 @@ async def _run(settings: Settings, log: Any) -> int:
         if joining is not None:
             await _unless(stopping, join_first(daemon, joining, asyncio.sleep, log))
     except START_ERRORS as error:
-        log.error("essaimd cannot start", reason=str(error))
+        log.error("essaimd cannot start", reason=_reason(error))
         stopping.set()
         code = 1
     else:

@@ -19,6 +19,8 @@ from essaim.agent.runtime import Runtime
 from essaim.cluster.errors import ClusterError, Unavailable
 from essaim.cluster.node import Node, TLSInfo
 from essaim.gateway.supervisor import Gateway
+from essaim.raft.found import has_log, prepare_member
+from essaim.raft.interface import Unusable
 from essaim.secrets.nodekey import new_key, request_for
 
 from .addresses import split_host_port
@@ -75,7 +77,7 @@ class Roles:
         return self._settings.state_dir / "raft"
 
     async def load(self) -> None:
-        """Resume what the file says, if there is one and its keys are not locked. Raises BrokenIdentity."""
+        """Resume what the file says, if there is one and its keys are not locked. Raises BrokenIdentity, Unusable."""
         identity = await asyncio.to_thread(self.file.load)
         if identity is None:
             return
@@ -88,17 +90,34 @@ class Roles:
         if self.keyring.locked:
             self._log.warning("this manager is locked; unlock it with `essaim swarm unlock`")
         else:
+            await self._require_log(identity)
             await self.take_up(identity)
+
+    async def _require_log(self, identity: Identity) -> None:
+        """A manager that has begun has a log; with an empty one it would vote twice. Raises BrokenIdentity."""
+        try:
+            lost = identity.role == "manager" and not await asyncio.to_thread(has_log, self.raft_dir)
+        except OSError as error:
+            raise BrokenIdentity(f"{self.raft_dir}: cannot look for this manager's log ({error.strerror})") from error
+        if lost:
+            raise BrokenIdentity(
+                f"{self.raft_dir}: this manager's log (*.wal) is missing. Restore the folder from a backup; or, if the "
+                "cluster has other managers, demote and remove this node there, empty its state directory and let it "
+                "join again"
+            )
 
     async def unlock(self, unlock_key: str) -> None:
         """Take up the roles of a locked manager. Raises ClusterError for a wrong key."""
         assert self.identity is not None
         await asyncio.to_thread(self.keyring.unlock, unlock_key)
         try:
+            await self._require_log(self.identity)
             await self.take_up(self.identity)
-        except BaseException:
+        except BaseException as error:
             await self.lay_down(keep_tasks=True)
             self.keyring.forget()
+            if isinstance(error, BrokenIdentity | Unusable):
+                raise Unavailable(str(error)) from error
             raise
 
     async def save(self, identity: Identity) -> None:
@@ -108,6 +127,11 @@ class Roles:
     async def empty_log(self) -> None:
         """Only while this node is no member, and before it becomes one."""
         await asyncio.to_thread(shutil.rmtree, self.raft_dir, ignore_errors=True)
+
+    async def new_log(self) -> None:
+        """Begin an empty one, before the identity says that there is one."""
+        await self.empty_log()
+        await asyncio.to_thread(prepare_member, self.raft_dir)
 
     async def take_up(self, identity: Identity) -> None:
         self.identity = identity
@@ -223,7 +247,7 @@ class Roles:
         message = BecomeManager(identity.advertise, request_for(key))
         answer: JoinAnswer = await self._ask_manager("/cluster/manager", message, JoinAnswer)
         promoted = msgspec.structs.replace(identity, role="manager", raft_id=answer.raft_id, managers=answer.managers)
-        await self.empty_log()
+        await self.new_log()
         await self._keep(key, Issued(answer.certificate, answer.roots))
         await self.save(promoted)
         await self.start_manager(promoted)

@@ -18,7 +18,7 @@ import structlog
 from .core import Core, Dropped
 from .disk import DiskThread
 from .entries import Entry, Kind, SnapshotMeta, entries_size
-from .interface import Leadership, NoQuorum, StateMachine, Stopped
+from .interface import CannotApply, Leadership, NoQuorum, StateMachine, Stopped
 from .messages import InstallSnapshot, Message
 from .options import Options
 from .policy import SnapshotPolicy
@@ -47,15 +47,17 @@ class Driver:
         self.reads = Reads(random.getrandbits(KEY_BITS))
         self.running: Core | None = None
         self.reason = "the log has not been started"  # why nothing is running
+        self.lasting = False  # whether it stays so until a restart, or longer
         self.applied = SnapshotMeta()  # index and term of the newest applied entry
         self.received: dict[int, bytes] = {}  # snapshots that the core has been told of, by index
         self.on_pump: Callable[[], None] = lambda: None
         self.on_halt: Callable[[str], None] = lambda reason: None
-        self.on_disk_full: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self.on_passing_error: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._machine, self._machine_index = machine, 0  # ahead of `applied` after opening once more
         self._policy = SnapshotPolicy()
         self._pumping = self._snapshotting = self._preparing = False
         self._leader_since = self._saved_since = 0.0  # loop times: a leader was known, the commit index was written
+        self._snapshot_after = 0.0  # loop time: the last one could not be written
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -96,11 +98,18 @@ class Driver:
     async def open(self) -> None:
         """Recover from disk, apply what is known to be committed, and begin to take part."""
         found: Recovered = await self.disk.run(self.storage.open)
-        timing = self.options.timing
         self._policy = self.options.policy()
         self._policy.stagger(random.random())  # noqa: S311 - not a secret
         self._policy.written(len(found.data))
         self.applied = SnapshotMeta(found.snapshot.index, found.snapshot.term)
+        self.lasting = False
+        try:
+            await self._open(found)
+        except CannotApply as error:
+            self._cannot_apply(error)
+
+    async def _open(self, found: Recovered) -> None:
+        timing = self.options.timing
         if found.snapshot.index > self._machine_index:
             self._machine.restore(found.snapshot.index, found.data)
             self._machine_index = found.snapshot.index
@@ -121,9 +130,9 @@ class Driver:
         self._schedule_tick()
         self.wake()
 
-    def halt(self, reason: str) -> None:
-        """Take no part any more: no vote, no acknowledgement, no answer."""
-        stopped, self.reason = self.running is None, reason
+    def halt(self, reason: str, *, lasting: bool = False) -> None:
+        """Take no part any more: no vote, no acknowledgement, no answer. `lasting`: until somebody acts."""
+        stopped, self.reason, self.lasting = self.running is None, reason, lasting
         self.running = None
         if stopped:
             return
@@ -167,9 +176,12 @@ class Driver:
         try:
             self._feed(core)
             self._carry_out(core)
+        except CannotApply as error:
+            self._cannot_apply(error)
+            return
         except Exception as error:
             _log.exception("this member stops: its state machine or a rule of Raft failed")
-            self.halt(f"this member stopped after an internal error: {error}")
+            self.halt(f"this member stopped after an internal error: {error}", lasting=True)
             return
         self._follow_members(core)
         self._show_leadership(core)
@@ -265,16 +277,25 @@ class Driver:
                 term = entry.term
                 self.proposals.passed(term)
             if entry.kind == Kind.COMMAND and entry.index > done:
-                result = apply(entry.index, entry.data)
+                try:
+                    result = apply(entry.index, entry.data)
+                except CannotApply:
+                    self._machine_index = entry.index - 1
+                    raise
                 if sent and (proposal := sent.pop(entry.key, None)) is not None and not proposal.answer.done():
                     proposal.answer.set_result(result)
+            elif entry.kind > Kind.MEMBERS:
+                raise CannotApply(f"entry {entry.index} of the log is of a kind ({entry.kind}) that is not known here")
         self.applied = SnapshotMeta(entries[-1].index, term)
         self._machine_index = max(done, entries[-1].index)
         self._policy.applied(len(entries), entries_size(entries))
 
     def _consider_snapshot(self, core: Core) -> None:
         exact = self.applied.index == self._machine_index
-        if exact and self._policy.due and not self._snapshotting and self.applied.index <= core.state.log.durable:
+        if not exact or not self._policy.due or self._snapshotting:
+            return
+        rested = asyncio.get_running_loop().time() >= self._snapshot_after
+        if rested and self.applied.index <= core.state.log.durable:
             self._snapshotting = True
             self._policy.begun()
             self.begin(self._take_snapshot(core, core.meta_at(self.applied.index), self._machine.snapshot()))
@@ -285,7 +306,9 @@ class Driver:
             await asyncio.to_thread(self.storage.snapshots.write, meta, data)
             await self.disk.run(self.storage.compact)
         except OSError as error:
-            _log.error("cannot write a snapshot", directory=str(self.directory), error=str(error))
+            _log.error("cannot write a snapshot yet", directory=str(self.directory), error=str(error))
+            self._policy.failed()
+            self._snapshot_after = asyncio.get_running_loop().time() + self.options.timing.disk_retry
             return
         finally:
             self._snapshotting = False
@@ -316,13 +339,32 @@ class Driver:
         known = self._address if leader == self.id else self.transport.contacts.address(leader)
         self.watchers.set(Leadership(core.term, leader, (leader and known) or "", is_local=local))
 
-    def _on_disk_error(self, error: BaseException) -> None:
-        self.halt(f"cannot write to {self.directory}: {error}")
+    def _cannot_apply(self, error: CannotApply) -> None:
+        """Going on would give this member another state than the others have at the same index."""
+        self.halt(f"this manager takes no part any more: {error}", lasting=True)
         _log.error("this member stops", reason=self.reason)
-        if is_full(error) and self.on_disk_full is not None:
-            self.begin(self.on_disk_full())
+
+    def _on_disk_error(self, error: BaseException) -> None:
+        if passes(error) and self.on_passing_error is not None:
+            self.halt(f"cannot write to {self.directory}: {why(error)}; this member waits until that has passed")
+            _log.error("this member stops", reason=self.reason)
+            self.begin(self.on_passing_error())
+            return
+        self.halt(
+            f"cannot write to {self.directory}: {why(error)}. Look at the disk and the kernel's messages, then start "
+            "essaimd again: this manager takes no part until then",
+            lasting=True,
+        )
+        _log.error("this member stops", reason=self.reason)
 
 
-def is_full(error: BaseException) -> bool:
-    """A full disk is the one failure that passes by itself; after others only a restart reads the disk anew."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+def why(error: BaseException) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
+def passes(error: BaseException) -> bool:
+    """A disk, a quota or a table of descriptors that is full gets room again by itself; after other failures what a
+    write has left on the disk is only known once a restart has read it."""
+    return isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+    )  # fmt: skip

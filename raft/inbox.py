@@ -57,7 +57,7 @@ class Inbox:
             self._driver.core.step(message)
         except AssertionError as error:
             _log.exception("this member stops: a rule of Raft was broken")
-            self._driver.halt(f"this member stopped after an internal error: {error}")
+            self._driver.halt(f"this member stopped after an internal error: {error}", lasting=True)
 
     def _on_node_message(self, message: Forward | ForwardRefused | Control | ControlReply) -> None:
         driver = self._driver

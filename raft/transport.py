@@ -20,10 +20,10 @@ from aiohttp import web
 
 from . import streams
 from .contacts import Contacts
+from .interface import Unusable
 from .messages import InstallSnapshot, Message
 from .snapshots import Incoming, Snapshots, parse_snapshot_name, plain_snapshot
 from .streams import ADDRESS, FROM, TO, Access, HandshakeFailed, Inbound, Outbound, open_stream
-from .wal import Corrupt
 from .wire import WireMessage, encode_frame
 
 SNAPSHOT_PATH = "/raft/snapshot"
@@ -195,7 +195,7 @@ class HttpTransport:
                 if response.status == web.HTTPOk.status_code:
                     return True
                 reason = (await response.text()).strip()
-        except (aiohttp.ClientError, OSError, TimeoutError, Corrupt) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, Unusable) as error:
             reason = str(error) or type(error).__name__
         _log.warning("cannot send a snapshot", address=address, index=message.meta.index, error=reason)
         return False
@@ -261,9 +261,9 @@ class HttpTransport:
             incoming.write(chunk)
         try:
             meta, path = await asyncio.to_thread(incoming.finish)
-        except (OSError, ValueError) as error:
+            await self.receiver.on_snapshot(InstallSnapshot(self.member, sender, term, meta), path)
+        except (OSError, ValueError, Unusable) as error:
             raise web.HTTPInsufficientStorage(text=str(error)) from None
-        await self.receiver.on_snapshot(InstallSnapshot(self.member, sender, term, meta), path)
         return web.Response()
 
 
