@@ -38,7 +38,7 @@ from .identity import Identity
 from .joining import knock
 from .keyring import Keyring, Keys
 from .manager import ManagerRole
-from .membership import JoinMessage, LeaveMessage, forced_alone
+from .membership import JoinMessage, LeaveMessage, WithdrawMessage, forced_alone
 from .merge import merge
 from .peers import PeerClient
 from .roles import Roles
@@ -281,7 +281,7 @@ class Daemon:
                 description=msgspec.structs.replace(self._description, data_addr=data_ip),
                 request=request_for(key),
             )
-            answer = await knock(self._peers, request.remote_addrs, token, message)
+            answer = await knock(self._peers, request.remote_addrs, token, message, listen, key)
             identity = Identity(
                 node_id=answer.node_id,
                 role=answer.role,
@@ -297,11 +297,25 @@ class Daemon:
                 keys = Keys(key, answer.certificate, answer.roots, new_data_key())
                 await asyncio.to_thread(self._keyring.put, keys)
                 await self._roles.save(identity)
+                self._roles.transitions.seen(answer.version)
                 await self._roles.take_up(identity)
                 await self._until_member()
             except BaseException:
+                await self._withdraw(answer.managers, identity)
                 await self._roles.abandon()
                 raise
+
+    async def _withdraw(self, managers: list[str], identity: Identity) -> None:
+        """Leave nothing of a join that failed in the cluster; a leader forgets it by itself, but later."""
+        await self._roles.lay_down(keep_tasks=False)
+        for address in managers:
+            if address == identity.advertise or not self._keyring.open:
+                continue
+            try:
+                await self._peers.call(address, "/cluster/withdraw", WithdrawMessage(), timeout=FORCED_SECONDS)
+                return
+            except ClusterError as error:
+                self._log.warning("a manager was not told that the join failed", manager=address, reason=str(error))
 
     async def _until_member(self) -> None:
         """A joining manager answers once it has the cluster's state. Raises Unavailable."""

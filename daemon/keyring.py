@@ -80,6 +80,11 @@ class Keyring:
         return self._keys is None and self._wrapped is not None
 
     @property
+    def open(self) -> bool:
+        """Whether there are keys, and they can be used."""
+        return self._keys is not None
+
+    @property
     def unlock_key(self) -> str:
         """What the file is wrapped with; empty while it is in plain."""
         return self._unlock_key

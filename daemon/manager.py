@@ -18,6 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from essaim.certificates.keeper import CertificateKeeper
+from essaim.cluster.changes import Delete
 from essaim.cluster.errors import ClusterError, FailedPrecondition, Unavailable
 from essaim.cluster.ids import new_id
 from essaim.cluster.store import Store
@@ -33,6 +34,7 @@ from essaim.scheduler.leader import Leader
 from essaim.secrets.holder import member_name
 
 from . import membership
+from .callback import call_back
 from .identity import Identity
 from .issuing import Issuer
 from .keeper import MemberKeeper
@@ -40,7 +42,7 @@ from .keyring import Keyring
 from .locking import LockKeeper
 from .membership import BecomeManager, Issued, JoinAnswer, JoinMessage
 from .rotation import RotationKeeper
-from .tls import holder_from
+from .tls import calling_back_context, holder_from
 from .tunnels import TunnelDesk
 
 FRESH_SECONDS = 1.0
@@ -68,6 +70,7 @@ class ManagerRole:
         log: Any,
     ) -> None:
         self.identity = identity
+        self._keyring = keyring
         self._now = now
         self._monotonic = monotonic
         self._logger = log
@@ -229,26 +232,39 @@ class ManagerRole:
         """Admit a host. Raises ClusterError."""
         await self._log_is_known()
         role = membership.role_of_token(self.store, message.token)
+        if role == "manager":
+            await self._call_back(message.address, message.request)
         node_id = new_id(self._chance)
         raft_id = self._chance.getrandbits(63) | 1 if role == "manager" else 0
         issued = self.issuer.issue(message.request, node_id, role, raft_id)
         after = self.store.version
-        await self.writer.commit(membership.admit(message, role=role, node_id=node_id, raft_id=raft_id, after=after))
-        return self._answer(node_id, role, raft_id, issued)
+        admitted = membership.admit(message, role=role, node_id=node_id, raft_id=raft_id, after=after)
+        return self._answer(node_id, role, raft_id, issued, await self.writer.commit(admitted))
 
     async def become_manager(self, node_id: str, message: BecomeManager) -> JoinAnswer:
         """A promoted node asks for its member number. Raises ClusterError."""
-        fresh_id = self._chance.getrandbits(63) | 1
-        await self.writer.update(lambda store: membership.enlist(store, node_id, message.address, fresh_id))
-        raft_id = self.issuer.member_of(node_id)
+        membership.require_promoted(self.store, node_id)
+        await self._call_back(message.address, message.request)
+        raft_id = self._chance.getrandbits(63) | 1
         issued = self.issuer.issue(message.request, node_id, "manager", raft_id)
-        return self._answer(node_id, "manager", raft_id, issued)
+        version = await self.writer.update(lambda store: membership.enlist(store, node_id, message.address, raft_id))
+        return self._answer(node_id, "manager", raft_id, issued, version)
+
+    async def _call_back(self, address: str, request: bytes) -> None:
+        """Raises Unavailable for a candidate that this manager does not reach."""
+        keys = self._keyring.keys
+        context = await asyncio.to_thread(calling_back_context, keys.certificate, keys.private_key)
+        await call_back(address, request, context)
+
+    async def withdrawn(self, node_id: str) -> None:
+        """A node whose joining failed is forgotten; the keeper takes its member out of the log."""
+        await self.writer.commit([Delete("nodes", node_id)])
 
     async def left(self, node_id: str) -> None:
         """A node has left: it is down from now on, without waiting for its heartbeat, and no manager any more."""
         await self.writer.update(lambda store: membership.departed(store, node_id))
 
-    def _answer(self, node_id: str, role: str, raft_id: int, issued: Issued) -> JoinAnswer:
+    def _answer(self, node_id: str, role: str, raft_id: int, issued: Issued, version: int) -> JoinAnswer:
         return JoinAnswer(
             node_id=node_id,
             cluster_id=self.identity.cluster_id,
@@ -257,6 +273,7 @@ class ManagerRole:
             certificate=issued.certificate,
             roots=issued.roots,
             raft_id=raft_id,
+            version=version,
         )
 
     async def _log_is_known(self) -> None:
@@ -273,8 +290,16 @@ class ManagerRole:
     async def demote(self, node_id: str, timeout: float = CHANGE_SECONDS) -> None:
         """Take the node out of the log; one whose loss would cost the quorum stays what it is. Raises ClusterError.
 
-        When this very member goes, the keeper of the next leader finishes.
+        When this very member goes, the keeper of the next leader finishes; and when it has gone, whatever answer was
+        lost on the way said so.
         """
+        try:
+            await self._demote(node_id, timeout)
+        except ClusterError:
+            if node_id != self.identity.node_id or not self.log.is_removed:
+                raise
+
+    async def _demote(self, node_id: str, timeout: float) -> None:
         node = self.store.nodes.get(node_id)
         raft_id = node.manager_status.raft_id if node and node.manager_status else None
         await self.writer.update(lambda store: membership.set_role(store, node_id, "worker"))
@@ -286,7 +311,7 @@ class ManagerRole:
             await self.fresh()
             if all(view.id != raft_id for view in self._members()):
                 return  # the keeper was faster
-            await self.writer.update(lambda store: membership.set_role(store, node_id, "manager"))
+            await self.writer.update(lambda store: membership.keep_manager(store, node_id, raft_id))
             raise FailedPrecondition(f"{LOSES_QUORUM} ({error})") from error
         except NoQuorum as error:
             raise Unavailable(NO_QUORUM) from error
@@ -295,7 +320,7 @@ class ManagerRole:
                 raise Unavailable(f"the demotion is under way, but not yet confirmed: {error}") from error
         else:
             if raft_id != self.identity.raft_id:
-                await self.writer.update(lambda store: membership.discharge(store, node_id))
+                await self.writer.update(lambda store: membership.discharge(store, node_id, raft_id))
 
     async def _take_out(self, raft_id: int, timeout: float) -> None:
         if self.leadership.leader_id == raft_id:

@@ -51,6 +51,7 @@ class PeerServer:
                 web.post("/cluster/renew", self._renew),
                 web.post("/cluster/manager", self._become_manager),
                 web.post("/cluster/leave", self._leave),
+                web.post("/cluster/withdraw", self._withdraw),
                 web.get("/cluster/session", self._session),
                 web.get("/cluster/logs", self._logs),
                 web.get("/cluster/tunnel", self._tunnel),
@@ -120,6 +121,10 @@ class PeerServer:
 
     async def _leave(self, request: web.Request) -> web.Response:
         await self._manager.left(self._node(request))
+        return web.Response()
+
+    async def _withdraw(self, request: web.Request) -> web.Response:
+        await self._manager.withdrawn(self._node(request))
         return web.Response()
 
     async def _session(self, request: web.Request) -> web.WebSocketResponse:

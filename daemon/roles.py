@@ -24,6 +24,7 @@ from essaim.raft.interface import Unusable
 from essaim.secrets.nodekey import new_key, request_for
 
 from .addresses import split_host_port
+from .callback import answering
 from .identity import BrokenIdentity, Identity, IdentityFile
 from .keyring import Keyring, Keys
 from .manager import ManagerRole
@@ -33,6 +34,7 @@ from .peerserver import PeerServer
 from .renewal import Renewer
 from .runtimes import Runtimes
 from .settings import DEFAULT_CLUSTER_PORT, Settings
+from .transitions import Step, Transitions
 from .worker import WorkerRole
 
 LINGER_SECONDS = 60.0
@@ -71,6 +73,7 @@ class Roles:
         self._background: set[asyncio.Task[None]] = set()
         self._renewer: Renewer | None = None
         self._wanted: TLSInfo | None = None
+        self.transitions = Transitions(lambda: self.identity, self._take_step, self.changing, log)
 
     @property
     def raft_dir(self) -> Path:
@@ -188,6 +191,7 @@ class Roles:
         await worker.start()
 
     async def lay_down(self, *, keep_tasks: bool) -> None:
+        await self.transitions.stop()
         renewer, self._renewer = self._renewer, None
         if renewer is not None:
             await renewer.stop()
@@ -222,35 +226,36 @@ class Roles:
     # -- what the cluster tells this node ---------------------------------------------------------------------------
 
     def _on_node(self, node: Node) -> None:
-        """The node's own object changed: its role may have. A demoted manager stays one until it is out of the log."""
-        under_way = node.spec.role == "worker" and node.manager_status is not None
-        if self.identity is not None and node.spec.role != self.identity.role and not under_way:
-            self._spawn(self._change_role(node.spec.role))
+        """The node's own object changed: its role may have."""
+        self.transitions.told(node)
 
-    async def _change_role(self, role: str) -> None:
-        """Runs alone. What fails is tried again when the agent's next session tells the role anew."""
+    async def _take_step(self, step: Step) -> None:
         identity = self.identity
-        if identity is None or identity.role == role:
-            return
-        try:
-            if role == "manager":
-                await self._become_manager(identity)
-            else:
-                await self._become_worker(identity)
-        except (ClusterError, OSError) as error:
-            self._log.error("this node could not change its role", role=role, reason=str(error))
+        assert identity is not None
+        if step == "enlist":
+            await self._become_manager(identity)
         else:
-            self._log.info("this node has a new role", role=role)
+            await self._become_worker(identity)
+        self._log.info("this node has a new role", role=self.identity.role if self.identity else "")
 
     async def _become_manager(self, identity: Identity) -> None:
         key = await asyncio.to_thread(new_key)
         message = BecomeManager(identity.advertise, request_for(key))
-        answer: JoinAnswer = await self._ask_manager("/cluster/manager", message, JoinAnswer)
+        async with answering(identity.listen, key, self.keyring.keys.roots) as door:
+            if door.failure:
+                raise Unavailable(door.failure)
+            answer: JoinAnswer = await self._ask_manager("/cluster/manager", message, JoinAnswer)
         promoted = msgspec.structs.replace(identity, role="manager", raft_id=answer.raft_id, managers=answer.managers)
+        self.transitions.seen(answer.version)
         await self.new_log()
         await self._keep(key, Issued(answer.certificate, answer.roots))
         await self.save(promoted)
-        await self.start_manager(promoted)
+        try:
+            await self.start_manager(promoted)
+        except BaseException:
+            await self.lay_down_manager()
+            await self.save(identity)
+            raise
 
     async def _become_worker(self, identity: Identity) -> None:
         others = [a for a in identity.managers if a != identity.advertise]

@@ -13,7 +13,7 @@ Rules every implementation keeps:
   effect.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -128,6 +128,9 @@ class Membership(Protocol):
 
     def members(self) -> Sequence[MemberView]:
         """Everyone in the configuration in force, by id."""
+
+    def removed(self) -> Collection[int]:
+        """The ids that were taken out, by the configuration in force."""
 
     async def add_learner(self, member_id: int, address: str, *, timeout: float | None = None) -> None:
         """Let a new member receive the log; it does not vote. `address` is "host:port"."""

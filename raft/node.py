@@ -2,14 +2,14 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import structlog
 from aiohttp import web
 
-from .driver import Driver
+from .driver import REMOVED, Driver
 from .found import force_new_cluster
 from .inbox import Inbox
 from .interface import Leadership, MemberView, StateMachine, Unusable
@@ -102,6 +102,11 @@ class RaftLog:
         return self._driver.reason if self._driver.running is None and self._driver.lasting else ""
 
     @property
+    def is_removed(self) -> bool:
+        """Whether this member knows that it was taken out of the cluster."""
+        return self._driver.running is None and self._driver.reason == REMOVED
+
+    @property
     def leadership(self) -> Leadership:
         return self._driver.watchers.current
 
@@ -116,6 +121,9 @@ class RaftLog:
 
     def members(self) -> Sequence[MemberView]:
         return self._controls.views()
+
+    def removed(self) -> Collection[int]:
+        return self._driver.core.members.removed
 
     async def add_learner(self, member_id: int, address: str, *, timeout: float | None = None) -> None:
         await self._controls.add_learner(member_id, address, timeout)
