@@ -32,7 +32,7 @@ from essaim.secrets.sealing import new_data_key
 from essaim.secrets.tokens import generate, parse, root_digest
 from essaim.secrets.unlock import new_unlock_key
 
-from .addresses import choose_addresses, split_host_port
+from .addresses import check_addresses, choose_addresses, split_host_port
 from .bootstrap import first_objects, pool_of
 from .identity import Identity
 from .joining import knock
@@ -193,6 +193,7 @@ class Daemon:
             advertise, listen, data_ip = choose_addresses(
                 self._settings, request.advertise_addr, request.listen_addr, request.data_path_addr
             )
+            check_addresses(advertise, listen, data_ip)
             identity = Identity(
                 node_id=new_id(self._chance),
                 role="manager",
@@ -271,6 +272,7 @@ class Daemon:
                 request.data_path_addr,
                 towards=request.remote_addrs,
             )
+            check_addresses(advertise, listen, data_ip)
             token = parse(request.join_token)
             key = await asyncio.to_thread(new_key)
             message = JoinMessage(
