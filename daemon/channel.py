@@ -12,6 +12,8 @@ MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes: a full assignment with its secrets and configs, or a route table of tens of thousands of endpoints."""
 
 
+PEERS, PEERS_VERSION = "Essaim-Peers", 1
+"""Header of every request between daemons, and the version of their messages that this one speaks."""
 REASON = "Essaim-Error"
 """Header of a refused WebSocket: why, percent-encoded."""
 

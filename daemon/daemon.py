@@ -114,7 +114,8 @@ class Daemon:
         if self._roles.identity is None or self._keyring.locked:
             return ""
         expired = self._roles.manager is None and self._now().timestamp() > self._keyring.validity[1]
-        return self._roles.error or (EXPIRED if expired else "")
+        halted = self._roles.manager.log.halted if self._roles.manager is not None else ""
+        return self._roles.error or halted or (EXPIRED if expired else "")
 
     @property
     def manager(self) -> Manager | None:

@@ -22,7 +22,7 @@ from essaim.cluster.writer import Writer
 from essaim.raft.interface import LogError, Membership, MemberView
 
 from .background import Background
-from .membership import discharge, never_came, renumber
+from .membership import discharge, never_came, raise_format, renumber
 
 PAUSE = 1.0
 """Seconds between looks when nothing has changed."""
@@ -101,6 +101,8 @@ class MemberKeeper(Background):
                 await self._writer.update(partial(discharge, node_id=node_id, raft_id=self._member_of(node_id)))
             for node_id in outlived(self._store.nodes, self._log.removed()):
                 await self._writer.update(partial(renumber, node_id=node_id, raft_id=self._member_of(node_id)))
+            if changes := raise_format(self._store):
+                await self._writer.commit(changes)
             for node_id in never_came(self._store.nodes, self._writer.now()):
                 self._logger.warning("a node that was admitted never came, and is forgotten", node=node_id)
                 await self._writer.commit([Delete("nodes", node_id)])

@@ -233,6 +233,7 @@ class ManagerRole:
         await self._log_is_known()
         role = membership.role_of_token(self.store, message.token)
         if role == "manager":
+            membership.require_format(self.store, message.description)
             await self._call_back(message.address, message.request)
         node_id = new_id(self._chance)
         raft_id = self._chance.getrandbits(63) | 1 if role == "manager" else 0

@@ -12,6 +12,7 @@ from datetime import datetime
 import msgspec
 from msgspec.structs import replace
 
+from essaim.cluster import formats
 from essaim.cluster.changes import Change, put
 from essaim.cluster.errors import FailedPrecondition, InvalidArgument, NotFound
 from essaim.cluster.node import ManagerStatus, Node, NodeDescription, NodeSpec, NodeStatus
@@ -118,7 +119,18 @@ def require_promoted(store: Store, node_id: str) -> Node:
         raise NotFound(f"node {node_id} not found")
     if node.spec.role != "manager":
         raise FailedPrecondition(f"node {node_id} is a worker: promote it first (essaim node promote {node_id})")
+    require_format(store, node.description)
     return node
+
+
+def require_format(store: Store, description: NodeDescription | None) -> None:
+    """A manager understands the cluster's state. Raises FailedPrecondition."""
+    known = (description.format if description else None) or formats.FIRST
+    if known < store.format:
+        raise FailedPrecondition(
+            f"the managers of this cluster have agreed on format {store.format} of its state, and this node's version "
+            f"of essaim understands formats up to {known}: upgrade essaim there, then try again"
+        )
 
 
 def renumber(store: Store, node_id: str, raft_id: int) -> Sequence[Change]:
@@ -138,6 +150,20 @@ def never_came(nodes: Iterable[Node], now: datetime) -> list[str]:
         and node.status.message == WAITING
         and (now - node.created_at).total_seconds() > JOIN_SECONDS
     ]
+
+
+def raise_format(store: Store) -> Sequence[Change]:
+    """The newest format that all managers understand becomes the cluster's."""
+    cluster = store.cluster
+    if cluster is None:
+        return []
+    managers = [node.description.format if node.description else None for node in store.nodes if is_manager(node)]
+    found = formats.agreed(managers, cluster.format)
+    return [put("clusters", replace(cluster, format=found))] if found > store.format else []
+
+
+def is_manager(node: Node) -> bool:
+    return node.spec.role == "manager" or node.manager_status is not None
 
 
 def set_role(store: Store, node_id: str, role: str) -> Sequence[Change]:

@@ -18,7 +18,7 @@ from essaim.cluster.errors import ClusterError, InvalidArgument, NotFound, Unaut
 from essaim.cluster.wire import LogRequest
 from essaim.secrets.holder import Holder
 
-from .channel import MAX_MESSAGE, REASON, SocketChannel, StreamChannel, watched
+from .channel import MAX_MESSAGE, PEERS, PEERS_VERSION, REASON, SocketChannel, StreamChannel, watched
 from .keyring import Keyring
 from .manager import ManagerRole
 from .membership import BecomeManager, JoinMessage, RenewMessage
@@ -76,6 +76,7 @@ class PeerServer:
     @web.middleware
     async def _errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            _require_known(request)
             return await handler(request)
         except ClusterError as error:
             # In a header too: a client that asked for a WebSocket is not shown the body.
@@ -202,6 +203,16 @@ class PeerServer:
         await socket.prepare(request)
         self._sessions.add(socket)
         return socket
+
+
+def _require_known(request: web.Request) -> None:
+    """Raises InvalidArgument for messages of a newer version."""
+    version = request.headers.get(PEERS, "1")
+    if not version.isdecimal() or int(version) > PEERS_VERSION:
+        raise InvalidArgument(
+            f"this manager speaks version {PEERS_VERSION} of the messages between nodes, and was asked in {version!r}: "
+            "upgrade essaim on the managers first"
+        )
 
 
 def _shown(request: web.Request) -> str:

@@ -23,7 +23,7 @@ from .contacts import Contacts
 from .interface import Unusable
 from .messages import InstallSnapshot, Message
 from .snapshots import Incoming, Snapshots, parse_snapshot_name, plain_snapshot
-from .streams import ADDRESS, FROM, TO, Access, HandshakeFailed, Inbound, Outbound, open_stream
+from .streams import ADDRESS, FROM, PROTOCOL, TO, VERSION, Access, HandshakeFailed, Inbound, Outbound, open_stream
 from .wire import WireMessage, encode_frame
 
 SNAPSHOT_PATH = "/raft/snapshot"
@@ -144,7 +144,7 @@ class HttpTransport:
         return [web.get(streams.PATH, self._accept), web.post(SNAPSHOT_PATH, self._receive_snapshot)]
 
     def headers(self, to: int) -> dict[str, str]:
-        own = {FROM: str(self.member), ADDRESS: self.address, TO: str(to)}
+        own = {FROM: str(self.member), ADDRESS: self.address, TO: str(to), PROTOCOL: str(VERSION)}
         return {**self.access.headers(), **own}
 
     def follow_contacts(self) -> None:
@@ -221,10 +221,14 @@ class HttpTransport:
             raise web.HTTPServiceUnavailable(text="this member does not run")
         try:
             sender, to = int(request.headers[FROM]), int(request.headers[TO])
+            version = int(request.headers.get(PROTOCOL, VERSION))
         except (KeyError, ValueError):
             raise web.HTTPBadRequest(text=f"{FROM} and {TO} must name members") from None
         if not self.access.allows(request, sender):
             raise web.HTTPForbidden(text="the credentials are not those of this member")
+        if version > VERSION:
+            reason = f"version {version} of the log's messages is not known here, {VERSION} is: upgrade essaim"
+            raise web.HTTPUpgradeRequired(reason=reason, text=reason)
         if to != self.member:
             raise web.HTTPConflict(text=f"this is not member {to:x}")
         if self.contacts.is_removed(sender):

@@ -243,3 +243,13 @@ async def test_joining_host_shows_its_token_to_the_tokens_cluster_only(tmp_path:
                     await client.post("/swarm/join", {"RemoteAddrs": [address], "JoinToken": token})
             assert asked == ["/cluster/ca"]
         assert (await client.get("/info"))["Swarm"]["LocalNodeState"] == "inactive"
+
+
+async def test_request_of_a_newer_version_is_refused_in_clear_words(port: Port) -> None:
+    context = context_of(port.authority, WORKER)
+    async with aiohttp.ClientSession(headers={"Essaim-Peers": "2"}) as session:
+        for path in ("ca", "session", "renew"):
+            method = "POST" if path == "renew" else "GET"
+            url = f"https://{port.address}/cluster/{path}"
+            async with session.request(method, url, ssl=context, server_hostname="swarm-manager") as response:
+                assert (response.status, "upgrade essaim on the managers" in await response.text()) == (400, True)

@@ -142,3 +142,11 @@ async def test_transport_member_that_was_removed_is_told_when_it_comes_back(tmp_
         host: Host = cluster.hosts[away]
         log = await host.start()
         await eventually(lambda: "removed" in log._driver.reason, "it was told")
+
+
+async def test_transport_stream_of_a_newer_version_is_refused_in_clear_words(tmp_path: Path) -> None:
+    async with local_cluster(tmp_path, 1, Options(timing=PATIENT)) as cluster:
+        await cluster.leader()
+        headers = {"Essaim-From": "2", "Essaim-To": "1", "Essaim-Address": "127.0.0.1:1", "Essaim-Raft": "2"}
+        with pytest.raises(HandshakeFailed, match="version 2 of the log's messages is not known here"):
+            await open_stream(cluster.hosts[1].address, headers, Access(), 1)
