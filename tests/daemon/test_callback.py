@@ -6,16 +6,20 @@ import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
+from essaim.cluster.changes import put
 from essaim.cluster.errors import FailedPrecondition, Unavailable
 from essaim.cluster.node import NodeDescription
+from essaim.cluster.objects import Secret, SecretSpec
 from essaim.daemon import callback, tls
 from essaim.daemon.callback import answering, call_back
 from essaim.daemon.membership import BecomeManager, JoinMessage
 from essaim.secrets.ca import Authority, new_authority
 from essaim.secrets.nodekey import new_key, request_for
 from tests.daemon.peers import MANAGER, WORKER, Port, certified, now, serving
+from tests.lab.wait import eventually_async
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.blocking_allowed]
@@ -122,3 +126,33 @@ async def test_manager_gives_no_number_to_a_promoted_node_that_it_does_not_reach
         first = await port.manager.become_manager(WORKER.node_id, message)
         second = await port.manager.become_manager(WORKER.node_id, message)
     assert first.raft_id != second.raft_id  # each answer begins with an empty log
+
+
+async def test_node_whose_joining_failed_leaves_neither_object_nor_member(port: Port, address: str) -> None:
+    """It answered when it was called back, and never again: it gets no vote, and withdraws."""
+    message = JoinMessage(port.tokens.manager, address, "127.0.0.1", "active", NodeDescription(), REQUEST)
+    async with answering(address, KEY, port.authority.certificate):
+        answer = await port.manager.join(message)
+    members = port.manager.log.members
+
+    async def numbers() -> list[int]:
+        return sorted(view.id for view in members())
+
+    async def added() -> bool:
+        return len(await numbers()) == 2
+
+    async def taken_out() -> bool:
+        return await numbers() == [7]
+
+    await eventually_async(added, 20, "the keeper has made it a learner")
+    await port.manager.writer.commit([put("secrets", Secret(id="s", spec=SecretSpec(name="s")), new=True)])
+    assert [view.is_voter for view in sorted(members(), key=lambda view: view.id != 7)] == [True, False]
+    candidate = tls.calling_context(answer.certificate, KEY, answer.roots)
+    async with aiohttp.ClientSession() as session:
+        url = f"https://{port.address}/cluster/withdraw"
+        async with session.post(url, ssl=candidate, server_hostname="swarm-manager") as response:
+            assert response.status == 200
+        async with session.post(url, ssl=candidate, server_hostname="swarm-manager") as response:
+            assert response.status == 401  # nobody of this cluster any more
+    assert port.manager.store.nodes.get(answer.node_id) is None
+    await eventually_async(taken_out, 20, "the keeper has taken it out")
