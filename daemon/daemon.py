@@ -35,10 +35,10 @@ from essaim.secrets.unlock import new_unlock_key
 from .addresses import check_addresses, choose_addresses, split_host_port
 from .bootstrap import first_objects, pool_of
 from .identity import Identity
-from .joining import knock
+from .joining import knock, withdraw
 from .keyring import Keyring, Keys
 from .manager import ManagerRole
-from .membership import JoinMessage, LeaveMessage, WithdrawMessage, forced_alone
+from .membership import JoinMessage, LeaveMessage, forced_alone
 from .merge import merge
 from .peers import PeerClient
 from .roles import Roles
@@ -304,21 +304,12 @@ class Daemon:
                 await self._roles.take_up(identity)
                 await self._until_member()
             except BaseException:
-                await self._withdraw(answer.managers, identity)
+                await self._roles.lay_down(keep_tasks=False)
+                if self._keyring.open:
+                    others = [address for address in answer.managers if address != advertise]
+                    await withdraw(self._peers, others, FORCED_SECONDS, self._log)
                 await self._roles.abandon()
                 raise
-
-    async def _withdraw(self, managers: list[str], identity: Identity) -> None:
-        """Leave nothing of a join that failed in the cluster; a leader forgets it by itself, but later."""
-        await self._roles.lay_down(keep_tasks=False)
-        for address in managers:
-            if address == identity.advertise or not self._keyring.open:
-                continue
-            try:
-                await self._peers.call(address, "/cluster/withdraw", WithdrawMessage(), timeout=FORCED_SECONDS)
-                return
-            except ClusterError as error:
-                self._log.warning("a manager was not told that the join failed", manager=address, reason=str(error))
 
     async def _until_member(self) -> None:
         """A joining manager answers once it has the cluster's state. Raises Unavailable."""
@@ -365,7 +356,7 @@ class Daemon:
         """Leave the others a quorum where that is possible. Raises ClusterError unless forced."""
         try:
             async with asyncio.timeout(FORCED_SECONDS if force else None):
-                await manager.demote(node_id)
+                await manager.roles.demote(node_id)
         except (ClusterError, TimeoutError) as error:
             if not force:
                 raise
@@ -374,10 +365,10 @@ class Daemon:
     # -- roles ------------------------------------------------------------------------------------------------------
 
     async def promote(self, node_id: str) -> None:
-        await self._as_manager().promote(node_id)
+        await self._as_manager().roles.promote(node_id)
 
     async def demote(self, node_id: str) -> None:
-        await self._as_manager().demote(node_id)
+        await self._as_manager().roles.demote(node_id)
 
     async def remove(self, node_id: str, *, force: bool) -> None:
         """The API has checked that it may go."""

@@ -5,13 +5,14 @@ over a new connection that this root vouches for, shown the token.
 """
 
 import asyncio
+from typing import Any
 
 from essaim.cluster.errors import ClusterError, InvalidArgument, Unavailable
 from essaim.secrets.tokens import JoinToken
 
 from .addresses import join_host_port, split_host_port
 from .callback import answering
-from .membership import JoinAnswer, JoinMessage
+from .membership import JoinAnswer, JoinMessage, WithdrawMessage
 from .peers import PeerClient
 from .settings import DEFAULT_CLUSTER_PORT
 from .tls import joining_context
@@ -47,3 +48,13 @@ async def _ask(
         except Unavailable as error:
             raise Unavailable(f"{error} ({door.failure})") if door.failure else error from None
     return answer
+
+
+async def withdraw(peers: PeerClient, managers: list[str], timeout: float, log: Any) -> None:
+    """Leave nothing of a join that failed in the cluster; a leader that is not told forgets it later."""
+    for address in managers:
+        try:
+            await peers.call(address, "/cluster/withdraw", WithdrawMessage(), timeout=timeout)
+            return
+        except ClusterError as error:
+            log.warning("a manager was not told that the join failed", manager=address, reason=str(error))

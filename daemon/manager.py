@@ -18,14 +18,12 @@ from typing import Any
 from aiohttp import web
 
 from essaim.certificates.keeper import CertificateKeeper
-from essaim.cluster.changes import Delete
-from essaim.cluster.errors import ClusterError, FailedPrecondition, Unavailable
-from essaim.cluster.ids import new_id
+from essaim.cluster.errors import ClusterError
 from essaim.cluster.store import Store
 from essaim.cluster.watch import Lagged
-from essaim.cluster.writer import NO_QUORUM, Writer
+from essaim.cluster.writer import Writer
 from essaim.raft.found import found_cluster
-from essaim.raft.interface import Leadership, LogError, MemberView, NoQuorum, Refused
+from essaim.raft.interface import Leadership, LogError, MemberView
 from essaim.raft.node import Options, RaftLog
 from essaim.raft.streams import Access
 from essaim.scheduler.addressing import is_settled
@@ -33,27 +31,21 @@ from essaim.scheduler.dispatcher import Dispatcher
 from essaim.scheduler.leader import Leader
 from essaim.secrets.holder import member_name
 
-from . import membership
-from .callback import call_back
+from .admission import Admission
+from .demotion import RoleDesk
 from .identity import Identity
 from .issuing import Issuer
 from .keeper import MemberKeeper
 from .keyring import Keyring
 from .locking import LockKeeper
-from .membership import BecomeManager, Issued, JoinAnswer, JoinMessage
 from .rotation import RotationKeeper
-from .tls import calling_back_context, holder_from
+from .tls import holder_from
 from .tunnels import TunnelDesk
 
 FRESH_SECONDS = 1.0
 """How long a read waits for the leader to confirm that nothing newer was acknowledged."""
 SETTLE_SECONDS = 1.0
 """How long the answer to a change of a service waits for what the leader allots."""
-CHANGE_SECONDS = 20.0
-LOSES_QUORUM = (
-    "rpc error: code = FailedPrecondition desc = can't remove member from the raft: this would result in a loss of "
-    "quorum"
-)
 
 
 class ManagerRole:
@@ -70,7 +62,6 @@ class ManagerRole:
         log: Any,
     ) -> None:
         self.identity = identity
-        self._keyring = keyring
         self._now = now
         self._monotonic = monotonic
         self._logger = log
@@ -96,6 +87,16 @@ class ManagerRole:
             reachable=self.reachable,
             on_session_end=self._session_ended,
         )
+        self.admission = Admission(
+            identity.cluster_id,
+            self.store,
+            self.writer,
+            self.issuer,
+            keyring,
+            fresh=self.fresh,
+            managers=self.manager_addresses,
+        )
+        self.roles = RoleDesk(identity.node_id, self.writer, self.log, self.fresh)
         self.tunnels = TunnelDesk(self.dispatcher.ask_tunnel)
         self._cutting: set[asyncio.Task[None]] = set()
         self._leader: Leader | None = None
@@ -225,112 +226,6 @@ class ManagerRole:
         await self._keeper.stop()
         await leader.stop()
         self._logger.info("this manager no longer leads")
-
-    # -- what hosts ask for on port 2377 -------------------------------------------------------------------------
-
-    async def join(self, message: JoinMessage) -> JoinAnswer:
-        """Admit a host. Raises ClusterError."""
-        await self._log_is_known()
-        role = membership.role_of_token(self.store, message.token)
-        if role == "manager":
-            membership.require_format(self.store, message.description)
-            await self._call_back(message.address, message.request)
-        node_id = new_id(self._chance)
-        raft_id = self._chance.getrandbits(63) | 1 if role == "manager" else 0
-        issued = self.issuer.issue(message.request, node_id, role, raft_id)
-        after = self.store.version
-        admitted = membership.admit(message, role=role, node_id=node_id, raft_id=raft_id, after=after)
-        return self._answer(node_id, role, raft_id, issued, await self.writer.commit(admitted))
-
-    async def become_manager(self, node_id: str, message: BecomeManager) -> JoinAnswer:
-        """A promoted node asks for its member number. Raises ClusterError."""
-        membership.require_promoted(self.store, node_id)
-        await self._call_back(message.address, message.request)
-        raft_id = self._chance.getrandbits(63) | 1
-        issued = self.issuer.issue(message.request, node_id, "manager", raft_id)
-        version = await self.writer.update(lambda store: membership.enlist(store, node_id, message.address, raft_id))
-        return self._answer(node_id, "manager", raft_id, issued, version)
-
-    async def _call_back(self, address: str, request: bytes) -> None:
-        """Raises Unavailable for a candidate that this manager does not reach."""
-        keys = self._keyring.keys
-        context = await asyncio.to_thread(calling_back_context, keys.certificate, keys.private_key)
-        await call_back(address, request, context)
-
-    async def withdrawn(self, node_id: str) -> None:
-        """A node whose joining failed is forgotten; the keeper takes its member out of the log."""
-        await self.writer.commit([Delete("nodes", node_id)])
-
-    async def left(self, node_id: str) -> None:
-        """A node has left: it is down from now on, without waiting for its heartbeat, and no manager any more."""
-        await self.writer.update(lambda store: membership.departed(store, node_id))
-
-    def _answer(self, node_id: str, role: str, raft_id: int, issued: Issued, version: int) -> JoinAnswer:
-        return JoinAnswer(
-            node_id=node_id,
-            cluster_id=self.identity.cluster_id,
-            role=role,
-            managers=self.manager_addresses(),
-            certificate=issued.certificate,
-            roots=issued.roots,
-            raft_id=raft_id,
-            version=version,
-        )
-
-    async def _log_is_known(self) -> None:
-        """A manager that has just started or joined may not have the cluster yet."""
-        if self.store.cluster is None and not await self.fresh():
-            raise Unavailable(NO_QUORUM)
-
-    # -- promotion and demotion -------------------------------------------------------------------------------------
-
-    async def promote(self, node_id: str) -> None:
-        """The node asks for its member number when it hears of it, and is kept a learner until it has caught up."""
-        await self.writer.update(lambda store: membership.set_role(store, node_id, "manager"))
-
-    async def demote(self, node_id: str, timeout: float = CHANGE_SECONDS) -> None:
-        """Take the node out of the log; one whose loss would cost the quorum stays what it is. Raises ClusterError.
-
-        When this very member goes, the keeper of the next leader finishes; and when it has gone, whatever answer was
-        lost on the way said so.
-        """
-        try:
-            await self._demote(node_id, timeout)
-        except ClusterError:
-            if node_id != self.identity.node_id or not self.log.is_removed:
-                raise
-
-    async def _demote(self, node_id: str, timeout: float) -> None:
-        node = self.store.nodes.get(node_id)
-        raft_id = node.manager_status.raft_id if node and node.manager_status else None
-        await self.writer.update(lambda store: membership.set_role(store, node_id, "worker"))
-        if not raft_id or all(view.id != raft_id for view in self._members()):
-            return
-        try:
-            await self._take_out(raft_id, timeout)
-        except Refused as error:
-            await self.fresh()
-            if all(view.id != raft_id for view in self._members()):
-                return  # the keeper was faster
-            await self.writer.update(lambda store: membership.keep_manager(store, node_id, raft_id))
-            raise FailedPrecondition(f"{LOSES_QUORUM} ({error})") from error
-        except NoQuorum as error:
-            raise Unavailable(NO_QUORUM) from error
-        except LogError as error:
-            if raft_id != self.identity.raft_id:
-                raise Unavailable(f"the demotion is under way, but not yet confirmed: {error}") from error
-        else:
-            if raft_id != self.identity.raft_id:
-                await self.writer.update(lambda store: membership.discharge(store, node_id, raft_id))
-
-    async def _take_out(self, raft_id: int, timeout: float) -> None:
-        if self.leadership.leader_id == raft_id:
-            others = [v for v in self._members() if v.is_voter and v.id != raft_id]
-            others.sort(key=lambda view: (view.reachable is not True, -view.match))
-            if not others:
-                raise Refused("it is the only voter")
-            await self.log.transfer(others[0].id, timeout=timeout)
-        await self.log.remove(raft_id, timeout=timeout)
 
 
 def access_by(calling: Callable[[], ssl.SSLContext], cluster_id: str) -> Access:

@@ -108,12 +108,12 @@ class PeerServer:
 
     async def _join(self, request: web.Request) -> web.Response:
         message = msgspec.msgpack.decode(await request.read(), type=JoinMessage)
-        return _answer(await self._manager.join(message))
+        return _answer(await self._manager.admission.join(message))
 
     async def _become_manager(self, request: web.Request) -> web.Response:
         node_id = self._node(request)
         message = msgspec.msgpack.decode(await request.read(), type=BecomeManager)
-        return _answer(await self._manager.become_manager(node_id, message))
+        return _answer(await self._manager.admission.become_manager(node_id, message))
 
     async def _renew(self, request: web.Request) -> web.Response:
         node_id = self._node(request)
@@ -121,11 +121,11 @@ class PeerServer:
         return _answer(self._manager.issuer.renew(node_id, message.request))
 
     async def _leave(self, request: web.Request) -> web.Response:
-        await self._manager.left(self._node(request))
+        await self._manager.admission.left(self._node(request))
         return web.Response()
 
     async def _withdraw(self, request: web.Request) -> web.Response:
-        await self._manager.withdrawn(self._node(request))
+        await self._manager.admission.withdrawn(self._node(request))
         return web.Response()
 
     async def _session(self, request: web.Request) -> web.WebSocketResponse:

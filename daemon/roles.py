@@ -93,28 +93,15 @@ class Roles:
         if self.keyring.locked:
             self._log.warning("this manager is locked; unlock it with `essaim swarm unlock`")
         else:
-            await self._require_log(identity)
+            await asyncio.to_thread(require_log, identity, self.raft_dir)
             await self.take_up(identity)
-
-    async def _require_log(self, identity: Identity) -> None:
-        """A manager that has begun has a log; with an empty one it would vote twice. Raises BrokenIdentity."""
-        try:
-            lost = identity.role == "manager" and not await asyncio.to_thread(has_log, self.raft_dir)
-        except OSError as error:
-            raise BrokenIdentity(f"{self.raft_dir}: cannot look for this manager's log ({error.strerror})") from error
-        if lost:
-            raise BrokenIdentity(
-                f"{self.raft_dir}: this manager's log (*.wal) is missing. Restore the folder from a backup; or, if the "
-                "cluster has other managers, demote and remove this node there, empty its state directory and let it "
-                "join again"
-            )
 
     async def unlock(self, unlock_key: str) -> None:
         """Take up the roles of a locked manager. Raises ClusterError for a wrong key."""
         assert self.identity is not None
         await asyncio.to_thread(self.keyring.unlock, unlock_key)
         try:
-            await self._require_log(self.identity)
+            await asyncio.to_thread(require_log, self.identity, self.raft_dir)
             await self.take_up(self.identity)
         except BaseException as error:
             await self.lay_down(keep_tasks=True)
@@ -342,6 +329,19 @@ class Roles:
     def _on_refused(self, reason: str) -> None:
         self.error = f"{reason}. Use `essaim swarm leave --force` on this node, then join again"
         self._log.error("the cluster does not know this node any more", reason=reason)
+
+
+def require_log(identity: Identity, folder: Path) -> None:
+    """A manager that has begun has a log; with an empty one it would vote twice. Raises BrokenIdentity."""
+    try:
+        lost = identity.role == "manager" and not has_log(folder)
+    except OSError as error:
+        raise BrokenIdentity(f"{folder}: cannot look for this manager's log ({error.strerror})") from error
+    if lost:
+        raise BrokenIdentity(
+            f"{folder}: this manager's log (*.wal) is missing. Restore the folder from a backup; or, if the cluster "
+            "has other managers, demote and remove this node there, empty its state directory and let it join again"
+        )
 
 
 def _part(identity: Identity) -> tuple[str, str, int]:

@@ -21,7 +21,7 @@ from .entries import Entry, Kind, SnapshotMeta, entries_size
 from .interface import CannotApply, Leadership, NoQuorum, StateMachine, Stopped
 from .messages import InstallSnapshot, Message
 from .options import Options
-from .policy import SnapshotPolicy
+from .snapshotter import Snapshotter
 from .state import Settings, Write
 from .storage import Recovered, Storage
 from .transport import HttpTransport
@@ -54,10 +54,9 @@ class Driver:
         self.on_halt: Callable[[str], None] = lambda reason: None
         self.on_passing_error: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._machine, self._machine_index = machine, 0  # ahead of `applied` after opening once more
-        self._policy = SnapshotPolicy()
-        self._pumping = self._snapshotting = self._preparing = False
+        self._snapshots = Snapshotter(self.storage, self.disk, options)
+        self._pumping = self._preparing = False
         self._leader_since = self._saved_since = 0.0  # loop times: a leader was known, the commit index was written
-        self._snapshot_after = 0.0  # loop time: the last one could not be written
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -98,9 +97,7 @@ class Driver:
     async def open(self) -> None:
         """Recover from disk, apply what is known to be committed, and begin to take part."""
         found: Recovered = await self.disk.run(self.storage.open)
-        self._policy = self.options.policy()
-        self._policy.stagger(random.random())  # noqa: S311 - not a secret
-        self._policy.written(len(found.data))
+        self._snapshots.opened(len(found.data))
         self.applied = SnapshotMeta(found.snapshot.index, found.snapshot.term)
         self.lasting = False
         try:
@@ -221,7 +218,11 @@ class Driver:
             self._restore(ready.restore)
         if ready.committed:
             self._apply(ready.committed)
-            self._consider_snapshot(core)
+            exact = self.applied.index == self._machine_index
+            if exact and self._snapshots.due and self.applied.index <= core.state.log.durable:
+                self._snapshots.begin()
+                meta, frozen = core.meta_at(self.applied.index), self._machine.snapshot()
+                self.begin(self._snapshots.take(core, meta, frozen, lambda: self.running is core))
             if core.state.log.applied < core.state.log.committed:
                 self.wake()
         for context, index in ready.reads:
@@ -266,8 +267,8 @@ class Driver:
             self._machine_index = meta.index
         self.proposals.skipped(meta.term)
         self.applied = SnapshotMeta(meta.index, meta.term)
-        self._policy.begun()
-        self._policy.written(len(data))
+        self._snapshots.policy.begun()
+        self._snapshots.policy.written(len(data))
 
     def _apply(self, entries: list[Entry]) -> None:
         apply, sent, done = self._machine.apply, self.proposals.sent, self._machine_index
@@ -288,33 +289,7 @@ class Driver:
                 raise CannotApply(f"entry {entry.index} of the log is of a kind ({entry.kind}) that is not known here")
         self.applied = SnapshotMeta(entries[-1].index, term)
         self._machine_index = max(done, entries[-1].index)
-        self._policy.applied(len(entries), entries_size(entries))
-
-    def _consider_snapshot(self, core: Core) -> None:
-        exact = self.applied.index == self._machine_index
-        if not exact or not self._policy.due or self._snapshotting:
-            return
-        rested = asyncio.get_running_loop().time() >= self._snapshot_after
-        if rested and self.applied.index <= core.state.log.durable:
-            self._snapshotting = True
-            self._policy.begun()
-            self.begin(self._take_snapshot(core, core.meta_at(self.applied.index), self._machine.snapshot()))
-
-    async def _take_snapshot(self, core: Core, meta: SnapshotMeta, serialise: Callable[[], bytes]) -> None:
-        try:
-            data = await asyncio.to_thread(serialise)
-            await asyncio.to_thread(self.storage.snapshots.write, meta, data)
-            await self.disk.run(self.storage.compact)
-        except OSError as error:
-            _log.error("cannot write a snapshot yet", directory=str(self.directory), error=str(error))
-            self._policy.failed()
-            self._snapshot_after = asyncio.get_running_loop().time() + self.options.timing.disk_retry
-            return
-        finally:
-            self._snapshotting = False
-        self._policy.written(len(data))
-        if self.running is core:
-            core.snapshot_saved(meta, keep=self.options.keep_entries)
+        self._snapshots.policy.applied(len(entries), entries_size(entries))
 
     async def _send_snapshot(self, core: Core, message: InstallSnapshot) -> None:
         arrived = await self.transport.send_snapshot(message)

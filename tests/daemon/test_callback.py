@@ -107,7 +107,7 @@ async def test_manager_writes_nothing_about_a_candidate_that_it_does_not_reach(p
     before = [node.id for node in store.nodes]
     message = JoinMessage(port.tokens.manager, address, "127.0.0.1", "active", NodeDescription(), REQUEST)
     with pytest.raises(Unavailable, match="could not connect to prospective"):
-        await port.manager.join(message)
+        await port.manager.admission.join(message)
     assert [node.id for node in store.nodes] == before
     assert len(port.manager.log.members()) == 1
 
@@ -115,16 +115,16 @@ async def test_manager_writes_nothing_about_a_candidate_that_it_does_not_reach(p
 async def test_manager_gives_no_number_to_a_promoted_node_that_it_does_not_reach(port: Port, address: str) -> None:
     message = BecomeManager(address, REQUEST)
     with pytest.raises(FailedPrecondition, match="promote it first"):
-        await port.manager.become_manager(WORKER.node_id, message)
-    await port.manager.promote(WORKER.node_id)
+        await port.manager.admission.become_manager(WORKER.node_id, message)
+    await port.manager.roles.promote(WORKER.node_id)
     with pytest.raises(Unavailable, match="could not connect to prospective"):
-        await port.manager.become_manager(WORKER.node_id, message)
+        await port.manager.admission.become_manager(WORKER.node_id, message)
     node = port.manager.store.nodes.get(WORKER.node_id)
     assert node is not None
     assert node.manager_status is None
     async with answering(address, KEY, port.authority.certificate):
-        first = await port.manager.become_manager(WORKER.node_id, message)
-        second = await port.manager.become_manager(WORKER.node_id, message)
+        first = await port.manager.admission.become_manager(WORKER.node_id, message)
+        second = await port.manager.admission.become_manager(WORKER.node_id, message)
     assert first.raft_id != second.raft_id  # each answer begins with an empty log
 
 
@@ -132,7 +132,7 @@ async def test_node_whose_joining_failed_leaves_neither_object_nor_member(port: 
     """It answered when it was called back, and never again: it gets no vote, and withdraws."""
     message = JoinMessage(port.tokens.manager, address, "127.0.0.1", "active", NodeDescription(), REQUEST)
     async with answering(address, KEY, port.authority.certificate):
-        answer = await port.manager.join(message)
+        answer = await port.manager.admission.join(message)
     members = port.manager.log.members
 
     async def numbers() -> list[int]:

@@ -80,7 +80,7 @@ async def test_manager_of_an_older_version_is_not_let_in(tmp_path: Path, monkeyp
             port.tokens.manager, "127.0.0.1:1", "127.0.0.1", "active", NodeDescription(format=1), request_for(new_key())
         )
         with pytest.raises(FailedPrecondition, match=r"agreed on format 2 .* up to 1: upgrade essaim there"):
-            await port.manager.join(message)
+            await port.manager.admission.join(message)
         snapshot = store.snapshot()()
         monkeypatch.setattr(formats, "FORMAT", 1)
         with pytest.raises(CannotApply, match="the cluster's state is of format 2"):
