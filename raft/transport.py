@@ -29,6 +29,8 @@ from .wire import WireMessage, encode_frame
 SNAPSHOT_PATH = "/raft/snapshot"
 CHUNK = 256 << 10
 RETRY_SECONDS = (0.05, 1.0)  # first and longest pause between attempts to connect
+SNAPSHOT_SECONDS = 60.0  # for a snapshot to arrive, and besides what its size takes at the slowest
+SNAPSHOT_SLOWEST = 1 << 20  # bytes a second; a peer that stopped reading would hold its snapshot for ever
 GONE, BUSY = 410, 503
 _log = structlog.get_logger("raft")
 
@@ -184,14 +186,19 @@ class HttpTransport:
         headers = {**self.headers(message.to), "Essaim-Term": str(message.term), "Essaim-Snapshot": path.name}
         try:
             meta, data = await asyncio.to_thread(self._snapshots.read, path)
-            body = _chunks(await asyncio.to_thread(plain_snapshot, meta, data))
-            async with self._session.post(
-                url,
-                data=body,
-                headers=headers,
-                ssl=context or True,
-                server_hostname=self.access.server_name(message.to),
-            ) as response:
+            plain = await asyncio.to_thread(plain_snapshot, meta, data)
+            patience = SNAPSHOT_SECONDS + len(plain) / SNAPSHOT_SLOWEST
+            body = _chunks(plain)
+            async with (
+                asyncio.timeout(patience),
+                self._session.post(
+                    url,
+                    data=body,
+                    headers=headers,
+                    ssl=context or True,
+                    server_hostname=self.access.server_name(message.to),
+                ) as response,
+            ):
                 if response.status == web.HTTPOk.status_code:
                     return True
                 reason = (await response.text()).strip()
