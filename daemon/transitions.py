@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from essaim.cluster.errors import ClusterError
 from essaim.cluster.node import Node
+from essaim.raft.interface import Unusable
 
 from .identity import Identity
 
@@ -37,7 +38,8 @@ def next_step(identity: Identity, node: Node) -> Step:
 
 
 class Transitions:
-    """`told` of the node's object; `take` carries out a step and raises ClusterError or OSError. `stop` at the end."""
+    """`told` of the node's object; `take` carries out a step and raises ClusterError, OSError or
+    Unusable. `stop` at the end."""
 
     def __init__(
         self,
@@ -92,7 +94,7 @@ class Transitions:
                 self._news.clear()
                 try:
                     await self._take(step)
-                except (ClusterError, OSError) as error:
+                except (ClusterError, OSError, Unusable) as error:
                     failed += 1
                     self._log.error("this node could not change its role yet", step=step, reason=str(error))
                 else:
