@@ -25,7 +25,7 @@ from .codec import AS_IT_IS, PLAIN, Codec, Codecs
 from .entries import Entry, HardState, SnapshotMeta
 from .interface import Unusable
 from .snapshots import Snapshots
-from .wal import SEGMENT_BYTES, Corrupt, Record, Wal
+from .wal import SEGMENT_BYTES, Corrupt, Record, Wal, preallocate
 
 
 class LogRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -38,6 +38,7 @@ class LogRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 _END = struct.Struct("<QQ")  # segment number, offset behind its last record; followed by their CRC
 _CRC = struct.Struct("<I")
+END_BYTES = 16 << 10  # reserved for it: a full disk refuses the log's own write, not this one
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(LogRecord).decode
 
@@ -136,6 +137,7 @@ class Storage:
         """Raises `Corrupt` when the log ends earlier than it once did. What cannot be read there proves nothing."""
         path = self.directory / "end"
         self._end = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        preallocate(self._end, END_BYTES)
         raw = os.pread(self._end, _END.size + _CRC.size, 0)
         if len(raw) < _END.size + _CRC.size or _CRC.unpack_from(raw, _END.size)[0] != crc32c(raw[: _END.size]):
             return

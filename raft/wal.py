@@ -204,7 +204,7 @@ class Wal:
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             _write(fd, head + _CRC.pack(crc32c(head)), 0)
-            _preallocate(fd, self.segment_bytes)
+            preallocate(fd, self.segment_bytes)
             os.fsync(fd)
             temporary.rename(path)
             sync_directory(self.directory)
@@ -245,7 +245,7 @@ class Wal:
             return
         self._reopen()
         os.ftruncate(self._fd, self._torn.end)
-        _preallocate(self._fd, self.segment_bytes)
+        preallocate(self._fd, self.segment_bytes)
         os.fsync(self._fd)
         self._torn = None
 
@@ -266,7 +266,7 @@ def _write(fd: int, data: bytes, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def _preallocate(fd: int, size: int) -> None:
+def preallocate(fd: int, size: int) -> None:
     """Reserve space. A file system that cannot is used without: records then extend the file."""
     try:
         os.posix_fallocate(fd, 0, size)
