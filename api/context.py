@@ -81,6 +81,8 @@ class Api:
     def not_a_manager(self) -> str:
         if self.node.swarm_state == "locked":
             return swarm_rules.LOCKED
+        if self.node.swarm_state == "error" and self.node.manager is not None:
+            return self.node.error
         return swarm_rules.NOT_IN_SWARM if self.node.swarm_state == "inactive" else swarm_rules.WORKER
 
     @property

@@ -18,6 +18,8 @@ MAX_MESSAGE = 64 * 1024 * 1024
 CLOSE_SECONDS = 2.0
 """How long a channel's end waits for the other side, which may be gone or not read."""
 
+PEERS, PEERS_VERSION = "Essaim-Peers", 1
+"""Header of every request between daemons, and the version of their messages that this one speaks."""
 REASON = "Essaim-Error"
 """Header of a refused WebSocket: why, percent-encoded."""
 

@@ -32,11 +32,11 @@ from essaim.secrets.sealing import new_data_key
 from essaim.secrets.tokens import generate, parse, root_digest
 from essaim.secrets.unlock import new_unlock_key
 
-from .addresses import choose_addresses, split_host_port
+from .addresses import check_addresses, choose_addresses, split_host_port
 from .bootstrap import first_objects, pool_of
 from .following import followed
 from .identity import Identity
-from .joining import knock
+from .joining import knock, withdraw
 from .keyring import Keyring, Keys
 from .manager import ManagerRole
 from .membership import JoinMessage, LeaveMessage, forced_alone
@@ -121,7 +121,8 @@ class Daemon:
         if self._roles.identity is None or self._keyring.locked:
             return ""
         expired = self._roles.manager is None and self._now().timestamp() > self._keyring.validity[1]
-        return self._roles.error or (EXPIRED if expired else "")
+        halted = self._roles.manager.log.halted if self._roles.manager is not None else ""
+        return self._roles.error or halted or (EXPIRED if expired else "")
 
     @property
     def manager(self) -> Manager | None:
@@ -211,6 +212,7 @@ class Daemon:
             advertise, listen, data_ip = choose_addresses(
                 self._settings, request.advertise_addr, request.listen_addr, request.data_path_addr
             )
+            check_addresses(advertise, listen, data_ip)
             identity = Identity(
                 node_id=new_id(self._chance),
                 role="manager",
@@ -289,6 +291,7 @@ class Daemon:
                 request.data_path_addr,
                 towards=request.remote_addrs,
             )
+            check_addresses(advertise, listen, data_ip)
             token = parse(request.join_token)
             key = await asyncio.to_thread(new_key)
             message = JoinMessage(
@@ -299,7 +302,7 @@ class Daemon:
                 description=msgspec.structs.replace(self._description, data_addr=data_ip),
                 request=request_for(key),
             )
-            answer = await knock(self._peers, request.remote_addrs, token, message)
+            answer = await knock(self._peers, request.remote_addrs, token, message, listen, key)
             identity = Identity(
                 node_id=answer.node_id,
                 role=answer.role,
@@ -311,13 +314,18 @@ class Daemon:
                 raft_id=answer.raft_id,
             )
             try:
-                await self._roles.empty_log()
+                await self._roles.new_log()
                 keys = Keys(key, answer.certificate, answer.roots, new_data_key())
                 await asyncio.to_thread(self._keyring.put, keys)
                 await self._roles.save(identity)
+                self._roles.transitions.seen(answer.version)
                 await self._roles.take_up(identity)
                 await self._until_member()
             except BaseException:
+                await self._roles.lay_down(keep_tasks=False)
+                if self._keyring.open:
+                    others = [address for address in answer.managers if address != advertise]
+                    await withdraw(self._peers, others, FORCED_SECONDS, self._log)
                 await self._roles.abandon()
                 raise
 
@@ -368,7 +376,7 @@ class Daemon:
         """Leave the others a quorum where that is possible. Raises ClusterError unless forced."""
         try:
             async with asyncio.timeout(FORCED_SECONDS if force else None):
-                await manager.demote(node_id)
+                await manager.roles.demote(node_id)
         except (ClusterError, TimeoutError) as error:
             if not force:
                 raise
@@ -377,10 +385,10 @@ class Daemon:
     # -- roles ------------------------------------------------------------------------------------------------------
 
     async def promote(self, node_id: str) -> None:
-        await self._as_manager().promote(node_id)
+        await self._as_manager().roles.promote(node_id)
 
     async def demote(self, node_id: str) -> None:
-        await self._as_manager().demote(node_id)
+        await self._as_manager().roles.demote(node_id)
 
     async def remove(self, node_id: str, *, force: bool) -> None:
         """The API has checked that it may go."""

@@ -19,6 +19,7 @@ from essaim.api.app import create_app
 from essaim.api.server import ApiServer, server_context
 from essaim.cluster.errors import ClusterError, InvalidArgument
 from essaim.gateway.entry_points import FORM, EntryPoint, read_entry_points
+from essaim.raft.interface import Unusable
 
 from .addresses import split_host_port
 from .balancers import renderers
@@ -35,7 +36,7 @@ STOP_SECONDS = 45.0
 """How long an orderly stop may take, whatever the Engine, the disk or other managers do. Parts of it are given up much
 sooner; this is for what nobody thought of."""
 THREAD_SECONDS = 10.0
-START_ERRORS = (ClusterError, BrokenIdentity, NoRuntime, OSError)
+START_ERRORS = (ClusterError, BrokenIdentity, Unusable, NoRuntime, OSError)
 
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -166,6 +167,13 @@ async def _listen_tcp(server: ApiServer, settings: Settings) -> None:
         await server.listen_plain(host, port)
 
 
+def _reason(error: Exception) -> str:
+    """The system's own errors name a file and no more."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror.lower()}. Look at its kind, owner and permissions: essaimd needs it"
+    return str(error)
+
+
 class Program:
     """One run of the daemon: what `start` has begun, `stop` ends, however far it came."""
 
@@ -219,7 +227,7 @@ async def _run(settings: Settings, log: Any) -> int:
     try:
         await stopping.unless(program.start())
     except START_ERRORS as error:
-        log.error("essaimd cannot start", reason=str(error))
+        log.error("essaimd cannot start", reason=_reason(error))
         code = 1
     else:
         await stopping.asked.wait()
