@@ -66,7 +66,7 @@ class Describing:
         """Raises SessionEnded when the node has nothing to say to the cluster."""
         await self._look()
         self._check_patience()
-        return wire.Hello(self._node_id, await self._known(), self._problem)
+        return wire.Hello(self._node_id, await self._known(), wire.SESSION, self._problem)
 
     async def run(self, send: Send) -> None:
         """Tell what changes, for as long as a session lasts. Raises SessionEnded as `hello`."""

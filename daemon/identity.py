@@ -2,9 +2,11 @@
 
 Written whole to a temporary name, fsynced and renamed, one writer after another. Without the file the daemon is idle,
 outside any swarm. A node's identity that was erased is never written again: a save that was on its way when the node
-left comes to nothing.
+left comes to nothing. A checksum tells damage from what was written: a digit that has changed would make this another
+node. Whoever edits the file by hand takes the checksum out of it.
 """
 
+import hashlib
 import os
 import threading
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 
-class Identity(msgspec.Struct, frozen=True):
+class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
     """`managers` are the last known addresses (host:port) of the managers. `raft_id` is set while a manager.
 
     `advertise` and `listen` are host:port of the cluster port; `data_ip` is where tasks' ports are reached. `runtime`:
@@ -32,8 +34,24 @@ class Identity(msgspec.Struct, frozen=True):
     leaving: bool = False
 
 
+class StoredIdentity(Identity, frozen=True):
+    """As in the file; files of older versions have no checksum."""
+
+    checksum: str = ""
+
+
 class BrokenIdentity(Exception):
-    """The file cannot be read; the message names it."""
+    """What this node keeps on its disk cannot be used; the message says what is wrong where, and what to do."""
+
+
+def checksum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def require_intact(found: str, data: bytes) -> None:
+    """Raises ValueError when `data` is not what `found` was the checksum of."""
+    if found and found != checksum(data):
+        raise ValueError("its checksum does not match: it was damaged, or edited without taking the checksum out")
 
 
 class IdentityFile:
@@ -45,19 +63,23 @@ class IdentityFile:
     def load(self) -> Identity | None:
         """None outside a swarm. Raises BrokenIdentity."""
         try:
-            return msgspec.json.decode(self.path.read_bytes(), type=Identity)
+            stored = msgspec.json.decode(self.path.read_bytes(), type=StoredIdentity)
+            identity = Identity(*(getattr(stored, name) for name in Identity.__struct_fields__))
+            require_intact(stored.checksum, msgspec.json.encode(identity))
+            return identity
         except FileNotFoundError:
             return None
-        except (msgspec.DecodeError, OSError) as error:
+        except (ValueError, OSError) as error:
             raise BrokenIdentity(
                 f"{self.path}: cannot read this node's identity ({error}); restore the file, or move it away to start "
                 "outside any swarm"
             ) from error
 
     def save(self, identity: Identity) -> None:
+        stored = {**msgspec.structs.asdict(identity), "checksum": checksum(msgspec.json.encode(identity))}
         with self._writing:
             if identity.node_id not in self._erased:
-                write_private(self.path, msgspec.json.format(msgspec.json.encode(identity)))
+                write_private(self.path, msgspec.json.format(msgspec.json.encode(stored)))
 
     def erase(self, node_id: str) -> None:
         """Unless the file is another node's by now; nothing of this node's is written again."""

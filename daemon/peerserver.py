@@ -6,6 +6,7 @@ managers ask of each other that of a manager (see `tls.py`).
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +19,7 @@ from essaim.cluster.errors import ClusterError, InvalidArgument, NotFound, Unaut
 from essaim.cluster.wire import LogRequest
 from essaim.secrets.holder import Holder
 
-from .channel import MAX_MESSAGE, REASON, SocketChannel, StreamChannel, watched
+from .channel import MAX_MESSAGE, PEERS, PEERS_VERSION, REASON, SocketChannel, StreamChannel, watched
 from .keyring import Keyring
 from .manager import ManagerRole
 from .membership import BecomeManager, JoinMessage, RenewMessage
@@ -51,6 +52,7 @@ class PeerServer:
                 web.post("/cluster/renew", self._renew),
                 web.post("/cluster/manager", self._become_manager),
                 web.post("/cluster/leave", self._leave),
+                web.post("/cluster/withdraw", self._withdraw),
                 web.get("/cluster/session", self._session),
                 web.get("/cluster/logs", self._logs),
                 web.get("/cluster/tunnel", self._tunnel),
@@ -75,6 +77,7 @@ class PeerServer:
     @web.middleware
     async def _errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            _require_known(request)
             return await handler(request)
         except ClusterError as error:
             # In a header too: a client that asked for a WebSocket is not shown the body.
@@ -106,12 +109,12 @@ class PeerServer:
 
     async def _join(self, request: web.Request) -> web.Response:
         message = msgspec.msgpack.decode(await request.read(), type=JoinMessage)
-        return _answer(await self._manager.join(message))
+        return _answer(await self._manager.admission.join(message))
 
     async def _become_manager(self, request: web.Request) -> web.Response:
         node_id = self._node(request)
         message = msgspec.msgpack.decode(await request.read(), type=BecomeManager)
-        return _answer(await self._manager.become_manager(node_id, message))
+        return _answer(await self._manager.admission.become_manager(node_id, message))
 
     async def _renew(self, request: web.Request) -> web.Response:
         node_id = self._node(request)
@@ -119,7 +122,11 @@ class PeerServer:
         return _answer(self._manager.issuer.renew(node_id, message.request))
 
     async def _leave(self, request: web.Request) -> web.Response:
-        await self._manager.left(self._node(request))
+        await self._manager.admission.left(self._node(request))
+        return web.Response()
+
+    async def _withdraw(self, request: web.Request) -> web.Response:
+        await self._manager.admission.withdrawn(self._node(request))
         return web.Response()
 
     async def _session(self, request: web.Request) -> web.WebSocketResponse:
@@ -180,8 +187,9 @@ class PeerServer:
         """Send chunks until the end, or until the other side goes."""
 
         async def send() -> None:
-            async for chunk in self._manager.dispatcher.logs(wanted):
-                await socket.send_bytes(msgspec.msgpack.encode(chunk))
+            async with contextlib.aclosing(self._manager.dispatcher.logs(wanted)) as chunks:
+                async for chunk in chunks:
+                    await socket.send_bytes(msgspec.msgpack.encode(chunk))
 
         sending = asyncio.ensure_future(send())
         gone = asyncio.ensure_future(socket.receive())
@@ -197,6 +205,16 @@ class PeerServer:
         await socket.prepare(request)
         self._sessions.add(socket)
         return socket
+
+
+def _require_known(request: web.Request) -> None:
+    """Raises InvalidArgument for messages of a newer version."""
+    version = request.headers.get(PEERS, "1")
+    if not version.isdecimal() or int(version) > PEERS_VERSION:
+        raise InvalidArgument(
+            f"this manager speaks version {PEERS_VERSION} of the messages between nodes, and was asked in {version!r}: "
+            "upgrade essaim on the managers first"
+        )
 
 
 def _shown(request: web.Request) -> str:

@@ -238,16 +238,19 @@ async def test_task_whose_processes_do_not_die_is_not_called_ended(
     task = make_task(UNIQUE, command=["/bin/sh", "-c", "sleep 1000"])
     await runtime.prepare(Work(task, NODE))
     await runtime.start(UNIQUE)
-    real, left = process_runtime.kill_all_of, [[4242], [4242], []]
+    real, left = process_runtime.kill_all_of, [4242]
 
     def kill_all_of(task_id: str, ids: Any) -> list[int]:
         real(task_id, ids)
-        return left.pop(0) if left else []
+        return list(left)
 
     monkeypatch.setattr(process_runtime, "kill_all_of", kill_all_of)
     monkeypatch.setattr(process_runtime, "KILL_AGAIN", 0.01)
     with pytest.raises(RuntimeUnavailable, match="cannot be killed: 4242"):
         await runtime.remove(UNIQUE)
     assert runtime.directory_of(UNIQUE).exists()
+    async with contextlib.aclosing(runtime.watch(UNIQUE)) as views:
+        assert (await anext(views)).phase is Phase.RUNNING
+    left.clear()
     await runtime.remove(UNIQUE)
     assert not runtime.directory_of(UNIQUE).exists()
