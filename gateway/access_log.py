@@ -1,22 +1,19 @@
 """Access logs: one line a request, for the services that ask for them (label `essaim.accesslog`).
 
-All workers append to one file in the state directory; lines are written together, at most half a second late, each
-write whole lines, so that workers do not cut each other's. A file that was moved away (logrotate) is opened anew. When
-it cannot be written, lines are dropped and counted; requests never wait for the log.
+All workers append to one file; lines are written together, at most half a second late, each write whole lines, so that
+workers do not cut each other's. The supervisor opens the file (`log_file.py`), which is out of a worker's reach, and
+hands it over. When it cannot be written, lines are dropped and counted; requests never wait for the log.
 """
 
-import contextlib
 import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from random import random
 
 import msgspec
 
 FLUSH_BYTES = 32 << 10
-NAME = "access.log"
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -59,14 +56,16 @@ class AccessLog:
     def __init__(self, chance: Callable[[], float] = random) -> None:
         self.dropped = 0
         self._chance = chance
-        self._path: Path | None = None
         self._fd = -1
         self._lines: list[bytes] = []
         self._size = 0
 
-    def open(self, directory: str) -> None:
-        """The directory to write in; the file is made with the first line."""
-        self._path = Path(directory) / NAME
+    def hand(self, fd: int) -> None:
+        """Write to this file, which is this object's now, from now on."""
+        self.flush()
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = fd
 
     def wants(self, status: int, share: float) -> bool:
         """Whether a request falls into the sample; a server error always does."""
@@ -85,23 +84,9 @@ class AccessLog:
         data, count = b"".join(self._lines), len(self._lines)
         self._lines, self._size = [], 0
         try:
-            self._reopen()
             os.write(self._fd, data)
         except OSError:
             self.dropped += count
-
-    def _reopen(self) -> None:
-        """Raises OSError."""
-        if self._path is None:
-            raise OSError("the access log has no directory")
-        if self._fd >= 0:
-            with contextlib.suppress(FileNotFoundError):
-                if os.stat(self._path).st_ino == os.fstat(self._fd).st_ino:
-                    return
-            os.close(self._fd)
-            self._fd = -1
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
 def now() -> datetime:

@@ -44,9 +44,18 @@ class Checks:
     extra: int
 
 
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Worker processes: how many serve, and how many were replaced, by the reason."""
+
+    serving: int
+    replaced: dict[str, int]
+
+
 class _Snapshot(Collector):
-    def __init__(self, ports: list[Measured], checks: Checks, refused_handshakes: int) -> None:
+    def __init__(self, ports: list[Measured], checks: Checks, refused_handshakes: int, workers: Workers) -> None:
         self._ports = ports
+        self._workers = workers
         self._refused_handshakes = refused_handshakes
         self._checks = checks
 
@@ -68,6 +77,13 @@ class _Snapshot(Collector):
         yield clients
         said = "TLS handshakes that failed, or took too long"
         yield CounterMetricFamily("essaim_gateway_tls_refused_handshakes", said, value=self._refused_handshakes)
+        yield GaugeMetricFamily("essaim_gateway_workers", "Worker processes that serve", value=self._workers.serving)
+        replaced = CounterMetricFamily(
+            "essaim_gateway_workers_replaced", "Worker processes that ended or hung, and were replaced", labels=["why"]
+        )
+        for why in ("ended", "hung"):
+            replaced.add_metric([why], self._workers.replaced.get(why, 0))
+        yield replaced
         yield from self._health()
 
     def _health(self) -> Iterator[Metric]:
@@ -168,8 +184,8 @@ COUNTERS = (
 )
 
 
-def exposition(ports: list[Measured], checks: Checks, refused_handshakes: int) -> str:
+def exposition(ports: list[Measured], checks: Checks, refused_handshakes: int, workers: Workers) -> str:
     """Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(ports, checks, refused_handshakes))
+    registry.register(_Snapshot(ports, checks, refused_handshakes, workers))
     return generate_latest(registry).decode()

@@ -1,12 +1,13 @@
-"""A data-plane worker: `python -m essaim.gateway.worker FD`, where FD is its end of the supervisor's socket pair.
+"""A data-plane worker: `python -m essaim.gateway.worker FD IDENTITY`, where FD is its end of the supervisor's
+socket pair, and IDENTITY who it is to become (`uid:gid`; empty: nobody else).
 
-It holds what it needs to serve (see `wire.py`) and decides nothing about the cluster. It outlives its supervisor by
-the linger time it was told, and ends on SIGTERM once its connections are done.
+It holds what it needs to serve (see `wire.py`) and decides nothing about the cluster. It gives up the daemon's
+privileges before it says that it is ready (`confinement.py`), so before it reads any byte of the network. It outlives
+its supervisor by the linger time it was told, and ends on SIGTERM once its connections are done.
 """
 
 import asyncio
 import gc
-import mmap
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from .asker import Asker
 from .backend import Backend, Endpoint
 from .by_name import ByName
 from .client import Client
+from .confinement import close_all_but, confine, read_identity
 from .counting import of_port
 from .crowd import ALONE, Crowd
 from .departures import Departures
@@ -30,7 +32,9 @@ from .handover import Lingering, control_channel
 from .l4 import Front
 from .listener import Listener, RequestIds
 from .plan import TURN_SLOTS
+from .pulse import PERIOD as BEAT_SECONDS
 from .routebook import RouteBook
+from .shared import SharedCells
 from .sweeper import Sweeper
 from .tls.cabinet import Cabinet
 from .tls.doorway import Doorway, is_needed
@@ -48,7 +52,9 @@ from .wire import (
     Handed,
     HandedBook,
     Listen,
+    LogFile,
     Message,
+    NextSupervisor,
     Open,
     PortCounts,
     PortPlan,
@@ -71,17 +77,20 @@ DRAIN_REPORT = 0.02
 class Worker:
     """The state of one worker process and the messages that change it."""
 
-    def __init__(self, control: socket.socket, room: int) -> None:
+    def __init__(self, control: socket.socket, room: int, problems: list[str]) -> None:
+        self._problems = problems
         # With how many connections, of clients and to replicas, new ones are refused.
         self._room = room
         self._channel = control_channel(control, self._message, self._supervisor_lost)
         self._lingering: Lingering | None = None
+        # Where the next supervisor will be awaited.
+        self._reception: socket.socket | None = None
         self._sweeper = Sweeper()
         self._sweeper.on_tick = self._tick
         self._ids = RequestIds()
         self._turns = memoryview(bytearray(4 * TURN_SLOTS)).cast("I")
         self._crowd = ALONE
-        self._welcome = Welcome("", None, 0.0, "")
+        self._welcome = Welcome("", None, 0.0)
         self._listeners: dict[str, Listener] = {}
         self._log = AccessLog()
         self._routes = RouteBook()
@@ -117,7 +126,7 @@ class Worker:
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         self._sweeper.start()
         self._channel.start()
-        self._channel.send(Ready(os.getpid()))
+        self._channel.send(Ready(os.getpid(), self._problems))
         await self._done.wait()
         self._log.flush()
         if self._lingering:
@@ -152,10 +161,8 @@ class Worker:
                     gc.freeze()
             case Collect():
                 self._channel.send(Counts(message.number, self._counts(now), self._handshakes.failures))
-            case Welcome():
-                self._welcome = message
-                self._log.open(message.directory)
-                self._share_turns(take_fd())
+            case Welcome() | LogFile() | NextSupervisor():
+                self._given(message, take_fd())
             case Stop():
                 self._stop(message.grace)
 
@@ -171,13 +178,29 @@ class Worker:
                     listener.answers = self._cabinet.answers
                 self._channel.send(Booked(message.number))
 
-    def _share_turns(self, fd: int) -> None:
-        shared = mmap.mmap(fd, 4 * TURN_SLOTS * (1 + self._welcome.rows))
+    def _given(self, message: Welcome | LogFile | NextSupervisor, fd: int) -> None:
+        match message:
+            case Welcome():
+                self._welcome = message
+                self._share(fd)
+            case LogFile():
+                self._log.hand(fd)
+            case NextSupervisor():
+                self._reception = socket.socket(fileno=fd)
+
+    def _share(self, fd: int) -> None:
+        shared = SharedCells(fd, self._welcome.rows)
         os.close(fd)
-        cells = memoryview(shared).cast("I")
-        self._turns = cells[:TURN_SLOTS]
-        self._crowd = Crowd(cells[TURN_SLOTS:], TURN_SLOTS, self._welcome.row)
+        self._turns = shared.turns
+        self._crowd = Crowd(shared.crowds, TURN_SLOTS, self._welcome.row)
         self._crowd.clear()
+        self._beat(shared.beats)
+
+    def _beat(self, beats: memoryview) -> None:
+        """Say that the loop turns; for as long as the process lives, also with nobody who looks."""
+        row = self._welcome.row
+        beats[row] = (beats[row] + 1) % (1 << 32)
+        asyncio.get_running_loop().call_later(BEAT_SECONDS, self._beat, beats)
 
     def _put(self, message: PutService, now: float) -> None:
         service = message.service
@@ -392,13 +415,10 @@ class Worker:
         """Serve on for the linger time, and wait for the next supervisor (see `handover.py`)."""
         if self._stopping or self._lingering:
             return
-        linger = self._welcome.linger
-        if linger > 0:
-            self._lingering = Lingering(self._welcome.directory, self._successor)
-            try:
-                self._lingering.start()
-            except OSError:
-                self._lingering, linger = None, 0.0
+        linger = self._welcome.linger if self._reception else 0.0
+        if self._reception and linger:
+            self._lingering = Lingering(self._reception, self._successor)
+            self._lingering.start()
         self._end = asyncio.get_running_loop().call_later(linger, self._done.set)
 
     def _successor(self, connection: socket.socket) -> None:
@@ -439,13 +459,15 @@ class Worker:
 
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
+    close_all_but(control.fileno())
     room = connections_for(allow())
+    problems = confine(read_identity(sys.argv[2]))
     # A full collection over a big route table takes longer than a request should wait: what a table brought is
     # frozen (see Version), and the rest is mostly freed by reference counts.
     gc.set_threshold(50_000, 20, 100)
 
     async def run() -> None:
-        await Worker(control, room).run()
+        await Worker(control, room, problems).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
