@@ -1,6 +1,6 @@
 """Which workers hang: those whose beat stands still for too long, as far as that can be held against them.
 
-Every worker adds one to its beat five times a second, from its event loop; the supervisor looks as often. A worker that
+Every worker adds one to its beat four times a second, from its event loop; the supervisor looks as often. A worker that
 is stopped, loops or waits for something in the kernel does not.
 
 Rules:
@@ -22,7 +22,7 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
-PERIOD = 0.2
+PERIOD = 0.25
 """Seconds between two beats, and between two ticks."""
 SILENT = 1.5
 """Seconds of silence that are a hung worker. A worker may be busy for a second: with collecting what is freed, or
