@@ -75,6 +75,13 @@ class _Snapshot(Collector):
         for one in self._ports:
             clients.add_metric([one.service, one.port], one.counts.clients)
         yield clients
+        lost = CounterMetricFamily(
+            "essaim_gateway_flows_lost", "UDP flows that were refused, or ended to make room", labels=[*PORT, "why"]
+        )
+        for one in self._ports:
+            for why, count in sorted(one.counts.lost_flows.items()):
+                lost.add_metric([one.service, one.port, why], count)
+        yield lost
         said = "TLS handshakes that failed, or took too long"
         yield CounterMetricFamily("essaim_gateway_tls_refused_handshakes", said, value=self._refused_handshakes)
         yield GaugeMetricFamily("essaim_gateway_workers", "Worker processes that serve", value=self._workers.serving)

@@ -272,6 +272,8 @@ class PortCounts(msgspec.Struct, frozen=True, array_like=True):
     # Requests that the gateway answered itself, by status; connections (flows) of clients.
     answers: dict[int, int] = {}
     clients: int = 0
+    # UDP flows that were refused, or ended to make room, by the reason.
+    lost_flows: dict[str, int] = {}
 
 
 class Collect(msgspec.Struct, frozen=True, tag="collect", array_like=True):

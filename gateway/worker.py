@@ -26,7 +26,8 @@ from .confinement import close_all_but, confine, read_identity
 from .counting import of_port
 from .crowd import ALONE, Crowd
 from .departures import Departures
-from .descriptors import Full, allow, connections_for
+from .descriptors import Full, allow, connections_for, flows_for, local_ports
+from .flow_table import FlowTable
 from .greeting import Greeting, Peer
 from .handover import Lingering, control_channel
 from .l4 import Front
@@ -39,7 +40,7 @@ from .sweeper import Sweeper
 from .tls.cabinet import Cabinet
 from .tls.doorway import Doorway, is_needed
 from .tls.handshakes import Handshakes
-from .udp import UdpPort
+from .udp import Flow, UdpPort
 from .wire import (
     Applied,
     Authorities,
@@ -77,8 +78,9 @@ DRAIN_REPORT = 0.02
 class Worker:
     """The state of one worker process and the messages that change it."""
 
-    def __init__(self, control: socket.socket, room: int, problems: list[str]) -> None:
+    def __init__(self, control: socket.socket, room: int, ports: int, problems: list[str]) -> None:
         self._problems = problems
+        self._ports = ports
         # With how many connections, of clients and to replicas, new ones are refused.
         self._room = room
         self._channel = control_channel(control, self._message, self._supervisor_lost)
@@ -102,6 +104,7 @@ class Worker:
         )
         # Listeners whose sockets are closed, while they have connections.
         self._closed: list[Listener] = []
+        self._flows = FlowTable[Flow](0)
         self._backends: dict[str, Backend] = {}
         self._services: dict[str, list[str]] = {}
         self._names = ByName()
@@ -182,6 +185,7 @@ class Worker:
         match message:
             case Welcome():
                 self._welcome = message
+                self._flows.most = flows_for(self._room, message.rows, self._ports)
                 self._share(fd)
             case LogFile():
                 self._log.hand(fd)
@@ -317,7 +321,7 @@ class Worker:
         if sock.type == socket.SOCK_DGRAM:
             self._sweeper.wake()
             listener.socket = sock
-            listener.close_socket = UdpPort(sock, lambda: listener.backend, self._sweeper).close
+            listener.close_socket = UdpPort(sock, lambda: listener.backend, self._sweeper, self._flows).close
         else:
             listener.accept(sock, self._new_connection)
 
@@ -467,7 +471,7 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 100)
 
     async def run() -> None:
-        await Worker(control, room, problems).run()
+        await Worker(control, room, local_ports(), problems).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())

@@ -85,7 +85,7 @@ async def test_gateway_stopped_worker_under_load_is_replaced_and_its_share_serve
     assert await replaced(gateway, port, stuck) < 8.0
     stop.set()
     await asyncio.gather(*clients)
-    # What was queued at the hung worker's sockets is served by the next one, and what it had taken is reset. Each of the clients had one request with it at most.
+    # What was queued at the hung sockets is served by the next one, and what it had taken is reset: of each client one.
     assert answers.count(False) <= len(clients)
     assert 'essaim_gateway_workers_replaced_total{why="hung"} 1.0\n' in (text := await gateway.metrics())
     assert "essaim_gateway_workers 2.0\n" in text
