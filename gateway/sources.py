@@ -6,18 +6,22 @@ addresses can be had for nothing (RFC 6177).
 Pure: addresses in, verdicts out.
 """
 
-from socket import AF_INET6, inet_pton
+from functools import lru_cache
+from ipaddress import IPv6Address
 
 Source = str | bytes
 
 
 def source_of(address: str) -> Source:
     """`address` as `plain_address` gives it; what is none is its own source."""
-    if ":" not in address:
-        return address
+    return address if ":" not in address else _network(address)
+
+
+@lru_cache(maxsize=4096)
+def _network(address: str) -> Source:
     try:
-        return inet_pton(AF_INET6, address)[:8]
-    except OSError:
+        return IPv6Address(address).packed[:8]
+    except ValueError:
         return address
 
 

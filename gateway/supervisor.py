@@ -148,7 +148,7 @@ class Gateway:
         async with self._lock:
             if table.version < self._table.version:
                 return self._table.version
-            before, planned = self._planned, self._planner.plan(table, self._keeper.questioned)
+            before, planned = self._planned, self._plan(table)
             # With 5,000 services each step is some milliseconds; the daemon's loop has others to serve in between. Who
             # is cancelled there has not taken the table: the next one is compared with what the workers know for sure.
             if any(service.options.access_log for service in planned.services.values()):
@@ -171,6 +171,11 @@ class Gateway:
         await self._fleet.applied(table.version)
         self._retire_predecessors()
         return table.version
+
+    def _plan(self, table: RouteTable) -> Planned:
+        """A node that is to serve nothing knows everything, and checks its own tasks, but listens nowhere."""
+        planned = self._planner.plan(table, self._keeper.questioned)
+        return msgspec.structs.replace(planned, bindings={}) if self._node_id in table.idle else planned
 
     def set_certificates(self, book: CertificateBook) -> "asyncio.Future[None]":
         """Serve by this book from now on; an older one is ignored. Kept in memory alone. What is returned may be
@@ -198,7 +203,7 @@ class Gateway:
                 self._log.warning("a certificate cannot be used", certificate=name, reason=problem)
         if self._keeper.questioned != asked:
             async with self._lock:
-                previous, self._planned = self._planned, self._planner.plan(self._table, self._keeper.questioned)
+                previous, self._planned = self._planned, self._plan(self._table)
                 self._sockets.change(previous.bindings, self._planned.bindings)
                 self._fleet.broadcast(Version(self._table.version))
         await self._fleet.booked(number)
@@ -257,7 +262,10 @@ class Gateway:
         found["warnings"] += [f"certificate {name} cannot be used: {said}" for name, said in sorted(problems.items())]
         found["warnings"] += sorted({problem for worker in self._fleet.workers for problem in worker.problems})
         replaced = dict(self._fleet.replaced)
-        return {"node_id": self._node_id, "workers": workers, "workers_replaced": replaced, **found}
+        serves = self._node_id not in self._table.idle
+        return {
+            "node_id": self._node_id, "serves": serves, "workers": workers, "workers_replaced": replaced, **found,
+        }  # fmt: skip
 
     async def traffic(self) -> list[dict[str, Any]]:
         """Every port's counters in JSON's types, since the workers' start: what `lb top` shows the differences of."""

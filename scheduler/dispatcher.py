@@ -14,6 +14,7 @@ from essaim.cluster import wire
 from essaim.cluster.certificates import CertificateBook
 from essaim.cluster.changes import NodeReport, Report
 from essaim.cluster.errors import Unavailable
+from essaim.cluster.gateway_nodes import serves_traffic
 from essaim.cluster.node import Node, NodeDescription, NodeStatus
 from essaim.cluster.store import Store
 from essaim.cluster.swarm import SECOND
@@ -22,7 +23,7 @@ from essaim.cluster.watch import Event, Lagged
 from essaim.cluster.wire import Channel, FromAgent, Hello, LogCancel, LogChunk, LogRequest, Redirect, Refused, Trust
 from essaim.cluster.writer import Writer
 
-from .book_spread import BookSpread
+from .book_spread import BookSince, BookSpread
 from .liveness import Liveness
 from .loop import BACKLOG, Logger
 from .network_tables import NetworkTables
@@ -173,7 +174,7 @@ class Dispatcher:
         self._report_node(node, hello.description)
         session.set_routes(self._traffic.history.since)
         session.set_networks(self._networks.message(node.id) or NO_NETWORKS)
-        session.set_certificates(self._books.since)
+        self._look_at_gateway(node)
         session.begin_verdicts(lambda: wire.encode(self._verdicts.full()))
         if (trust := self._trust()) is not None:
             session.send_soon(trust)
@@ -271,6 +272,8 @@ class Dispatcher:
         self._look_at_tasks()
         self._routes_stale.set()
         self._networks_stale.set()
+        for node in self._store.nodes:
+            self._look_at_gateway(node)
         for task in self._store.tasks:
             if (session := self._sessions.get(task.node_id or "")) is not None:
                 session.task_changed(task.id)
@@ -302,8 +305,15 @@ class Dispatcher:
                     session.refuse("this node was removed from the cluster")
             elif session is not None:
                 session.node_changed(event.object)
+                self._look_at_gateway(event.object)
         elif event.table == "clusters":
             self._observe_cluster(event)
+
+    def _look_at_gateway(self, node: Node) -> None:
+        """Whether the node's gateway serves may have changed: what it may know, and whether its word counts."""
+        if (session := self._sessions.get(node.id)) is not None:
+            session.set_certificates(self._book_for(node.id))
+            self._spread(self._verdicts.mute(node.id, not serves_traffic(node)))
 
     def _observe_cluster(self, event: Event) -> None:
         if (event.old is None or event.object.tls_info != event.old.tls_info) and (trust := self._trust()) is not None:
@@ -368,8 +378,17 @@ class Dispatcher:
     def publish_certificates(self, book: CertificateBook) -> None:
         """Every gateway is to serve by this book."""
         self._books.publish(book)
-        for session in self._sessions.values():
-            session.set_certificates(self._books.since)
+        for node_id, session in self._sessions.items():
+            session.set_certificates(self._book_for(node_id))
+
+    def _book_for(self, node_id: str) -> BookSince:
+        """What is new for this node, asked when the time to send has come: its label may have changed by then."""
+
+        def since(told: CertificateBook | None) -> tuple[CertificateBook, list[bytes]] | None:
+            node = self._store.nodes.get(node_id)
+            return self._books.since(told, serves=node is None or serves_traffic(node))
+
+        return since
 
     async def certificates_served(self, version: int) -> None:
         """Wait until the gateway of every node that is up, or connected, serves by the book of that version."""
@@ -381,7 +400,9 @@ class Dispatcher:
         return [names.get(node_id, node_id) for node_id in self._books.behind(version, self._live_nodes())]
 
     def _live_nodes(self) -> set[str]:
-        return {node.id for node in self._store.nodes if node.is_ready} | set(self._sessions)
+        """Those whose gateways serve."""
+        idle = {node.id for node in self._store.nodes if not serves_traffic(node)}
+        return ({node.id for node in self._store.nodes if node.is_ready} | set(self._sessions)) - idle
 
     # -- time ---------------------------------------------------------------------------------------------------
 

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from essaim.cluster import wire
 from essaim.cluster.certificate_parts import Assembly
 from essaim.cluster.certificates import Certificate, CertificateBook
+from essaim.cluster.node import Node, NodeSpec
 from essaim.scheduler.book_spread import BookSpread
 from tests.scheduler.agents import SimulatedAgent, node, until
 from tests.scheduler.test_dispatcher import Bench
@@ -92,3 +94,34 @@ def test_same_change_is_encoded_once_for_all_sessions() -> None:
     assert second is not None
     assert first[1] is second[1]
     assert spread.since(first[0]) is None
+
+
+async def test_node_whose_gateway_serves_nothing_has_no_keys_and_is_not_waited_for(bench: Bench) -> None:
+    dispatcher = bench.manager.dispatcher
+    one, two = await bench.agent("n1"), await bench.agent("n2")
+    await until(lambda: dispatcher.connected == {"n1", "n2"} and all(n.is_ready for n in bench.manager.store.nodes))
+    dispatcher.publish_certificates(book(7, "a"))
+    await until(lambda: assembled(one) == assembled(two) == book(7, "a"))
+    await bench.put("nodes", labelled("n2", "False"))
+    await until(lambda: assembled(two) == book(7))
+    assert assembled(one) == book(7, "a")
+    dispatcher.publish_certificates(book(8, "a", "b"))
+    await until(lambda: assembled(one) == book(8, "a", "b") and assembled(two) == book(8))
+    await one.send(wire.CertificatesApplied(8))
+    async with asyncio.timeout(10):
+        await dispatcher.certificates_served(8)
+    assert not any("b" in message.part.book.certificates for message in sent(two))
+    await bench.put("nodes", labelled("n2", "true"))
+    await until(lambda: assembled(two) == book(8, "a", "b"))
+
+
+async def test_node_that_is_labelled_before_it_connects_is_told_no_key(bench: Bench) -> None:
+    await bench.put("nodes", labelled("n1", "no"))
+    bench.manager.dispatcher.publish_certificates(book(7, "a"))
+    one = await bench.agent("n1")
+    await until(lambda: assembled(one) == book(7))
+    assert not any(message.part.book.certificates for message in sent(one))
+
+
+def labelled(name: str, value: str) -> Node:
+    return msgspec.structs.replace(node(name, state="ready"), spec=NodeSpec(labels={"essaim.gateway": value}))
