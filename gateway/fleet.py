@@ -50,6 +50,7 @@ class Fleet:
         # Counters of workers that have died.
         self._past: dict[str, PortCounts] = {}
         self._past_handshakes = 0
+        self._past_refused = Counter[str]()
         self._collects = 0
         self._stopping = False
         self._identity: Identity | None = None
@@ -119,6 +120,14 @@ class Fleet:
         """As of the last `counts`."""
         return self._past_handshakes + sum(worker.refused_handshakes for worker in self._workers.values())
 
+    @property
+    def refused_connections(self) -> dict[str, int]:
+        """By the reason; as of the last `counts`."""
+        total = Counter(self._past_refused)
+        for worker in self._workers.values():
+            total.update(worker.refused_connections)
+        return dict(total)
+
     async def _start_worker(self, index: int) -> None:
         worker = WorkerProcess(index, self._on_trouble, self._on_open, self._ended, self._identity)
         try:
@@ -161,6 +170,7 @@ class Fleet:
         self.replaced[why] += 1
         self._past = merge([*self._past.values(), *(settled(port) for port in worker.counts)])
         self._past_handshakes += worker.refused_handshakes
+        self._past_refused.update(worker.refused_connections)
         self._restart(worker.index)
 
     def _restart(self, index: int) -> None:

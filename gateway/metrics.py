@@ -46,10 +46,12 @@ class Checks:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Worker processes: how many serve, and how many were replaced, by the reason."""
+    """Worker processes: how many serve, how many were replaced, and which connections they did not take, by the
+    reason."""
 
     serving: int
     replaced: dict[str, int]
+    refused: dict[str, int]
 
 
 class _Snapshot(Collector):
@@ -91,6 +93,12 @@ class _Snapshot(Collector):
         for why in ("ended", "hung"):
             replaced.add_metric([why], self._workers.replaced.get(why, 0))
         yield replaced
+        refused = CounterMetricFamily(
+            "essaim_gateway_refused_connections", "Connections that were refused, or ended to make room", labels=["why"]
+        )
+        for why in ("full", "evicted", "source"):
+            refused.add_metric([why], self._workers.refused.get(why, 0))
+        yield refused
         yield from self._health()
 
     def _health(self) -> Iterator[Metric]:

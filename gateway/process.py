@@ -59,6 +59,7 @@ class WorkerProcess:
         self.counts: list[PortCounts] = []
         self.collected = 0
         self.refused_handshakes = 0
+        self.refused_connections: dict[str, int] = {}
         self.booked = 0
         self.progress = asyncio.Event()
         self._on_trouble = on_trouble
@@ -145,6 +146,7 @@ class WorkerProcess:
             case Counts():
                 self.counts, self.collected = message.ports, message.number
                 self.refused_handshakes = message.refused_handshakes
+                self.refused_connections = message.refused_connections
                 self.progress.set()
             case Open():
                 self.open = message.counts

@@ -295,7 +295,7 @@ class Gateway:
                 measured.append(Measured(service.name, str(port.published_port), counted, found))
         checks = Checks(self.health.checks, *self.health.shares)
         # A second of CPU for 5,000 replicas that have had traffic, so beside the loop (which waits 5 ms for its turns).
-        workers = Workers(len(self._fleet.workers), dict(self._fleet.replaced))
+        workers = Workers(len(self._fleet.workers), dict(self._fleet.replaced), self._fleet.refused_connections)
         text = await asyncio.to_thread(exposition, measured, checks, self._fleet.refused_handshakes, workers)
         return text + certificate_exposition(self.certificates)
 

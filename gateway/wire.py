@@ -287,6 +287,8 @@ class Counts(msgspec.Struct, frozen=True, tag="counts", array_like=True):
     ports: list[PortCounts]
     # TLS handshakes that failed, or took too long.
     refused_handshakes: int = 0
+    # Connections that were refused, or ended to make room, by the reason (`admission.py`).
+    refused_connections: dict[str, int] = {}
 
 
 ToWorker = (

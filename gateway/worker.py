@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 import uvloop
 
 from .access_log import AccessLog
+from .admission import Admission
 from .asker import Asker
 from .backend import Backend, Endpoint
 from .by_name import ByName
@@ -81,14 +82,13 @@ class Worker:
     def __init__(self, control: socket.socket, room: int, ports: int, problems: list[str]) -> None:
         self._problems = problems
         self._ports = ports
-        # With how many connections, of clients and to replicas, new ones are refused.
-        self._room = room
         self._channel = control_channel(control, self._message, self._supervisor_lost)
         self._lingering: Lingering | None = None
         # Where the next supervisor will be awaited.
         self._reception: socket.socket | None = None
         self._sweeper = Sweeper()
         self._sweeper.on_tick = self._tick
+        self._admission = Admission(self._sweeper, room)
         self._ids = RequestIds()
         self._turns = memoryview(bytearray(4 * TURN_SLOTS)).cast("I")
         self._crowd = ALONE
@@ -163,7 +163,8 @@ class Worker:
                     self._brought = 0
                     gc.freeze()
             case Collect():
-                self._channel.send(Counts(message.number, self._counts(now), self._handshakes.failures))
+                refused = self._admission.refused()
+                self._channel.send(Counts(message.number, self._counts(now), self._handshakes.failures, refused))
             case Welcome() | LogFile() | NextSupervisor():
                 self._given(message, take_fd())
             case Stop():
@@ -185,7 +186,7 @@ class Worker:
         match message:
             case Welcome():
                 self._welcome = message
-                self._flows.most = flows_for(self._room, message.rows, self._ports)
+                self._flows.most = flows_for(self._admission.room, message.rows, self._ports)
                 self._share(fd)
             case LogFile():
                 self._log.hand(fd)
@@ -314,8 +315,9 @@ class Worker:
             os.close(fd)
             return
         listener = self._listeners[message.key] = Listener(
-            message.key, backend, self._sweeper, self._ids, self._backends, self._log, self._asker
-        )
+            message.key, backend, self._sweeper, self._ids, self._backends, self._log, self._asker,
+            self._admission.everywhere,
+        )  # fmt: skip
         self._lead(listener, backend, message)
         sock = socket.socket(fileno=fd)
         if sock.type == socket.SOCK_DGRAM:
@@ -338,7 +340,7 @@ class Worker:
 
     def _new_connection(self, listener: Listener) -> asyncio.Protocol:
         self._sweeper.wake()
-        if len(self._sweeper.members) >= self._room:
+        if not self._admission.admit():
             return Full()
         if is_needed(listener, self._cabinet):
             make = self._new_doorway
