@@ -262,6 +262,8 @@ class Gateway:
         found["warnings"] += [f"certificate {name} cannot be used: {said}" for name, said in sorted(problems.items())]
         found["warnings"] += sorted({problem for worker in self._fleet.workers for problem in worker.problems})
         replaced = dict(self._fleet.replaced)
+        if hung := replaced.get("hung"):
+            found["warnings"].append(f"gateway workers that hung and were replaced since the daemon's start: {hung}")
         serves = self._node_id not in self._table.idle
         return {
             "node_id": self._node_id, "serves": serves, "workers": workers, "workers_replaced": replaced, **found,

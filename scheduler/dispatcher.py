@@ -5,7 +5,7 @@ On a manager that does not lead, `serve` only says who does.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from datetime import datetime
 
 import msgspec
@@ -14,7 +14,7 @@ from essaim.cluster import wire
 from essaim.cluster.certificates import CertificateBook
 from essaim.cluster.changes import NodeReport, Report
 from essaim.cluster.errors import Unavailable
-from essaim.cluster.gateway_nodes import serves_traffic
+from essaim.cluster.gateway_nodes import idle_nodes, said_of
 from essaim.cluster.node import Node, NodeDescription, NodeStatus
 from essaim.cluster.store import Store
 from essaim.cluster.swarm import SECOND
@@ -174,7 +174,7 @@ class Dispatcher:
         self._report_node(node, hello.description)
         session.set_routes(self._traffic.history.since)
         session.set_networks(self._networks.message(node.id) or NO_NETWORKS)
-        self._look_at_gateway(node)
+        self._look_at_gateways([node.id])
         session.begin_verdicts(lambda: wire.encode(self._verdicts.full()))
         if (trust := self._trust()) is not None:
             session.send_soon(trust)
@@ -272,8 +272,7 @@ class Dispatcher:
         self._look_at_tasks()
         self._routes_stale.set()
         self._networks_stale.set()
-        for node in self._store.nodes:
-            self._look_at_gateway(node)
+        self._look_at_gateways(self._sessions)
         for task in self._store.tasks:
             if (session := self._sessions.get(task.node_id or "")) is not None:
                 session.task_changed(task.id)
@@ -298,6 +297,8 @@ class Dispatcher:
                     session.task_changed(task.id)
         elif event.table == "nodes":
             self._books.look_again()
+            if event.kind != "update" or event.old is None or said_of(event.old) != said_of(event.object):
+                self._look_at_gateways(self._sessions)
             session = self._sessions.get(event.object.id)
             if event.kind == "delete":
                 self._liveness.forget(event.object.id)
@@ -305,15 +306,15 @@ class Dispatcher:
                     session.refuse("this node was removed from the cluster")
             elif session is not None:
                 session.node_changed(event.object)
-                self._look_at_gateway(event.object)
         elif event.table == "clusters":
             self._observe_cluster(event)
 
-    def _look_at_gateway(self, node: Node) -> None:
-        """Whether the node's gateway serves may have changed: what it may know, and whether its word counts."""
-        if (session := self._sessions.get(node.id)) is not None:
-            session.set_certificates(self._book_for(node.id))
-            self._spread(self._verdicts.mute(node.id, not serves_traffic(node)))
+    def _look_at_gateways(self, nodes: Iterable[str]) -> None:
+        """Whether these gateways serve may have changed: what each may know, and whether its word counts."""
+        idle = idle_nodes(self._store.nodes)
+        for node_id in nodes:
+            self._sessions[node_id].set_certificates(self._book_for(node_id))
+            self._spread(self._verdicts.mute(node_id, node_id in idle))
 
     def _observe_cluster(self, event: Event) -> None:
         if (event.old is None or event.object.tls_info != event.old.tls_info) and (trust := self._trust()) is not None:
@@ -385,8 +386,7 @@ class Dispatcher:
         """What is new for this node, asked when the time to send has come: its label may have changed by then."""
 
         def since(told: CertificateBook | None) -> tuple[CertificateBook, list[bytes]] | None:
-            node = self._store.nodes.get(node_id)
-            return self._books.since(told, serves=node is None or serves_traffic(node))
+            return self._books.since(told, serves=node_id not in idle_nodes(self._store.nodes))
 
         return since
 
@@ -401,8 +401,8 @@ class Dispatcher:
 
     def _live_nodes(self) -> set[str]:
         """Those whose gateways serve."""
-        idle = {node.id for node in self._store.nodes if not serves_traffic(node)}
-        return ({node.id for node in self._store.nodes if node.is_ready} | set(self._sessions)) - idle
+        live = {node.id for node in self._store.nodes if node.is_ready} | set(self._sessions)
+        return live - idle_nodes(self._store.nodes)
 
     # -- time ---------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ Pure: the store in, a table out; equal stores give equal tables but for `version
 
 from collections.abc import Iterable
 
-from essaim.cluster.gateway_nodes import serves_traffic
+from essaim.cluster.gateway_nodes import idle_nodes
 from essaim.cluster.node import Node
 from essaim.cluster.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
 from essaim.cluster.service import PortConfig, Service
@@ -106,17 +106,13 @@ def route_service(service: Service, store: Store) -> RouteService | None:
 
 def gateways(store: Store) -> list[RouteGateway]:
     """Every ready node that serves: whatever its availability, its gateway does unless a label says otherwise."""
+    idle = idle_nodes(store.nodes)
     found = [
         RouteGateway(node_id=node.id, hostname=node.hostname, address=address_of(node), zone=zone_of(node))
         for node in store.nodes
-        if node.is_ready and serves_traffic(node) and address_of(node)
+        if node.is_ready and node.id not in idle and address_of(node)
     ]
     return sorted(found, key=lambda g: g.node_id)
-
-
-def idle_gateways(store: Store) -> list[str]:
-    """Ids of the nodes that are to serve nothing, also while they are away: they look when they are back."""
-    return sorted(node.id for node in store.nodes if not serves_traffic(node))
 
 
 class RouteCache:
@@ -169,7 +165,7 @@ class RouteCache:
         changed = [self._renew(service_id, store) for service_id in stale]
         before = self._table
         if self._gateways is None:
-            self._gateways, self._idle = gateways(store), idle_gateways(store)
+            self._gateways, self._idle = gateways(store), sorted(idle_nodes(store.nodes))
         found, idle = self._gateways, self._idle
         if any(changed) or (found, idle) != (before.gateways, before.idle) or not before.version:
             services = sorted(self._services.values(), key=lambda s: s.name)

@@ -89,7 +89,9 @@ async def test_gateway_stopped_worker_under_load_is_replaced_and_its_share_serve
     assert answers.count(False) <= len(clients)
     assert 'essaim_gateway_workers_replaced_total{why="hung"} 1.0\n' in (text := await gateway.metrics())
     assert "essaim_gateway_workers 2.0\n" in text
-    assert (await gateway.status())["workers_replaced"] == {"hung": 1}
+    status = await gateway.status()
+    assert status["workers_replaced"] == {"hung": 1}
+    assert status["warnings"] == ["gateway workers that hung and were replaced since the daemon's start: 1"]
 
 
 async def test_gateway_hung_workers_connections_are_reset(gateway: Gateway, backends: Backends) -> None:

@@ -5,10 +5,13 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from essaim.cluster import wire
 from essaim.cluster.certificate_parts import Assembly
 from essaim.cluster.certificates import Certificate, CertificateBook
+from essaim.cluster.gateway_nodes import idle_nodes
 from essaim.cluster.node import Node, NodeSpec
 from essaim.scheduler.book_spread import BookSpread
 from tests.scheduler.agents import SimulatedAgent, node, until
@@ -125,3 +128,34 @@ async def test_node_that_is_labelled_before_it_connects_is_told_no_key(bench: Be
 
 def labelled(name: str, value: str) -> Node:
     return msgspec.structs.replace(node(name, state="ready"), spec=NodeSpec(labels={"essaim.gateway": value}))
+
+
+async def test_while_a_node_says_only_no_other_is_told_a_key(bench: Bench) -> None:
+    dispatcher = bench.manager.dispatcher
+    one, two = await bench.agent("n1"), await bench.agent("n2")
+    dispatcher.publish_certificates(book(7, "a"))
+    await until(lambda: assembled(one) == assembled(two) == book(7, "a"))
+    await bench.put("nodes", labelled("n1", "only"))
+    await until(lambda: assembled(two) == book(7))
+    # One that joins later has no say in it.
+    await bench.put("nodes", labelled("n3", "true"))
+    three = await bench.agent("n3")
+    await until(lambda: assembled(three) == book(7))
+    assert not any(message.part.book.certificates for message in sent(three))
+    assert assembled(one) == book(7, "a")
+    await bench.put("nodes", labelled("n1", ""))
+    await until(lambda: assembled(two) == assembled(three) == book(7, "a"))
+
+
+values = st.dictionaries(st.sampled_from("abcd"), st.sampled_from(["", "false", " OFF", "only", "true", "Only"]))
+
+
+@given(values)
+def test_idle_nodes_are_those_that_say_no_or_do_not_say_only(said: dict[str, str]) -> None:
+    idle = idle_nodes(labelled(name, value) for name, value in said.items())
+    some_say_only = any(value.lower() == "only" for value in said.values())
+    for name, value in said.items():
+        if some_say_only:
+            assert (name in idle) == (value.lower() != "only")
+        else:
+            assert (name in idle) == (value.strip().lower() in ("false", "off"))
