@@ -5,7 +5,7 @@
   longest first. Only when there is none is it refused. A client that opens connections and says nothing keeps nobody
   out.
 - Connections of layer 4 are never ended for that: what rests there may be a pool of database connections. So once three
-  quarters of the room are taken, a source that has a quarter of it gets no more (`everywhere`), whatever labels say.
+  quarters of the room are taken, a source that has a quarter of it gets no more, whatever labels say.
 - Looking for places costs nothing until the room is full. Then LOOK connections are looked at, 5 ms of CPU, with each
   pass of the sweeper, and again before that only where the last look has paid.
 """
@@ -14,8 +14,9 @@ from collections import deque
 from heapq import nsmallest
 from itertools import islice
 from typing import Protocol, cast
+from weakref import WeakSet
 
-from .sources import Sources
+from .sources import Source, Sources
 from .sweeper import Sweeper, Timed
 
 LOOK = 20_000
@@ -40,12 +41,28 @@ class Admission:
 
     def __init__(self, sweeper: Sweeper, room: int) -> None:
         self.room = room
-        self.everywhere = Sources(limit=max(1, room // 4), when=self._is_crowded)
+        self._sources = WeakSet[Sources]()
+        self._over = 0
         self._full = self._evicted = 0
         self._sweeper = sweeper
         self._looked, self._paid = -1.0, False
         self._start = 0
         self._places: deque[tuple[float, Sparing]] = deque()
+
+    def sources(self) -> Sources:
+        """Those of one more listener. What a source has at all of them is added up when the room is crowded, instead of
+        being counted with each connection."""
+        made = Sources(self._is_over)
+        self._sources.add(made)
+        return made
+
+    def _is_over(self, source: Source) -> bool:
+        if len(self._sweeper.members) * 4 < self.room * 3:
+            return False
+        if sum(one.count(source) for one in self._sources) * 4 <= self.room:
+            return False
+        self._over += 1
+        return True
 
     def admit(self) -> bool:
         """Whether there is a place for one more connection."""
@@ -59,10 +76,7 @@ class Admission:
 
     def refused(self) -> dict[str, int]:
         """How many connections were refused for want of room, ended to make room, refused for their source."""
-        return {"full": self._full, "evicted": self._evicted, "source": self.everywhere.refused}
-
-    def _is_crowded(self) -> bool:
-        return len(self._sweeper.members) * 4 >= self.room * 3
+        return {"full": self._full, "evicted": self._evicted, "source": self._over}
 
     def _make_room(self) -> bool:
         if self._give_place():

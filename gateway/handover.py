@@ -115,9 +115,12 @@ class Predecessor:
         if self._channel:
             self._channel.send(Stop(grace))
 
-    def leave(self) -> None:
+    def leave(self, *, for_good: bool) -> None:
+        """Part from it; `for_good`: no other supervisor is to find it."""
         if self._channel:
             self._channel.close()
+        if for_good:
+            self._path.unlink(missing_ok=True)
 
     def _message(self, message: Message, take_fd: Callable[[], int]) -> None:
         match message:

@@ -63,7 +63,7 @@ class Listener:
         backends: Mapping[str, Backend] = NO_BACKENDS,
         log: AccessLog | None = None,
         asker: Asker | None = None,
-        everywhere: Sources | None = None,
+        sources: Sources | None = None,
     ) -> None:
         self.key = key
         # All ports by their keys, for the routers.
@@ -81,7 +81,7 @@ class Listener:
         self.point = NO_ENTRY_POINT
         # Answers to an ACME server's questions (HTTP-01) by token.
         self.answers: Mapping[bytes, bytes] = {}
-        self.sources = Sources(everywhere)
+        self.sources = sources or Sources()
         # What its requests' middlewares wait for.
         self.pending = Pending(asker or Asker(sweeper))
         self.log = log

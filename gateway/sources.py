@@ -27,32 +27,25 @@ def _network(address: str) -> Source:
 
 
 class Sources:
-    """`everywhere` counts the same connections together with those of other ports, by its own `limit` (0: none), which
-    holds while `when()` says so; `refused` is how often it was exceeded."""
+    """`over(source)` is asked for each connection, besides: whether its source may have no more."""
 
-    def __init__(
-        self, everywhere: "Sources | None" = None, limit: int = 0, when: Callable[[], bool] = lambda: True
-    ) -> None:
-        self.refused = 0
-        self._when = when
-        self._everywhere = everywhere
-        self._limit = limit
+    def __init__(self, over: Callable[[Source], bool] | None = None) -> None:
+        self._over = over
         self._open: dict[Source, int] = {}
+
+    def count(self, source: Source) -> int:
+        return self._open.get(source, 0)
 
     def enter(self, address: str, limit: int) -> bool:
         """Count a connection; False when the source has more than `limit` (0: no limit). `leave` in either case."""
-        source = source_of(address)
+        source = address if ":" not in address else _network(address)
         count = self._open[source] = self._open.get(source, 0) + 1
-        fits = self._everywhere is None or self._everywhere.enter(address, 0)
-        if self._limit and count > self._limit and self._when():
-            self.refused += 1
+        if self._over is not None and self._over(source):
             return False
-        return fits and (not limit or count <= limit)
+        return not limit or count <= limit
 
     def leave(self, address: str) -> None:
-        if self._everywhere is not None:
-            self._everywhere.leave(address)
-        source = source_of(address)
+        source = address if ":" not in address else _network(address)
         count = self._open.get(source, 0) - 1
         if count > 0:
             self._open[source] = count

@@ -126,7 +126,7 @@ class Gateway:
         await self._access_log.stop()
         self._sockets.close()
         for predecessor in self._predecessors:
-            predecessor.leave()
+            predecessor.leave(for_good=not leave_workers)
         await self._fleet.stop(grace, leave=leave_workers)
         if self._turns >= 0:
             os.close(self._turns)

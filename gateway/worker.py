@@ -316,7 +316,7 @@ class Worker:
             return
         listener = self._listeners[message.key] = Listener(
             message.key, backend, self._sweeper, self._ids, self._backends, self._log, self._asker,
-            self._admission.everywhere,
+            self._admission.sources(),
         )  # fmt: skip
         self._lead(listener, backend, message)
         sock = socket.socket(fileno=fd)

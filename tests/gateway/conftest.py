@@ -126,6 +126,9 @@ class Backends:
             self._writers.add(writer)
             try:
                 await handler(reader, writer)
+            except asyncio.IncompleteReadError:
+                # A check looks whether the port is open, and says nothing.
+                writer.close()
             finally:
                 self._writers.discard(writer)
 

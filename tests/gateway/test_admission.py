@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from essaim.gateway.admission import Admission
-from essaim.gateway.sources import Sources
 from essaim.gateway.sweeper import Sweeper
 
 
@@ -83,7 +82,7 @@ def test_admission_takes_no_place_of_one_that_has_been_in_use_since() -> None:
 def test_sources_that_have_a_quarter_of_a_crowded_room_get_no_more_at_any_port() -> None:
     sweeper = Sweeper()
     admission = Admission(sweeper, 16)
-    one, other = Sources(admission.everywhere), Sources(admission.everywhere)
+    one, other = admission.sources(), admission.sources()
     assert [one.enter("192.0.2.1", 0) for _ in range(3)] == [True] * 3
     sweeper.members.update(InUse(0.0) for _ in range(12))
     assert [other.enter("192.0.2.1", 0) for _ in range(2)] == [True, False]
