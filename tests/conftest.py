@@ -1,5 +1,6 @@
 """Rules for every test: a blocked event loop fails, a warning fails (pyproject), a hang ends (pytest-timeout)."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,10 @@ from hypothesis import HealthCheck, settings
 # example) failed property tests on a busy machine. pytest-timeout ends what hangs.
 settings.register_profile("essaim", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("essaim")
+
+# A shell starts what it puts in the background with SIGINT ignored, and so would every program that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
