@@ -71,6 +71,7 @@ from .wire import (
 )
 
 GRACE = 30.0
+LOG_SECONDS = 2.0
 FREEZE_AFTER = 200
 DRAIN_REPORT = 0.02
 """Seconds for which changes of the drain counts are collected before they are reported."""
@@ -131,7 +132,7 @@ class Worker:
         self._channel.start()
         self._channel.send(Ready(os.getpid(), self._problems))
         await self._done.wait()
-        self._log.flush()
+        await self._log.end(LOG_SECONDS)
         if self._lingering:
             self._lingering.stop()
         await self._asker.close()

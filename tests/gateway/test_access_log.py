@@ -15,7 +15,7 @@ import structlog
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from essaim.gateway.access_log import AccessLog, Entry, common_line, json_line
+from essaim.gateway.access_log import MOST_BYTES, AccessLog, Entry, common_line, json_line
 from essaim.gateway.log_file import LogFile
 from essaim.gateway.supervisor import Gateway
 from tests.ports import free_port
@@ -98,20 +98,45 @@ def test_sample_is_the_share_that_was_asked_for_and_has_every_server_error() -> 
     assert not any(log.wants(404, 0.0) for _ in range(100))
 
 
-@pytest.mark.blocking_allowed
-def test_log_that_cannot_be_written_drops_and_counts() -> None:
+async def test_log_that_cannot_be_written_drops_and_counts() -> None:
     log = AccessLog()
-    log.add("json", ENTRY)
-    log.flush()
-    assert log.dropped == 1
-    log.hand(os.open("/dev/full", os.O_WRONLY))
-    log.add("json", ENTRY)
-    log.flush()
-    assert log.dropped == 2
-    log.hand(os.open("/dev/null", os.O_WRONLY))
-    log.add("json", ENTRY)
-    log.flush()
-    assert log.dropped == 2
+    for path, dropped in (("", 1), ("/dev/full", 2), ("/dev/null", 2)):
+        if path:
+            log.hand(os.open(path, os.O_WRONLY))
+        log.add("json", ENTRY)
+        await log.end(5)
+        assert log.dropped == dropped
+
+
+async def test_log_on_a_disk_that_stands_still_holds_up_nobody_and_is_bounded() -> None:
+    """A pipe that nobody reads stands for the disk."""
+    reading, writing = os.pipe()
+    log = AccessLog()
+    log.hand(writing)
+    length = len(json_line(ENTRY))
+    for _ in range(2 * MOST_BYTES // length):
+        log.add("json", ENTRY)
+    assert log.dropped > 0
+    kept = 2 * MOST_BYTES // length - log.dropped
+    # The disk works again: what was kept arrives whole and in order.
+    received = bytearray()
+
+    def read() -> None:
+        while len(received) < kept * length:
+            received.extend(os.read(reading, 1 << 20))
+
+    await asyncio.gather(asyncio.to_thread(read), log.end(20))
+    assert received == json_line(ENTRY) * kept
+    os.close(reading)
+
+
+async def test_log_that_is_handed_a_file_writes_the_rest_to_the_one_before(tmp_path: Path) -> None:
+    log = AccessLog()
+    for name in ("first", "second"):
+        log.hand(os.open(tmp_path / name, os.O_WRONLY | os.O_CREAT))
+        log.add("common", ENTRY)
+    await log.end(5)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes() == common_line(ENTRY)
 
 
 async def test_worker_logs_each_request_of_a_service_that_asks(tmp_path: Path, backends: Backends) -> None:
