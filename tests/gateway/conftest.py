@@ -126,8 +126,8 @@ class Backends:
             self._writers.add(writer)
             try:
                 await handler(reader, writer)
-            except asyncio.IncompleteReadError:
-                # A check looks whether the port is open, and says nothing.
+            except (asyncio.IncompleteReadError, ConnectionError):
+                # The gateway left, as it may: a health check says nothing at all.
                 writer.close()
             finally:
                 self._writers.discard(writer)
