@@ -20,6 +20,7 @@ from .wire import (
     Booked,
     Channel,
     Counts,
+    Faulty,
     FromWorker,
     Message,
     NextSupervisor,
@@ -61,6 +62,8 @@ class WorkerProcess:
         self.refused_handshakes = 0
         self.refused_connections: dict[str, int] = {}
         self.booked = 0
+        # What it cannot do of what it was told, by service ("": it cannot tell whose it is).
+        self.faults: dict[str, str] = {}
         self.progress = asyncio.Event()
         self._on_trouble = on_trouble
         self._on_open = on_open
@@ -151,6 +154,10 @@ class WorkerProcess:
             case Open():
                 self.open = message.counts
                 self._on_open()
+            case Faulty():
+                self.faults.pop(message.service, None)
+                if message.reason:
+                    self.faults[message.service] = message.reason
             case Trouble():
                 self._on_trouble(message.endpoint, message.reason)
 

@@ -6,6 +6,8 @@ Rules:
 - Workers are sent changes, closed by a version; a new worker is sent everything. `apply` returns when every worker that
   lives serves by that version.
 - A worker that dies or hangs is replaced (`fleet.py`); its sockets (`sockets.py`) stay open meanwhile.
+- A table never ends a session: what is wrong with one service is that service's fault (`wall.py`), and a table that
+  cannot be taken in as a whole is reported, and the last one served on.
 """
 
 import asyncio
@@ -92,6 +94,8 @@ class Gateway:
         self._sockets = Sockets(self._fleet, points, self._log)
         self.health = Board(node_id, self._verdict_turned, self._found, log=self._log)
         self._lock = asyncio.Lock()
+        # Why the last table is not the one that is served; "" if it is.
+        self._untaken = ""
         self._turns = -1
         self._rebind: asyncio.Task[None] | None = None
         self._turned: dict[str, bool] = {}
@@ -144,38 +148,54 @@ class Gateway:
     # -- the table --------------------------------------------------------------------------------------------------
 
     async def apply(self, table: RouteTable) -> int:
-        """Serve by this table; returns its version once all live workers do (an older table is ignored)."""
+        """Serve by this table; returns the version that is served, once all live workers do: an older table is ignored,
+        and one that cannot be taken in leaves the last one. Never raises for what is in a table."""
         async with self._lock:
             if table.version < self._table.version:
                 return self._table.version
-            before, planned = self._planned, self._plan(table)
-            # With 5,000 services each step is some milliseconds; the daemon's loop has others to serve in between. Who
-            # is cancelled there has not taken the table: the next one is compared with what the workers know for sure.
-            if any(service.options.access_log for service in planned.services.values()):
-                await self._access_log.need()
-            await asyncio.sleep(0)
-            changed = [service for key, service in planned.services.items() if before.services.get(key) is not service]
-            dropped = [key for key in before.services if key not in planned.services]
-            for number, service in enumerate(changed):
-                self._fleet.broadcast(PutService(service))
-                if number % SERVICES_AT_ONCE == SERVICES_AT_ONCE - 1:
-                    await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            self._sockets.change(before.bindings, planned.bindings)
-            for key in dropped:
-                self._fleet.broadcast(DropService(key))
-            self._fleet.broadcast(Version(table.version))
-            self._table, self._planned = table, planned
-            targets = {service.id: targets_of(service) for service in changed} | {key: [] for key in dropped}
-            self.health.update([gateway.node_id for gateway in table.gateways], targets)
+            try:
+                await self._take_in(table)
+            except Exception as error:
+                self._not_taken(table, error)
+                return self._table.version
         await self._fleet.applied(table.version)
         self._retire_predecessors()
         return table.version
+
+    async def _take_in(self, table: RouteTable) -> None:
+        """Serve by this table once the workers have followed. Not taken in if it is cancelled, or raises."""
+        before, planned = self._planned, self._plan(table)
+        # With 5,000 services each step is some milliseconds; the daemon's loop has others to serve in between. Who
+        # is cancelled there has not taken the table: the next one is compared with what the workers know for sure.
+        if any(service.options.access_log for service in planned.services.values()):
+            await self._access_log.need()
+        await asyncio.sleep(0)
+        changed = [service for key, service in planned.services.items() if before.services.get(key) is not service]
+        dropped = [key for key in before.services if key not in planned.services]
+        for number, service in enumerate(changed):
+            self._fleet.broadcast(PutService(service))
+            if number % SERVICES_AT_ONCE == SERVICES_AT_ONCE - 1:
+                await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        self._sockets.change(before.bindings, planned.bindings)
+        for key in dropped:
+            self._fleet.broadcast(DropService(key))
+        self._fleet.broadcast(Version(table.version))
+        self._table, self._planned = table, planned
+        self._untaken = ""
+        targets = {service.id: targets_of(service) for service in changed} | {key: [] for key in dropped}
+        self.health.update([gateway.node_id for gateway in table.gateways], targets)
 
     def _plan(self, table: RouteTable) -> Planned:
         """A node that is to serve nothing knows everything, and checks its own tasks, but listens nowhere."""
         planned = self._planner.plan(table, self._keeper.questioned)
         return msgspec.structs.replace(planned, bindings={}) if self._node_id in table.idle else planned
+
+    def _not_taken(self, table: RouteTable, error: Exception) -> None:
+        """A fault of the gateway's own: it serves on by the last table, and says so."""
+        self._planner.forget()
+        self._untaken = f"table {table.version} cannot be taken in, table {self._table.version} is served: {error!r}"
+        self._log.error("a route table cannot be taken in", version=table.version, reason=repr(error), exc_info=error)
 
     def set_certificates(self, book: CertificateBook) -> "asyncio.Future[None]":
         """Serve by this book from now on; an older one is ignored. Kept in memory alone. What is returned may be
@@ -203,8 +223,11 @@ class Gateway:
                 self._log.warning("a certificate cannot be used", certificate=name, reason=problem)
         if self._keeper.questioned != asked:
             async with self._lock:
-                previous, self._planned = self._planned, self._plan(self._table)
-                self._sockets.change(previous.bindings, self._planned.bindings)
+                try:
+                    previous, self._planned = self._planned, self._plan(self._table)
+                    self._sockets.change(previous.bindings, self._planned.bindings)
+                except Exception as error:
+                    self._not_taken(self._table, error)
                 self._fleet.broadcast(Version(self._table.version))
         await self._fleet.booked(number)
         self._changed()
@@ -254,11 +277,13 @@ class Gateway:
             for worker in self._fleet.workers
         ]
         warnings = {key: self._keeper.warnings(service) for key, service in self._planned.services.items()}
-        served = describe(self._table, self._planned, self._sockets.failed, self.health.found, counts, warnings)
+        faults = self._faults()
+        served = describe(self._table, self._planned, self._sockets.failed, self.health.found, counts, warnings, faults)
         found = with_certificates(served, self.certificates)
         problems = self._keeper.problems
         for certificate in found["certificates"]:
             certificate["problem"] = problems.get(certificate["name"])
+        found["warnings"] += [one for one in (self._untaken, faults.get("")) if one]
         found["warnings"] += [f"certificate {name} cannot be used: {said}" for name, said in sorted(problems.items())]
         found["warnings"] += sorted({problem for worker in self._fleet.workers for problem in worker.problems})
         replaced = dict(self._fleet.replaced)
@@ -268,6 +293,11 @@ class Gateway:
         return {
             "node_id": self._node_id, "serves": serves, "workers": workers, "workers_replaced": replaced, **found,
         }  # fmt: skip
+
+    def _faults(self) -> dict[str, str]:
+        """By service: why it is not served, or not all of it, by the plan or by what a worker has made of it."""
+        found = {key: reason for worker in self._fleet.workers for key, reason in worker.faults.items()}
+        return found | self._planned.faults
 
     async def traffic(self) -> list[dict[str, Any]]:
         """Every port's counters in JSON's types, since the workers' start: what `lb top` shows the differences of."""
