@@ -19,19 +19,17 @@ import uvloop
 
 from .access_log import AccessLog
 from .admission import Admission
+from .arrival import Arrival
 from .asker import Asker
 from .backend import Backend, Endpoint
 from .by_name import ByName
-from .client import Client
 from .confinement import close_all_but, confine, read_identity
 from .counting import of_port
 from .crowd import ALONE, Crowd
 from .departures import Departures
-from .descriptors import Full, allow, connections_for, flows_for, local_ports
+from .descriptors import USUAL_PORTS, allow, connections_for, flows_for, local_ports
 from .flow_table import FlowTable
-from .greeting import Greeting, Peer
 from .handover import Lingering, control_channel
-from .l4 import Front
 from .listener import Listener, RequestIds
 from .plan import TURN_SLOTS
 from .pulse import PERIOD as BEAT_SECONDS
@@ -39,7 +37,6 @@ from .routebook import RouteBook
 from .shared import SharedCells
 from .sweeper import Sweeper
 from .tls.cabinet import Cabinet
-from .tls.doorway import Doorway, is_needed
 from .tls.handshakes import Handshakes
 from .udp import Flow, UdpPort
 from .wall import fault_of
@@ -82,8 +79,10 @@ DRAIN_REPORT = 0.02
 class Worker:
     """The state of one worker process and the messages that change it."""
 
-    def __init__(self, control: socket.socket, room: int, ports: int, problems: list[str]) -> None:
-        self._problems = problems
+    def __init__(
+        self, control: socket.socket, room: int, ports: int = USUAL_PORTS, problems: Sequence[str] = ()
+    ) -> None:
+        self._problems = list(problems)
         self._ports = ports
         self._channel = control_channel(control, self._message, self._supervisor_lost, self._fault)
         # Services of which the supervisor was told that something cannot be done.
@@ -94,6 +93,9 @@ class Worker:
         self._sweeper = Sweeper()
         self._sweeper.on_tick = self._tick
         self._admission = Admission(self._sweeper, room)
+        self._cabinet = Cabinet()
+        self._handshakes = Handshakes(self._sweeper)
+        self._arrival = Arrival(self._sweeper, self._admission, self._cabinet, self._handshakes)
         self._ids = RequestIds()
         self._turns = memoryview(bytearray(4 * TURN_SLOTS)).cast("I")
         self._crowd = ALONE
@@ -101,8 +103,6 @@ class Worker:
         self._listeners: dict[str, Listener] = {}
         self._log = AccessLog()
         self._routes = RouteBook()
-        self._cabinet = Cabinet()
-        self._handshakes = Handshakes(self._sweeper)
         # What stands behind an entry point where no port is published.
         self._nowhere = Backend(
             PortPlan("", "http", 0, 0, []), self._turns, ("", None), self._trouble, self._drain_changed
@@ -355,7 +355,7 @@ class Worker:
             listener.socket = sock
             listener.close_socket = UdpPort(sock, lambda: listener.backend, self._sweeper, self._flows).close
         else:
-            listener.accept(sock, self._new_connection)
+            listener.accept(sock, self._arrival.take)
 
     def _lead(self, listener: Listener, backend: Backend, message: Listen) -> None:
         """Where the connections of a socket go."""
@@ -367,29 +367,6 @@ class Worker:
         listener.router = self._routes.router(point) if point else None
         listener.secure = self._routes.router(point, secure=True) if point else None
         listener.tcp = self._routes.tcp(point) if point else None
-
-    def _new_connection(self, listener: Listener) -> asyncio.Protocol:
-        self._sweeper.wake()
-        if not self._admission.admit():
-            return Full()
-        if is_needed(listener, self._cabinet):
-            make = self._new_doorway
-        elif listener.router is not None or listener.backend.mode == "http":
-            make = self._new_client
-        else:
-            make = self._new_front
-        if listener.accepts_proxy:
-            return Greeting(listener, lambda peer: make(listener, peer))
-        return make(listener, None)
-
-    def _new_doorway(self, listener: Listener, peer: Peer | None) -> asyncio.Protocol:
-        return Doorway(listener, peer, self._cabinet, self._handshakes)
-
-    def _new_client(self, listener: Listener, peer: Peer | None) -> asyncio.Protocol:
-        return Client(listener, peer)
-
-    def _new_front(self, listener: Listener, peer: Peer | None) -> asyncio.Protocol:
-        return Front(listener.backend, self._sweeper, listener.sources, peer)
 
     def _unlisten(self, binding: str) -> None:
         """Close all sockets of a binding."""
