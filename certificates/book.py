@@ -1,8 +1,8 @@
 """The certificate book, out of the store: what every gateway gets, and what is wrong with what it does not get.
 
-A certificate is in it when a service asks for it, or when its secret is offered to all (`essaim.certificate=true`). One
-that has expired stays: a client that insists may still come in, and the reason is told. Challenges of every order in
-progress are in it.
+A certificate is in it when a service asks for it, or when its secret is offered to all (`essaim.certificate=true`) and
+there is a service that ends TLS: no gateway has a use for it before. One that has expired stays: a client that insists
+may still come in, and the reason is told. Challenges of every order in progress are in it.
 
 Pure: the store and the time in, a book out; equal stores give equal books but for what time does.
 """
@@ -174,7 +174,8 @@ class BookMaker:
             if pair is None:
                 problems += _told(entry.services, f"{name} cannot be used: {entry.read.problem}")
                 continue
-            made.append(_certificate(f"secret {entry.reference}", pair.chain, pair.key, pair.names, pair.not_after))
+            if entry.services or wanted.ends_tls:
+                made.append(_certificate(f"secret {entry.reference}", pair.chain, pair.key, pair.names, pair.not_after))
             if aged := age(pair.not_before, pair.not_after, now, SOON):
                 problems += _told(entry.services, f"{name} {aged}")
         return made

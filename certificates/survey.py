@@ -48,4 +48,4 @@ def _labels(service: Service) -> Mapping[str, str]:
 
 
 def _is_ours(label: str) -> bool:
-    return label.lower().startswith(("essaim.tls.", "traefik."))
+    return label.lower().startswith(("essaim.tls", "traefik."))

@@ -223,10 +223,16 @@ class Backend:
         self.refused = 0
         # Requests that no replica answered, by the status that the gateway gave them.
         self.answers: dict[int, int] = {}
+        # UDP flows that were refused, or ended to make room, by the reason.
+        self.lost_flows: dict[str, int] = {}
         self.gone: list[Endpoint] = []
         self._turns, self._turn, self._here = turns, plan.turn, here
         self._crowd = crowd
         self.policy: Policy[Endpoint] = self._policy("round_robin")
+
+    def count_flow(self, why: str) -> None:
+        """A UDP flow was refused, or ended to make room."""
+        self.lost_flows[why] = self.lost_flows.get(why, 0) + 1
 
     def _policy(self, name: str) -> Policy[Endpoint]:
         return make_policy(name, self._turns, self._turn, random)

@@ -3,6 +3,7 @@
 Pure: numbers in, numbers out.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,7 @@ def of_port(backend: "Backend", now: float, clients: int) -> PortCounts:
         gone=gone,
         answers=dict(backend.answers),
         clients=clients if backend.mode == "http" else joined,
+        lost_flows=dict(backend.lost_flows),
     )
 
 
@@ -103,6 +105,7 @@ def merge(reports: Iterable[PortCounts]) -> dict[str, PortCounts]:
             gone=_sum(known.gone, report.gone),
             answers=add_codes(known.answers, report.answers),
             clients=known.clients + report.clients,
+            lost_flows=dict(Counter(known.lost_flows) + Counter(report.lost_flows)),
         )
     return ports
 

@@ -10,6 +10,7 @@ Pure: the store in, a table out; equal stores give equal tables but for `version
 
 from collections.abc import Iterable
 
+from essaim.cluster.gateway_nodes import idle_nodes
 from essaim.cluster.node import Node
 from essaim.cluster.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
 from essaim.cluster.service import PortConfig, Service
@@ -104,11 +105,12 @@ def route_service(service: Service, store: Store) -> RouteService | None:
 
 
 def gateways(store: Store) -> list[RouteGateway]:
-    """Every ready node: whatever its availability, its gateway serves."""
+    """Every ready node that serves: whatever its availability, its gateway does unless a label says otherwise."""
+    idle = idle_nodes(store.nodes)
     found = [
         RouteGateway(node_id=node.id, hostname=node.hostname, address=address_of(node), zone=zone_of(node))
         for node in store.nodes
-        if node.is_ready and address_of(node)
+        if node.is_ready and node.id not in idle and address_of(node)
     ]
     return sorted(found, key=lambda g: g.node_id)
 
@@ -122,6 +124,7 @@ class RouteCache:
         self._services: dict[str, RouteService] = {}
         self._stale: set[str] | None = None
         self._gateways: list[RouteGateway] | None = None
+        self._idle: list[str] = []
         self._nodes: set[str] = set()
         self._table = RouteTable()
         self._known = False
@@ -161,11 +164,12 @@ class RouteCache:
         self._stale = set()
         changed = [self._renew(service_id, store) for service_id in stale]
         before = self._table
-        found = self._gateways if self._gateways is not None else gateways(store)
-        self._gateways = found
-        if any(changed) or found != before.gateways or not before.version:
+        if self._gateways is None:
+            self._gateways, self._idle = gateways(store), sorted(idle_nodes(store.nodes))
+        found, idle = self._gateways, self._idle
+        if any(changed) or (found, idle) != (before.gateways, before.idle) or not before.version:
             services = sorted(self._services.values(), key=lambda s: s.name)
-            self._table = RouteTable(version=store.version, services=services, gateways=found)
+            self._table = RouteTable(version=store.version, services=services, gateways=found, idle=idle)
         return self._table
 
     def _renew(self, service_id: str, store: Store) -> bool:
