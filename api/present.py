@@ -4,7 +4,8 @@ Hidden from every client: a secret's data, a node's `RaftID`, a cluster's `RootC
 spec versions, registry credentials and `PendingDelete`, a task's `SpecVersion`, `ServiceLabels`, `StartAfter`,
 `Restarts` and `Generation`. Kept although Docker has no such fields: `Description.Runtime` and `.DataAddr` of nodes,
 `ServiceName`, `RunningSince` and `Endpoints` of tasks, `Healthy` in a task's status, `AppProtocol` and `HostIP` of
-ports, `EngineOptions` of container specs, `PlacementStrategy` of the swarm. Docker's clients ignore them.
+ports, `EngineOptions` of container specs, `PlacementStrategy` of the swarm, `Fault` of services. Docker's clients
+ignore them.
 
 Pure: objects in, objects out.
 """

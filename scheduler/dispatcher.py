@@ -5,7 +5,7 @@ On a manager that does not lead, `serve` only says who does.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import datetime
 
 import msgspec
@@ -18,13 +18,14 @@ from essaim.cluster.node import Node, NodeDescription, NodeStatus
 from essaim.cluster.store import Store
 from essaim.cluster.swarm import SECOND
 from essaim.cluster.task import Task
+from essaim.cluster.walls import Faults
 from essaim.cluster.watch import Event, Lagged
 from essaim.cluster.wire import Channel, FromAgent, Hello, LogCancel, LogChunk, LogRequest, Redirect, Refused, Trust
 from essaim.cluster.writer import Writer
 
 from .book_spread import BookSpread
 from .liveness import Liveness
-from .loop import BACKLOG, Logger
+from .loop import BACKLOG, RETRY, Logger
 from .network_tables import NetworkTables
 from .overlays import concerns_networks
 from .reports import ReportWriter
@@ -45,6 +46,7 @@ class Dispatcher:
 
     `leader_address` and `manager_addresses` (host:port) are what agents are told to connect to; `reachable` tells of
     managers, by node id, whether the log reaches them; `on_session_end` hears of nodes whose session has ended.
+    `faults` is what the walls of all that this leader decides have found.
     """
 
     def __init__(
@@ -70,13 +72,14 @@ class Dispatcher:
         self._on_session_end = on_session_end
         self._reports = ReportWriter(writer, log)
         self._sessions: dict[str, Session] = {}
-        self._traffic = Traffic(store)
+        self.faults = Faults()
+        self._traffic = Traffic(store, self.faults)
         self._verdicts = SharedVerdicts()
         self._books = BookSpread()
         self._liveness = Liveness(DEFAULT_HEARTBEAT)
         self._routes_stale = asyncio.Event()
         self._networks_stale = asyncio.Event()
-        self._networks = NetworkTables()
+        self._networks = NetworkTables(self.faults)
         self._managers: list[str] = []
         self._running: list[asyncio.Task[None]] = []
 
@@ -85,9 +88,10 @@ class Dispatcher:
     async def start(self) -> None:
         if self._running:
             return
-        self._traffic = Traffic(self._store)
+        self.faults.forget()
+        self._traffic = Traffic(self._store, self.faults)
         self._verdicts = SharedVerdicts()
-        self._networks = NetworkTables()
+        self._networks = NetworkTables(self.faults)
         self._books = BookSpread()
         self._liveness = Liveness(self._heartbeat())
         self._managers = list(self._manager_addresses())
@@ -95,15 +99,30 @@ class Dispatcher:
         self._networks_stale.set()
         self._look_at_tasks()
         self._running = [
-            asyncio.create_task(work, name=f"dispatcher {name}")
+            asyncio.create_task(self._steadily(name, work), name=f"dispatcher {name}")
             for name, work in (
-                ("reports", self._reports.run()),
-                ("watch", self._watch_store()),
-                ("routes", self._publish_routes()),
-                ("networks", self._publish_networks()),
-                ("clock", self._tick()),
+                ("reports", self._reports.run),
+                ("watch", self._watch_store),
+                ("routes", self._publish_routes),
+                ("networks", self._publish_networks),
+                ("clock", self._tick),
             )
         ]
+
+    async def _steadily(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """A bug in one part is logged, and the part goes on from the store as it is: nothing else looks after nodes."""
+        has_failed = False
+        while True:
+            try:
+                if has_failed:
+                    await asyncio.sleep(RETRY)
+                    self._look_at_everything()
+                await work()
+            except Exception as error:
+                has_failed = True
+                self._log.error(
+                    "a part of the dispatcher failed; it goes on", part=name, error=repr(error), exc_info=True
+                )
 
     async def stop(self) -> None:
         running, self._running = self._running, []
@@ -162,7 +181,7 @@ class Dispatcher:
 
     async def _hold(self, node: Node, hello: Hello, channel: Channel) -> None:
         older = self._sessions.get(node.id)
-        session = Session(node, channel, self._store, self._is_held)
+        session = Session(node, channel, self._store, self._is_held, self.faults)
         self._sessions[node.id] = session
         if older is not None:
             await older.close()
@@ -240,9 +259,12 @@ class Dispatcher:
 
     def _take_report(self, node_id: str, report: wire.TaskReport) -> None:
         task = self._store.tasks.get(report.task_id)
-        if task is not None and task.node_id == node_id and not task.is_terminal:
-            status = self._traffic.as_reported(task, report)
-            self._reports.add(Report(report.task_id, node_id, status, report.endpoints))
+        try:
+            if task is not None and task.node_id == node_id and not task.is_terminal:
+                status = self._traffic.as_reported(task, report)
+                self._reports.add(Report(report.task_id, node_id, status, report.endpoints))
+        except KeyError as error:
+            self._log.warning("a report of a task names no known state", node=node_id, task=report.task_id, state=error)
 
     def _report_node(self, node: Node, description: NodeDescription | None, state: str = "ready") -> None:
         address = node.status.addr or (description.data_addr if description else None)

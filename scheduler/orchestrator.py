@@ -7,6 +7,7 @@ Pure: chance comes in.
 """
 
 from datetime import datetime
+from functools import partial
 
 import msgspec
 
@@ -17,6 +18,7 @@ from essaim.cluster.ids import Chance
 from essaim.cluster.service import Service
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState
+from essaim.cluster.walls import Faults, Unfit, Walls
 from essaim.cluster.watch import Event
 
 from .agenda import Agenda
@@ -26,7 +28,7 @@ from .jobs import plan_global_job, plan_replicated_job
 from .loop import Decision
 from .plan import Plan
 from .replicated import plan_replicated
-from .tasks import is_gone, is_up
+from .tasks import MOST_TASKS, is_gone, is_up, wanted_tasks
 
 SLICE = 100
 """Services a round."""
@@ -36,14 +38,16 @@ class Orchestrator:
     name = "orchestrator"
     tables = ("services", "tasks", "nodes")
 
-    def __init__(self, chance: Chance) -> None:
+    def __init__(self, chance: Chance, faults: Faults | None = None) -> None:
         self._chance = chance
+        self._walls = Walls("its tasks cannot be looked after", faults)
         self._agenda = Agenda()
         self._node_changed: dict[str, bool] = {}
 
     def reset(self, store: Store) -> None:
         self._agenda.clear()
         self._node_changed.clear()
+        self._walls.reset()
         for service in store.services:
             self._agenda.add(service.id)
         for task in store.tasks:
@@ -64,15 +68,24 @@ class Orchestrator:
         found: list[Change] = []
         for service_id in self._agenda.take(now, SLICE):
             service = store.services.get(service_id)
-            tasks = store.tasks.by("service", service_id)
-            if service is None or service.pending_delete:
-                found += dismiss(service, tasks)
-            elif is_allocated(service):
-                plan = plan_service(service, tasks, store, now, self._chance)
-                found += plan.changes()
-                if plan.wake is not None:
-                    self._agenda.at(plan.wake, service_id)
+            subject = (service.spec, service.pending_delete) if service is not None else None
+            look = partial(self._look, service_id, service, store, now)
+            found += self._walls.attempt(service_id, subject, now, look, ())
+            if (again := self._walls.retry_at(service_id)) is not None:
+                self._agenda.at(again, service_id)
         return Decision(found, self._agenda.next_time(), self._agenda.has_due)
+
+    def _look(self, service_id: str, service: Service | None, store: Store, now: datetime) -> list[Change]:
+        tasks = store.tasks.by("service", service_id)
+        if service is None or service.pending_delete:
+            return dismiss(service, tasks)
+        if not is_allocated(service):
+            return []
+        plan = plan_service(service, tasks, store, now, self._chance)
+        found = plan.changes()
+        if plan.wake is not None:
+            self._agenda.at(plan.wake, service_id)
+        return found
 
     def _spread_node_changes(self, store: Store) -> None:
         """A change of a node concerns the services that have tasks there, and all that want one on every node."""
@@ -105,7 +118,9 @@ def decided_by(task: Task) -> tuple[object, ...]:
 
 
 def plan_service(service: Service, tasks: list[Task], store: Store, now: datetime, chance: Chance) -> Plan:
-    """What the service needs next, whatever its mode."""
+    """What the service needs next, whatever its mode. Raises Unfit for more tasks than a service can have."""
+    if (wanted := wanted_tasks(service.spec)) > MOST_TASKS:
+        raise Unfit(f"{wanted} tasks are wanted, and a service has {MOST_TASKS} at most: scale it down")
     plan = Plan(service, store.nodes.get, now, chance, default_log_driver(store))
     for task in tasks:
         if task.desired > TaskState.COMPLETE and not task.is_terminal and task.node_id and is_gone(plan.node(task)):

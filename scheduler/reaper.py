@@ -10,11 +10,13 @@ Pure: decides only.
 import sys
 from collections import defaultdict
 from datetime import datetime
+from functools import partial
 
 from essaim.cluster.changes import Change, Delete
 from essaim.cluster.service import Service
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState
+from essaim.cluster.walls import Faults, Walls
 from essaim.cluster.watch import Event
 
 from .agenda import Agenda
@@ -32,7 +34,8 @@ class Reaper:
     name = "reaper"
     tables = ("tasks", "clusters", "nodes")
 
-    def __init__(self) -> None:
+    def __init__(self, faults: Faults | None = None) -> None:
+        self._walls = Walls("its history cannot be cut short", faults)
         self._agenda = Agenda()
         self._limit = DEFAULT_HISTORY
         self._all = True
@@ -43,8 +46,10 @@ class Reaper:
     def observe(self, events: list[Event]) -> None:
         for event in events:
             if event.table == "tasks":
-                if event.kind != "delete" and (event.object.is_terminal or event.object.desired == TaskState.REMOVE):
-                    self._agenda.add(event.object.service_id or "")
+                over = partial(_may_go, event.object)
+                key = event.object.service_id or ""
+                if event.kind != "delete" and self._walls.guard(f"{key} event", key, over, True):
+                    self._agenda.add(key)
             elif event.table == "clusters" or event.kind == "delete" or went_down(event):
                 self._all = True
 
@@ -59,7 +64,8 @@ class Reaper:
         self._limit = DEFAULT_HISTORY if limit is None else limit if limit >= 0 else sys.maxsize
         found: list[Change] = []
         for service_id in self._agenda.take(now, SLICE):
-            found += self._reap(store, service_id)
+            reap = partial(self._reap, store, service_id)
+            found += self._walls.guard(service_id, service_id, reap, ())
         return Decision(found, None, self._agenda.has_due)
 
     def _reap(self, store: Store, service_id: str) -> list[Change]:
@@ -82,6 +88,10 @@ class Reaper:
                     if is_settled(task):
                         found.append(Delete("tasks", task.id, task.version.index))
         return found
+
+
+def _may_go(task: Task) -> bool:
+    return task.is_terminal or task.desired == TaskState.REMOVE
 
 
 def is_job(service: Service | None) -> bool:

@@ -13,9 +13,10 @@ from essaim.cluster import wire
 from essaim.cluster.certificates import CertificateBook
 from essaim.cluster.node import Node
 from essaim.cluster.store import Store
+from essaim.cluster.walls import Faults, Walls
 from essaim.cluster.wire import Channel, LogChunk, Managers, NodeChanged, Refused, ToAgent, Welcome
 
-from .assignments import IsHeld, Told
+from .assignments import UNREADABLE, IsHeld, Told
 from .book_spread import BookSince
 
 LOG_CHUNKS = 1024
@@ -34,13 +35,15 @@ RoutesSince = Callable[[int | None], tuple[int, bytes] | None]
 class Session:
     """Made after the agent proved who it is. `close` may be called at any time, more than once."""
 
-    def __init__(self, node: Node, channel: Channel, store: Store, is_held: IsHeld) -> None:
+    def __init__(
+        self, node: Node, channel: Channel, store: Store, is_held: IsHeld, faults: Faults | None = None
+    ) -> None:
         self.node_id = node.id
         self._node = node
         self._channel = channel
         self._store = store
         self._is_held = is_held
-        self._told = Told(node.id)
+        self._told = Told(node.id, Walls(UNREADABLE, faults))
         self._dirty: dict[str, None] = {}
         self._direct: deque[ToAgent] = deque()
         self._routes: RoutesSince | None = None
