@@ -6,7 +6,7 @@ have come: a node changed, or a task ended. Global tasks come with their node an
 Pure: decides only.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import msgspec
@@ -19,10 +19,12 @@ from essaim.cluster.walls import Faults, Walls
 from essaim.cluster.watch import Event
 
 from .addresses import needs_addresses
+from .agenda import Agenda
 from .filters import Request, dynamic_filters, explain, passes, request_of
 from .loop import Decision
 from .placement import Placing, StaticChecks
 from .resources import with_generic
+from .restart import is_held_back
 from .view import ClusterView, NodeState
 
 SLICE = 3000
@@ -30,6 +32,9 @@ SLICE = 3000
 TELL_EVERY = timedelta(seconds=2)
 """A reason that changes is written at most this often for a group: it may have thousands of tasks."""
 STRATEGY_LABEL = "essaim.placement.strategy"
+
+BEGINNING = datetime.min.replace(tzinfo=UTC)
+"""Before the first decision: all that is held back waits until then."""
 
 Group = tuple[str, int]
 
@@ -62,6 +67,9 @@ class Placer:
         self._told: dict[Group, datetime] = {}
         self._tell_at: dict[Group, datetime] = {}
         self._strategy = "spread"
+        self._now = BEGINNING
+        self._later = Agenda()
+        """Ids of tasks that are held back until their time (`restart`)."""
         self._carried: tuple[Group, int, Placing] | None = None
         """A group that was not finished in one round goes on where it was, if nothing else has happened since."""
 
@@ -73,6 +81,7 @@ class Placer:
         self._due.clear()
         self._told.clear()
         self._tell_at.clear()
+        self._later.clear()
         self._carried = None
         self._take_strategy(store)
         self.view.reset(store.nodes, ())
@@ -105,7 +114,10 @@ class Placer:
         return self._observing.guard(task.id, task.service_id or "", partial(self._take_in, task, event.old), False)
 
     def _take_in(self, task: Task, old: Task | None) -> bool:
-        if is_waiting(task):
+        if is_waiting(task) and is_held_back(task, self._now):
+            self._no_longer(task)
+            self._later.at(task.start_after or self._now, task.id)
+        elif is_waiting(task):
             only_told = old is not None and task.status.err != old.status.err
             self._wait(task, due=not only_told)
         else:
@@ -140,6 +152,10 @@ class Placer:
 
     def decide(self, store: Store, now: datetime) -> Decision:
         self._take_strategy(store)
+        self._now = now
+        for task_id in self._later.take(now, SLICE):
+            if (task := store.tasks.get(task_id)) is not None:
+                self._observe_task(Event("update", "tasks", task, None))
         for group, when in list(self._tell_at.items()):
             if when <= now:
                 del self._tell_at[group]
@@ -153,7 +169,9 @@ class Placer:
                 del self._due[group]
             if waiting is not None and not waiting:
                 self._waiting.pop(group, None)
-        return Decision(found, min(self._tell_at.values(), default=None), bool(self._due))
+        decision = Decision(found, min(self._tell_at.values(), default=None), bool(self._due) or self._later.has_due)
+        decision.look_again(self._later.next_time())
+        return decision
 
     def _attempt(self, group: Group, waiting: dict[str, Task], room: int, now: datetime, found: list[Change]) -> bool:
         """As `_decide_group`; a group that cannot be decided about is looked at again later."""

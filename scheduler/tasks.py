@@ -125,8 +125,9 @@ def new_task(
     iteration: Version | None = None,
     generation: int = 1,
     log_driver: DriverSpec | None = None,
+    why: str | None = None,
 ) -> Task:
-    """A task that waits for placement. `slot` for replicated services, `node_id` for global ones."""
+    """A task that waits for placement. `slot` for replicated services, `node_id` for global ones; `why` it waits."""
     name = service.spec.name or service.id
     return Task(
         id=task_id,
@@ -136,7 +137,7 @@ def new_task(
         service_name=name,
         slot=slot,
         node_id=node_id,
-        status=TaskStatus(timestamp=now, state="pending", message="pending task scheduling"),
+        status=TaskStatus(timestamp=now, state="pending", message="pending task scheduling", err=why),
         desired_state=desired,
         job_iteration=iteration,
         spec_version=template.version,

@@ -31,7 +31,7 @@ from essaim.cluster.service import (
 from essaim.cluster.shape import Version
 from essaim.cluster.store import Outcome, Rejected, Store
 from essaim.cluster.swarm import Cluster, default_spec
-from essaim.cluster.task import Task, TaskEndpoint, TaskState, TaskStatus
+from essaim.cluster.task import ContainerStatus, Task, TaskEndpoint, TaskState, TaskStatus
 from essaim.cluster.walls import Faults
 from essaim.cluster.watch import Watch
 from essaim.scheduler.leader import all_loops
@@ -81,14 +81,17 @@ class Agent:
         if task.desired > TaskState.COMPLETE:
             return TaskState.SHUTDOWN
         if known < TaskState.READY:
-            return TaskState.READY
+            return TaskState.REJECTED if world.rejects(task) else TaskState.READY
         if task.desired < TaskState.RUNNING:
             return known
         end = world.ends(task)
         return TaskState.of(end) if end else TaskState.RUNNING
 
     def _status(self, state: TaskState, world: "World") -> TaskStatus:
-        return TaskStatus(timestamp=world.now, state=state.label, message="reported")
+        if state == TaskState.REJECTED:
+            return TaskStatus(timestamp=world.now, state=state.label, message="preparing", err="no such image")
+        ran = ContainerStatus(exit_code=1) if state == TaskState.FAILED else None
+        return TaskStatus(timestamp=world.now, state=state.label, message="reported", container_status=ran)
 
     def _endpoints(self, state: TaskState, task: Task) -> list[TaskEndpoint] | None:
         if state != TaskState.RUNNING or not task.ports:
@@ -107,6 +110,8 @@ class World:
         self.chance = random.Random(seed)
         self.agents: dict[str, Agent] = {}
         self.ends: Ends = lambda task: None
+        self.rejects: Callable[[Task], bool] = lambda task: False
+        """Which tasks nodes turn away while they prepare them."""
         self.checks: list[Callable[[World], None]] = []
         self.put("clusters", Cluster(id="cluster", spec=default_spec()))
         self._watches: list[Watch] = []
