@@ -46,10 +46,8 @@ class Reaper:
     def observe(self, events: list[Event]) -> None:
         for event in events:
             if event.table == "tasks":
-                over = partial(_may_go, event.object)
-                key = event.object.service_id or ""
-                if event.kind != "delete" and self._walls.guard(f"{key} event", key, over, True):
-                    self._agenda.add(key)
+                if event.kind != "delete" and may_go(event.object):
+                    self._agenda.add(event.object.service_id or "")
             elif event.table == "clusters" or event.kind == "delete" or went_down(event):
                 self._all = True
 
@@ -65,33 +63,43 @@ class Reaper:
         found: list[Change] = []
         for service_id in self._agenda.take(now, SLICE):
             reap = partial(self._reap, store, service_id)
-            found += self._walls.guard(service_id, service_id, reap, ())
-        return Decision(found, None, self._agenda.has_due)
+            found += self._walls.attempt(service_id, None, now, reap, ())
+            if (again := self._walls.retry_at(service_id)) is not None:
+                self._agenda.at(again, service_id)
+        return Decision(found, self._agenda.next_time(), self._agenda.has_due)
 
     def _reap(self, store: Store, service_id: str) -> list[Change]:
-        service = store.services.get(service_id)
-        status = service.update_status if service else None
-        updating = status is not None and status.state in RUNNING_PHASES
-        keep = max(self._limit, 2 if updating else 1 if is_job(service) else 0)
-        found: list[Change] = []
-        ended: dict[tuple[int | None, str], list[Task]] = defaultdict(list)
-        for task in store.tasks.by("service", service_id):
-            if task.desired == TaskState.REMOVE:
-                if task.is_terminal or task.state < TaskState.ASSIGNED or is_gone(store.nodes.get(task.node_id or "")):
-                    found.append(Delete("tasks", task.id, task.version.index))
-            elif task.is_terminal:
-                place = (task.slot, "" if task.slot is not None else task.node_id or "")
-                ended[place].append(task)
-        for tasks in ended.values():
-            if len(tasks) > keep:
-                for task in sorted(tasks, key=by_age)[: len(tasks) - keep]:
-                    if is_settled(task):
-                        found.append(Delete("tasks", task.id, task.version.index))
-        return found
+        tasks = store.tasks.by("service", service_id)
+        found = surplus(store.services.get(service_id), tasks, store, self._limit)
+        return [Delete("tasks", task.id, task.version.index) for task in found]
 
 
-def _may_go(task: Task) -> bool:
-    return task.is_terminal or task.desired == TaskState.REMOVE
+def surplus(service: Service | None, tasks: list[Task], store: Store, limit: int) -> list[Task]:
+    """The service's tasks that are to be forgotten."""
+    status = service.update_status if service else None
+    updating = status is not None and status.state in RUNNING_PHASES
+    keep = max(limit, 2 if updating else 1 if is_job(service) else 0)
+    found: list[Task] = []
+    ended: dict[tuple[int | None, str], list[Task]] = defaultdict(list)
+    for task in tasks:
+        if task.desired == TaskState.REMOVE:
+            if task.is_terminal or task.state < TaskState.ASSIGNED or is_gone(store.nodes.get(task.node_id or "")):
+                found.append(task)
+        elif task.is_terminal:
+            place = (task.slot, "" if task.slot is not None else task.node_id or "")
+            ended[place].append(task)
+    for past in ended.values():
+        if len(past) > keep:
+            found += [task for task in sorted(past, key=by_age)[: len(past) - keep] if is_settled(task)]
+    return found
+
+
+def may_go(task: Task) -> bool:
+    """It is over, as far as can be read."""
+    try:
+        return task.is_terminal or task.desired == TaskState.REMOVE
+    except KeyError:
+        return True
 
 
 def is_job(service: Service | None) -> bool:

@@ -151,7 +151,6 @@ class RouteCache:
 
     def __init__(self, faults: Faults | None = None) -> None:
         self._walls = Walls(FAULTY, faults)
-        self._reading = Walls("one of its tasks cannot be read", faults)
         self._services: dict[str, RouteService] = {}
         self._stale: set[str] | None = None
         self._gateways: list[RouteGateway] | None = None
@@ -174,9 +173,7 @@ class RouteCache:
                 stale.add(event.object.id)
             elif event.table == "tasks":
                 service_id = event.object.service_id
-                if event.kind == "delete":
-                    self._reading.clear(event.object.id)
-                if service_id and self._reading.guard(event.object.id, service_id, partial(concerns, event), True):
+                if service_id and may_concern(event):
                     stale.add(service_id)
             elif event.table == "nodes":
                 self._nodes.add(event.object.id)
@@ -231,6 +228,14 @@ class RouteCache:
         except Exception:  # the fault is known: nothing is left that could be served
             kept = bare
         return msgspec.structs.replace(kept, fault=fault)
+
+
+def may_concern(event: Event) -> bool:
+    """As `concerns`; of a task that cannot be read, its service's part will say what is wrong."""
+    try:
+        return concerns(event)
+    except Exception:
+        return True
 
 
 def concerns(event: Event) -> bool:
