@@ -1,4 +1,4 @@
-"""What ends before it runs is tried again ever later, in every kind of service; a change of it or of a node resets it."""
+"""What ends before it runs is tried again ever later, in every kind of service; a change of it or a node resets it."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

@@ -30,15 +30,15 @@ def cased(key: str, mask: int) -> str:
 
 
 nodes = st.builds(
-    lambda id, hostname, role, addr, os, labels, engine: Node(
-        id=id,
+    lambda node_id, hostname, role, addr, os, labels, engine: Node(
+        id=node_id,
         spec=NodeSpec(role=role, labels=labels),
         status=NodeStatus(state="ready", addr=addr),
         description=NodeDescription(
             hostname=hostname, platform=Platform(os=os, architecture="x86_64"), engine=EngineDescription(labels=engine)
         ),
     ),
-    id=words,
+    node_id=words,
     hostname=words,
     role=st.sampled_from(["worker", "manager"]),
     addr=addresses,
