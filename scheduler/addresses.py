@@ -13,7 +13,6 @@ Pure: networks, tasks and services in, attachments and virtual addresses out.
 """
 
 import ipaddress
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +20,7 @@ from functools import partial
 import msgspec
 
 from essaim.cluster.container import DriverSpec
+from essaim.cluster.numerals import whole
 from essaim.cluster.objects import Network
 from essaim.cluster.service import Endpoint, Service, VirtualIP
 from essaim.cluster.task import NetworkAttachment, Task, TaskState
@@ -28,7 +28,6 @@ from essaim.cluster.walls import Unfit, Walls, words
 
 VXLAN_OPTION = "com.docker.network.driver.overlay.vxlanid_list"
 FIRST_VXLAN, LAST_VXLAN = 4097, (1 << 24) - 1
-_VXLAN = re.compile(r"[0-9]{1,8}")
 
 
 def is_overlay(network: Network) -> bool:
@@ -38,7 +37,7 @@ def is_overlay(network: Network) -> bool:
 def vxlan_id(network: Network) -> int | None:
     """The id of the network's VXLAN, once it has one."""
     text = ((network.driver_state.options if network.driver_state else None) or {}).get(VXLAN_OPTION, "")
-    number = int(text) if _VXLAN.fullmatch(text) else 0
+    number = whole(text, 8) or 0
     return number if 0 < number <= LAST_VXLAN else None
 
 

@@ -12,13 +12,13 @@ Pure: the store in, tables out.
 """
 
 import ipaddress
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 from essaim.cluster.node import Node
+from essaim.cluster.numerals import whole
 from essaim.cluster.objects import Network
 from essaim.cluster.overlay import DATA_PATH_PORT, MTU, MTU_OPTION, OverlayNetwork, VirtualService
 from essaim.cluster.service import NetworkAttachmentConfig, Service
@@ -29,8 +29,6 @@ from essaim.cluster.watch import Event
 
 from .addresses import subnet_of, virtual_ips, vxlan_id
 from .tasks import is_gone, is_up, task_spec
-
-_NUMBER = re.compile(r"[0-9]{1,5}")
 
 
 @dataclass
@@ -143,8 +141,7 @@ def _table(store: Store, network: Network, members: _Members) -> OverlayNetwork 
 
 
 def _mtu(network: Network) -> int:
-    text = (network.spec.options or {}).get(MTU_OPTION) or ""
-    return int(text) if _NUMBER.fullmatch(text) else MTU
+    return whole((network.spec.options or {}).get(MTU_OPTION) or "", 5) or MTU
 
 
 def _data_address(node: Node) -> str | None:

@@ -17,6 +17,7 @@ import msgspec
 
 from essaim.cluster.container import DriverSpec
 from essaim.cluster.node import Node
+from essaim.cluster.numerals import port as port_number
 from essaim.cluster.service import PortConfig, Service, ServiceSpec, TaskSpec
 from essaim.cluster.shape import Version
 from essaim.cluster.task import RestartRecord, Task, TaskState, TaskStatus
@@ -24,9 +25,7 @@ from essaim.cluster.task import RestartRecord, Task, TaskState, TaskStatus
 from .constraints import satisfies
 
 _AUTH_SERVER = re.compile(r"traefik\.http\.middlewares\.[^.]+\.forwardauth\.address", re.IGNORECASE)
-_ROUTED_PORT = re.compile(r"traefik\.(?:http|tcp|udp)\.services\.[^.]+\.loadbalancer\.server\.port", re.IGNORECASE)
-
-_PORT = re.compile(r"0*[0-9]{1,5}")
+ROUTED_PORT = re.compile(r"traefik\.(?:http|tcp|udp)\.services\.[^.]+\.loadbalancer\.server\.port", re.IGNORECASE)
 
 MOST_TASKS = 200_000
 """Of one service: what one manager's memory holds, and more than any cluster runs."""
@@ -95,8 +94,8 @@ def asked_addresses(labels: dict[str, str] | None) -> list[Asked]:
 
 def routed_ports(labels: dict[str, str] | None, name: str = "") -> list[int]:
     """Target ports of the service of this name that its routing labels mean, without their being published."""
-    found = {value for key, value in (labels or {}).items() if _ROUTED_PORT.fullmatch(key)}
-    ports = {int(value) for value in found if _PORT.fullmatch(value) and 0 < int(value) < 65536}
+    found = {value for key, value in (labels or {}).items() if ROUTED_PORT.fullmatch(key)}
+    ports = {number for value in found if (number := port_number(value)) is not None}
     ports |= {asked.port for asked in asked_addresses(labels) if name.lower() in map(str.lower, asked.names)}
     return sorted(ports)
 
