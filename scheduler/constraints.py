@@ -85,13 +85,19 @@ def satisfies(node: Node, texts: list[str]) -> bool:
 
 def lookup(node: Node, descriptor: str) -> str:
     """The value of `node.labels.KEY` or `engine.labels.KEY` (empty when the node has none), as preferences name it."""
-    prefix = next((prefix for prefix in _MAPS if descriptor[: len(prefix)].lower() == prefix), "")
-    key = descriptor[len(prefix) :] if prefix else ""
+    prefix, key = _split(descriptor)
     if prefix == ENGINE_LABELS:
         labels = node.description.engine.labels if node.description and node.description.engine else None
     else:
         labels = node.spec.labels
     return (labels or {}).get(key, "")
+
+
+@lru_cache(maxsize=4096)
+def _split(descriptor: str) -> tuple[str, str]:
+    """Which labels, and the key there; empty for what names none."""
+    prefix = next((prefix for prefix in _MAPS if descriptor[: len(prefix)].lower() == prefix), "")
+    return prefix, descriptor[len(prefix) :] if prefix else ""
 
 
 def _matches(node: Node, key: str, value: str) -> bool:
