@@ -25,7 +25,7 @@ from essaim.cluster.task import RestartRecord, Task, TaskState, TaskStatus
 from .constraints import satisfies
 
 _AUTH_SERVER = re.compile(r"traefik\.http\.middlewares\.[^.]+\.forwardauth\.address", re.IGNORECASE)
-ROUTED_PORT = re.compile(r"traefik\.(?:http|tcp|udp)\.services\.[^.]+\.loadbalancer\.server\.port", re.IGNORECASE)
+_ROUTED_PORT = re.compile(r"traefik\.(?:http|tcp|udp)\.services\.[^.]+\.loadbalancer\.server\.port", re.IGNORECASE)
 
 MOST_TASKS = 200_000
 """Of one service: what one manager's memory holds, and more than any cluster runs."""
@@ -94,7 +94,7 @@ def asked_addresses(labels: dict[str, str] | None) -> list[Asked]:
 
 def routed_ports(labels: dict[str, str] | None, name: str = "") -> list[int]:
     """Target ports of the service of this name that its routing labels mean, without their being published."""
-    found = {value for key, value in (labels or {}).items() if ROUTED_PORT.fullmatch(key)}
+    found = {value for key, value in (labels or {}).items() if _ROUTED_PORT.fullmatch(key)}
     ports = {number for value in found if (number := port_number(value)) is not None}
     ports |= {asked.port for asked in asked_addresses(labels) if name.lower() in map(str.lower, asked.names)}
     return sorted(ports)

@@ -1,6 +1,5 @@
 """Labels of a service that the scheduler acts by, refused where they can mean nothing: at once, and to whoever wrote
-them. What gateways read is told by `essaim lb status`, as with Traefik; only ports are looked at here, since tasks have
-to open them.
+them. What gateways read of `essaim.*` is checked in `gateway_labels`; Traefik's labels stay warnings in `lb status`.
 
 Pure: a specification in, nothing or an error out.
 """
@@ -15,7 +14,6 @@ from essaim.scheduler.cron import schedule_of
 from essaim.scheduler.drain import LABEL as DRAIN
 from essaim.scheduler.drain import seconds_of
 from essaim.scheduler.placer import STRATEGY_LABEL
-from essaim.scheduler.tasks import ROUTED_PORT
 
 LONGEST_DRAIN = 366 * 24 * 3600.0
 STRATEGIES = ("spread", "binpack")
@@ -43,8 +41,6 @@ def check_labels(spec: ServiceSpec) -> None:
 
 
 def _port_label(label: str, value: str) -> None:
-    if ROUTED_PORT.fullmatch(label) and port(value) is None:
-        raise _bad(label, value, "write a port, 1 to 65535")
     if (found := _PORT_PROTOCOL.fullmatch(label)) is not None:
         if port(found[1]) is None:
             raise InvalidArgument(f"invalid label {label[:100]!r}: {found[1][:40]!r} is no port, 1 to 65535")

@@ -20,6 +20,7 @@ from essaim.cluster.service import (
 from essaim.scheduler.tasks import MOST_TASKS, wanted_tasks
 
 from .errors import invalid, unknown
+from .gateway_labels import check_gateway_labels
 from .placeholders import check_placeholders
 from .spec_labels import check_labels, is_job
 from .text_limits import check_texts
@@ -66,6 +67,7 @@ def check(spec: ServiceSpec) -> None:
     _update("rollback", spec.rollback_config)
     _endpoint(spec.endpoint_spec)
     check_labels(spec)
+    check_gateway_labels(spec.labels)
     if (wanted := wanted_tasks(spec)) > MOST_TASKS:
         raise invalid(f"{wanted} tasks are wanted, and a service has {MOST_TASKS} at most")
 

@@ -114,8 +114,6 @@ async def test_api_takes_or_refuses_any_specification_and_the_leader_goes_on(led
 
 
 LABELS = {
-    "traefik.http.services.x.loadbalancer.server.port": "²",
-    "traefik.tcp.services.x.loadbalancer.server.port": "99999",
     "essaim.drain": "99999999999999h",
     "essaim.placement.strategy": "anywhere",
     "essaim.port.٨٠.protocol": "http",
@@ -129,6 +127,19 @@ async def test_api_refuses_a_label_that_can_mean_nothing(served: Served, label: 
     status, message = await served.error("POST", "/services/create", body)
     assert status == 400
     assert label in message
+
+
+async def test_api_takes_a_label_of_traefik_that_means_no_port_and_the_leader_goes_on(
+    led: tuple[Served, Quiet],
+) -> None:
+    served, quiet = led
+    manager = served.node.manager
+    assert manager is not None
+    label = {"traefik.http.services.x.loadbalancer.server.port": "²"}
+    both = [await served.create("bad", Labels=label), await served.create("good")]
+    for service_id in both:
+        await until(lambda s=service_id: [t.state for t in manager.store.tasks.by("service", s)] == [TaskState.RUNNING])
+    assert quiet.errors == []
 
 
 JOB = {"ReplicatedJob": {"TotalCompletions": 1}}
