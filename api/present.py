@@ -5,7 +5,8 @@ nodes and of the cluster, its `RootCA`, signing and unlock keys, a service's
 spec versions, registry credentials and `PendingDelete`, a task's `SpecVersion`, `ServiceLabels`, `StartAfter`,
 `Restarts` and `Generation`. Kept although Docker has no such fields: `Description.Runtime` and `.DataAddr` of nodes,
 `ServiceName`, `RunningSince` and `Endpoints` of tasks, `Healthy` in a task's status, `AppProtocol` and `HostIP` of
-ports, `EngineOptions` of container specs, `PlacementStrategy` of the swarm. Docker's clients ignore them.
+ports, `EngineOptions` of container specs, `PlacementStrategy` of the swarm, `Fault` of services. Docker's clients
+ignore them.
 
 Pure: objects in, objects out.
 """

@@ -23,7 +23,7 @@ from essaim.cluster.certificates import CertificateProblem
 from .rules import hosts_of
 
 ROUTER = re.compile(r"traefik\.(http|tcp)\.routers\.([^.]+)\.(.+)")
-DOMAIN = re.compile(r"tls\.domains\[(\d+)\]\.(main|sans)")
+DOMAIN = re.compile(r"tls\.domains\[([0-9]{1,6})\]\.(main|sans)")
 NAME = re.compile(r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9-]{0,61}[a-z0-9])?")
 ORDERED = "acme "
 """What the book's names of ordered certificates begin with; a label may name one, and asks for no secret then."""

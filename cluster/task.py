@@ -95,12 +95,15 @@ class RestartRecord(Shape):
     """What the restart policy needs to know of a slot's past, handed from each task to its replacement.
 
     `count`: restarts since the service's last change; `recent`: when the last ones were (kept only for a policy with a
-    window); `streak`: ends in a row that came soon after the start.
+    window); `streak`: ends in a row that came soon after the start; `early`: ends in a row before anything ran.
+    `basis` is the service's `spec_after` when it was made: another one means that its user has changed something since.
     """
 
     count: int = 0
     streak: int = 0
     recent: list[datetime] | None = None
+    early: int = 0
+    basis: int | None = None
 
 
 class Task(StoredObject, kw_only=True):

@@ -11,6 +11,7 @@ from essaim.cluster.certificates import CertificateBook
 from essaim.cluster.changes import Verdict
 from essaim.cluster.gateway_nodes import idle_nodes, said_of
 from essaim.cluster.store import Store
+from essaim.cluster.walls import Faults
 from essaim.cluster.watch import Event
 
 from .book_spread import BookSince, BookSpread
@@ -25,24 +26,32 @@ ROUTES_REST = 10
 
 
 class Broadcast:
-    """`sessions` are the live ones by node id, `monotonic` seconds. `begin` with each leadership."""
+    """`sessions` are the live ones by node id, `monotonic` seconds; `faults` is what the walls around services found.
+    `begin` with each leadership."""
 
-    def __init__(self, store: Store, sessions: Mapping[str, Session], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        sessions: Mapping[str, Session],
+        monotonic: Callable[[], float],
+        faults: Faults | None = None,
+    ) -> None:
         self._store = store
         self._sessions = sessions
         self._monotonic = monotonic
-        self.traffic = Traffic(store)
+        self._faults = faults
+        self.traffic = Traffic(store, faults)
         self._verdicts = SharedVerdicts()
         self._books = BookSpread()
-        self._networks = NetworkTables()
+        self._networks = NetworkTables(faults)
         self._routes_stale = asyncio.Event()
         self._networks_stale = asyncio.Event()
 
     def begin(self) -> None:
         """Everything anew, from the store."""
-        self.traffic = Traffic(self._store)
+        self.traffic = Traffic(self._store, self._faults)
         self._verdicts = SharedVerdicts()
-        self._networks = NetworkTables()
+        self._networks = NetworkTables(self._faults)
         self._books = BookSpread()
         self.look_at_everything()
 

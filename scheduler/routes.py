@@ -2,6 +2,7 @@
 
 - An endpoint is `up` while its task runs, is meant to, is healthy as far as its own check says, and its node is not
   down; it is `draining` while it still runs but was told to stop, or is about to be.
+- A service whose part cannot be made keeps the last one, less what is no longer so, with the reason as its `fault`.
 - `RouteCache` keeps each service's part and makes anew only those that something happened to: one change among 5,000
   services costs one service's work and one pass over the list.
 
@@ -9,6 +10,9 @@ Pure: the store in, a table out; equal stores give equal tables but for `version
 """
 
 from collections.abc import Iterable
+from functools import partial
+
+import msgspec
 
 from essaim.cluster.gateway_nodes import idle_nodes
 from essaim.cluster.node import Node
@@ -16,11 +20,14 @@ from essaim.cluster.routes import RouteEndpoint, RouteGateway, RoutePort, RouteS
 from essaim.cluster.service import PortConfig, Service
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState
+from essaim.cluster.walls import Faults, Walls
 from essaim.cluster.watch import Event
 
 from .tasks import is_gone, published_ports, task_ports
 
 ZONE_LABELS = ("essaim.zone", "zone")
+FAULTY = "its routes cannot be made"
+FAILED = RouteService(id="", name="")
 
 
 def zone_of(node: Node | None) -> str | None:
@@ -100,8 +107,32 @@ def route_service(service: Service, store: Store) -> RouteService | None:
     ]
     routes.sort(key=lambda r: (r.published_port, r.protocol, r.target_port))
     return RouteService(
-        id=service.id, name=service.spec.name or service.id, labels=service.spec.labels or {}, ports=routes
+        id=service.id,
+        name=service.spec.name or service.id,
+        labels=service.spec.labels or {},
+        ports=routes,
+        fault=service.fault,
     )
+
+
+def remains(part: RouteService, store: Store) -> RouteService:
+    """The last part that could be made, with those of its endpoints whose tasks still have them."""
+    ports = [
+        msgspec.structs.replace(port, endpoints=[e for e in map(partial(_as_now, store), port.endpoints) if e])
+        for port in part.ports
+    ]
+    return msgspec.structs.replace(part, ports=ports)
+
+
+def _as_now(store: Store, endpoint: RouteEndpoint) -> RouteEndpoint | None:
+    task = store.tasks.get(endpoint.task_id)
+    if task is None or not serves(task) or is_gone(store.nodes.get(task.node_id or "")):
+        return None
+    state = endpoint_state(task)
+    same = any((e.address, e.port) == (endpoint.address, endpoint.port) for e in task.endpoints or ())
+    if state is None or not same:
+        return None
+    return msgspec.structs.replace(endpoint, state=state, healthy=task.status.healthy)
 
 
 def gateways(store: Store) -> list[RouteGateway]:
@@ -120,7 +151,8 @@ class RouteCache:
 
     tables = ("services", "tasks", "nodes")
 
-    def __init__(self) -> None:
+    def __init__(self, faults: Faults | None = None) -> None:
+        self._walls = Walls(FAULTY, faults)
         self._services: dict[str, RouteService] = {}
         self._stale: set[str] | None = None
         self._gateways: list[RouteGateway] | None = None
@@ -143,8 +175,9 @@ class RouteCache:
             if event.table == "services":
                 stale.add(event.object.id)
             elif event.table == "tasks":
-                if event.object.service_id and concerns(event):
-                    stale.add(event.object.service_id)
+                service_id = event.object.service_id
+                if service_id and may_concern(event):
+                    stale.add(service_id)
             elif event.table == "nodes":
                 self._nodes.add(event.object.id)
         self._stale = stale
@@ -174,14 +207,38 @@ class RouteCache:
 
     def _renew(self, service_id: str, store: Store) -> bool:
         service = store.services.get(service_id)
-        new = route_service(service, store) if service is not None else None
         old = self._services.get(service_id)
+        new = None
+        if service is None:
+            self._walls.clear(service_id)
+        else:
+            make = partial(route_service, service, store)
+            new = self._walls.guard(service_id, service_id, make, FAILED)
+            if new is FAILED:
+                new = self._faulty(service, old, store)
         if new == old:
             return False
         if new is None:
             self._services.pop(service_id, None)
         else:
             self._services[service_id] = new
+        return True
+
+    def _faulty(self, service: Service, old: RouteService | None, store: Store) -> RouteService:
+        fault = self._walls.reason(service.id)
+        bare = RouteService(id=service.id, name=service.spec.name or service.id)
+        try:
+            kept = remains(old, store) if old is not None else bare
+        except Exception:  # the fault is known: nothing is left that could be served
+            kept = bare
+        return msgspec.structs.replace(kept, fault=fault)
+
+
+def may_concern(event: Event) -> bool:
+    """As `concerns`; of a task that cannot be read, its service's part will say what is wrong."""
+    try:
+        return concerns(event)
+    except Exception:
         return True
 
 

@@ -16,6 +16,7 @@ from essaim.agent.runtime import Rejected, Work
 from essaim.agent.templates import context
 from essaim.cluster.container import ContainerSpec
 from essaim.cluster.engine_options import EngineOptions
+from essaim.cluster.numerals import whole
 from essaim.cluster.service import PortConfig, Resources
 from essaim.cluster.task import Task, TaskEndpoint
 from essaim.cluster.templates import TemplateError, expand
@@ -217,10 +218,11 @@ def _log_limits(task: Task) -> tuple[int, int]:
         return 0, 0
     options = (driver.options if driver else None) or {}
     max_bytes = size(options["max-size"]) if "max-size" in options else LOG_MAX_BYTES
-    count = options.get("max-file", str(LOG_MAX_FILES))
-    if not count.isdecimal():
-        raise ValueError(f'the log option max-file must be a number of files, found "{count}"')
-    return max_bytes, max(int(count), 1)
+    given = options.get("max-file", str(LOG_MAX_FILES))
+    count = whole(given, 9)
+    if count is None:
+        raise ValueError(f'the log option max-file must be a number of files, found "{given[:40]}"')
+    return max_bytes, max(count, 1)
 
 
 def cpu_list(text: str) -> list[int]:

@@ -276,16 +276,6 @@ def test_backoff_doubles_to_its_limit_and_starts_again(chance: float) -> None:
     assert 0 < backoff.next() <= 0.1
 
 
-async def test_mistake_of_ours_costs_a_session_and_not_the_agent(make_agent: MakeAgent, manager: FakeManager) -> None:
-    async def apply(routes: RouteTable) -> int:
-        raise ZeroDivisionError("oops")
-
-    agent = make_agent(FakeRuntime(), on_routes=apply)
-    await connected(agent, manager)
-    await manager.send(wire.Routes(table(1, "up")))
-    await until(lambda: manager.hellos == 2 and agent.is_connected)
-
-
 async def test_agent_applies_changes_of_routes_keeps_them_and_begins_anew_when_one_does_not_fit(
     make_agent: MakeAgent, manager: FakeManager, tmp_path: Path
 ) -> None:
