@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+import socket
 import sys
 import time
 from collections.abc import Coroutine
@@ -16,6 +17,7 @@ import uvloop
 
 from essaim.api.app import create_app
 from essaim.api.server import ApiServer, server_context
+from essaim.api.tls import names_in
 from essaim.cluster.errors import ClusterError, InvalidArgument
 from essaim.gateway.entry_points import FORM, EntryPoint, read_entry_points
 
@@ -62,6 +64,9 @@ def _entry_points(texts: tuple[str, ...]) -> dict[str, EntryPoint]:
 @click.option("--advertise-addr", default="", help="Address that other nodes reach this one at (IP or interface).")
 @click.option("--listen-addr", default="", help="Address for managers and agents (IP:2377).")
 @click.option("--api-addr", default="", help="Serve the API over TCP too (IP:2376); off by default.")
+@click.option(
+    "--api-host", "api_hosts", multiple=True, help="A further name that clients call --api-addr by. Repeatable."
+)
 @click.option("--tlscacert", "tls_ca", type=FILE, default=None, help="CA whose client certificates --api-addr trusts.")
 @click.option("--tlscert", "tls_cert", type=FILE, default=None, help="Certificate of the API over TLS.")
 @click.option("--tlskey", "tls_key", type=FILE, default=None, help="Its key.")
@@ -107,7 +112,8 @@ async def _listen_tcp(server: ApiServer, settings: Settings) -> None:
     host, port = split_host_port(settings.api_addr, DEFAULT_API_PORT)
     if settings.tls_ca and settings.tls_cert and settings.tls_key:
         context = await asyncio.to_thread(server_context, settings.tls_cert, settings.tls_key, settings.tls_ca)
-        await server.listen_tls(host, port, context)
+        own = await asyncio.to_thread(settings.tls_cert.read_bytes)
+        await server.listen_tls(host, port, context, names_in(own))
     elif settings.tls_ca or settings.tls_cert or settings.tls_key:
         raise InvalidArgument("--tlscacert, --tlscert and --tlskey belong together: give all three, or none")
     else:
@@ -154,7 +160,7 @@ async def _run(settings: Settings, log: Any) -> int:
             renderers=renderers(daemon),
             dial_engine=daemon.dial_engine,
         )
-        server = ApiServer(app)
+        server = ApiServer(app, names=[*settings.api_hosts, settings.hostname or socket.gethostname()])
         await daemon.start()
         await server.start()
         await server.listen_unix(settings.socket)

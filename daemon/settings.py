@@ -18,6 +18,7 @@ class Settings:
     advertise_addr: str = ""
     listen_addr: str = ""
     api_addr: str = ""
+    api_hosts: tuple[str, ...] = ()
     tls_ca: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
