@@ -78,7 +78,9 @@ class ApiServer:
 
     @staticmethod
     def _prepare(path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True)
+            path.parent.chmod(0o755)  # whatever the umask is: the socket's own mode says who may
         if not path.is_socket():
             return
         with socket.socket(socket.AF_UNIX) as probe:

@@ -25,11 +25,13 @@ from .addresses import split_host_port
 from .balancers import renderers
 from .collector import tune_collector
 from .daemon import Daemon
+from .descriptors import Bounds, raise_limit
 from .first_join import join_first, request_of
 from .identity import BrokenIdentity
 from .logs import LEVELS, configure
 from .runtimes import NoRuntime, choose
 from .settings import DEFAULT_API_PORT, Settings
+from .state_dir import UMASK, prepare
 
 START_ERRORS = (ClusterError, BrokenIdentity, NoRuntime, OSError)
 
@@ -100,9 +102,12 @@ def main(log_level: str, log_format: str, **flags: Any) -> None:
     `essaim swarm join` give it its part."""
     log = configure(log_level, log_format)
     settings = Settings(**flags)
+    os.umask(UMASK)
+    started_with, now = raise_limit()
+    log.debug("descriptors", soft=now[0], hard=now[1], started_with=started_with)
     tune_collector()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.exit(runner.run(_run(settings, log)))
+        sys.exit(runner.run(_run(settings, log, started_with)))
 
 
 async def _listen_tcp(server: ApiServer, settings: Settings) -> None:
@@ -133,7 +138,7 @@ async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> N
         working.result()
 
 
-async def _run(settings: Settings, log: Any) -> int:
+async def _run(settings: Settings, log: Any, open_files: Bounds) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -141,9 +146,13 @@ async def _run(settings: Settings, log: Any) -> int:
     daemon: Daemon | None = None
     server: ApiServer | None = None
     try:
-        await asyncio.to_thread(settings.state_dir.mkdir, parents=True, exist_ok=True)
+        closed = await asyncio.to_thread(prepare, settings.state_dir)
+        if closed:
+            log.warning(
+                "the state directory was open to other users: closed", path=str(settings.state_dir), files=closed
+            )
         joining = request_of(settings)
-        chosen = await choose(settings, log)
+        chosen = await choose(settings, log, open_files)
         daemon = Daemon(
             settings,
             chosen,
