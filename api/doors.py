@@ -10,6 +10,7 @@ Rejected: aiohttp's sites, which have no bounds, and whose time limit for a firs
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -53,7 +54,7 @@ class Doors:
     def __init__(self, app: web.Application, log: Any, **runner: Any) -> None:
         """`runner`: options of aiohttp's `AppRunner`."""
         app.middlewares.insert(0, self._met)
-        self._runner = web.AppRunner(app, access_log=None, **runner)
+        self._runner = web.AppRunner(app, access_log=None, logger=_quiet_logger(log), **runner)
         self._log = log
         self._acceptors: list[Acceptor] = []
         self._connections: dict[web.RequestHandler, Connection] = {}
@@ -190,6 +191,29 @@ class Doors:
                 connection.send(head + b"Content-Length: %d\r\n\r\n" % len(text) + text)
                 connection.shutdown(socket.SHUT_WR)
         connection.close()
+
+
+class _Seldom(logging.Filter):
+    """What aiohttp itself complains of is a client's nonsense: a line a minute, without its traces."""
+
+    def __init__(self, log: Any) -> None:
+        super().__init__()
+        self._log = log
+        self._quiet_until = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = asyncio.get_running_loop().time()
+        if now >= self._quiet_until:
+            self._quiet_until = now + SAY_EVERY
+            error = record.exc_info[1] if record.exc_info else None
+            self._log.warning("a connection was ended", reason=" ".join(str(error or record.getMessage()).split()))
+        return False
+
+
+def _quiet_logger(log: Any) -> logging.Logger:
+    logger = logging.Logger("http")
+    logger.addFilter(_Seldom(log))
+    return logger
 
 
 def door_for(name: str, bounds: Limits, **options: Any) -> Door:

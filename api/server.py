@@ -73,8 +73,12 @@ class ApiServer:
         listening = await asyncio.to_thread(unix_socket, path)
         await asyncio.to_thread(path.chmod, mode)
         self._sockets.append(path)
+        self.listen_at(listening, str(path))
+
+    def listen_at(self, listening: socket.socket, name: str) -> None:
+        """At a Unix socket that listens already, whose file is another's business."""
         total = self._bounds.total  # one process may speak for many: a proxy in front of the socket
-        self._doors.listen(listening, door_for(str(path), Limits(total, total)))
+        self._doors.listen(listening, door_for(name, Limits(total, total)))
 
     @staticmethod
     def _prepare(path: Path) -> None:

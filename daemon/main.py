@@ -4,7 +4,6 @@ import asyncio
 import os
 import random
 import signal
-import socket
 import sys
 import time
 from collections.abc import Coroutine
@@ -16,21 +15,20 @@ import click
 import uvloop
 
 from essaim.api.app import create_app
-from essaim.api.server import ApiServer, server_context
-from essaim.api.tls import names_in
-from essaim.cluster.errors import ClusterError, InvalidArgument
+from essaim.cluster.errors import ClusterError
 from essaim.gateway.entry_points import FORM, EntryPoint, read_entry_points
 
-from .addresses import split_host_port
 from .balancers import renderers
 from .collector import tune_collector
 from .daemon import Daemon
 from .descriptors import Bounds, raise_limit
+from .docker_socket import DEFAULT as DOCKER_SOCKET
 from .first_join import join_first, request_of
 from .identity import BrokenIdentity
+from .listening import Listening
 from .logs import LEVELS, configure
 from .runtimes import NoRuntime, choose
-from .settings import DEFAULT_API_PORT, Settings
+from .settings import Settings
 from .state_dir import UMASK, prepare
 
 START_ERRORS = (ClusterError, BrokenIdentity, NoRuntime, OSError)
@@ -72,6 +70,16 @@ def _entry_points(texts: tuple[str, ...]) -> dict[str, EntryPoint]:
 @click.option("--tlscacert", "tls_ca", type=FILE, default=None, help="CA whose client certificates --api-addr trusts.")
 @click.option("--tlscert", "tls_cert", type=FILE, default=None, help="Certificate of the API over TLS.")
 @click.option("--tlskey", "tls_key", type=FILE, default=None, help="Its key.")
+@click.option("--metrics-addr", default="", help="Serve /metrics for Prometheus (IP:9323), read-only; off by default.")
+@click.option(
+    "--serve-docker-socket",
+    "docker_socket",
+    type=click.Path(path_type=Path),
+    is_flag=False,
+    flag_value=str(DOCKER_SOCKET),
+    default=None,
+    help="Tasks that mount Docker's socket get the cluster's API, by way of this socket.",
+)
 @click.option("--mesh-addr", default="", help="Address on which published ports listen; all by default.")
 @click.option("--runtime", type=click.Choice(["auto", "docker", "process"]), default="auto", help="What runs tasks.")
 @click.option("--engine", default="", help="Docker Engine to drive (unix:///... or http://...).")
@@ -110,21 +118,6 @@ def main(log_level: str, log_format: str, **flags: Any) -> None:
         sys.exit(runner.run(_run(settings, log, started_with)))
 
 
-async def _listen_tcp(server: ApiServer, settings: Settings) -> None:
-    """TLS with client certificates where they were given; in plain on loopback only. Raises InvalidArgument."""
-    if not settings.api_addr:
-        return
-    host, port = split_host_port(settings.api_addr, DEFAULT_API_PORT)
-    if settings.tls_ca and settings.tls_cert and settings.tls_key:
-        context = await asyncio.to_thread(server_context, settings.tls_cert, settings.tls_key, settings.tls_ca)
-        own = await asyncio.to_thread(settings.tls_cert.read_bytes)
-        await server.listen_tls(host, port, context, names_in(own))
-    elif settings.tls_ca or settings.tls_cert or settings.tls_key:
-        raise InvalidArgument("--tlscacert, --tlscert and --tlskey belong together: give all three, or none")
-    else:
-        await server.listen_plain(host, port)
-
-
 async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
     """Do the work, or give it up when the daemon is told to stop."""
     stopped = asyncio.ensure_future(stopping.wait())
@@ -144,7 +137,7 @@ async def _run(settings: Settings, log: Any, open_files: Bounds) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     daemon: Daemon | None = None
-    server: ApiServer | None = None
+    server: Listening | None = None
     try:
         closed = await asyncio.to_thread(prepare, settings.state_dir)
         if closed:
@@ -169,11 +162,9 @@ async def _run(settings: Settings, log: Any, open_files: Bounds) -> int:
             renderers=renderers(daemon),
             dial_engine=daemon.dial_engine,
         )
-        server = ApiServer(app, names=[*settings.api_hosts, settings.hostname or socket.gethostname()])
+        server = Listening(daemon, app, settings, log)
         await daemon.start()
         await server.start()
-        await server.listen_unix(settings.socket)
-        await _listen_tcp(server, settings)
         if joining is not None:
             await _unless(stopping, join_first(daemon, joining, asyncio.sleep, log))
     except START_ERRORS as error:

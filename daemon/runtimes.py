@@ -48,6 +48,7 @@ class Runtimes:
                 environment=os.environ,
                 log=self.log,
                 hostname=self.settings.hostname,
+                cluster_socket=self.settings.docker_socket,
             )
         return ProcessRuntime(
             state_dir=self.settings.state_dir / "process",

@@ -195,6 +195,15 @@ async def test_no_descriptors_left_listener_goes_on_when_there_are_again(
     assert said == ["no descriptors left: connections are put off"]
 
 
+async def test_nonsense_is_a_line_a_minute_in_the_log_without_traces(site: Site, capture: LogCapture) -> None:
+    for _ in range(5):
+        streams = await site.connect()
+        streams[1].write(b"CONNECT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
+        assert await ended(streams)
+    assert len(capture.entries) <= 1
+    assert all("Traceback" not in str(line) and "\n" not in str(line) for line in capture.entries)
+
+
 async def test_unix_socket_counts_by_process(tmp_path: Path, capture: LogCapture) -> None:
     site = Site(capture)
     async with site.doors:
