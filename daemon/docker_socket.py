@@ -23,6 +23,7 @@ from . import socket_keeper
 
 DEFAULT = Path("/run/essaim/docker.sock")
 SECONDS = 5.0
+KEEPER_UP_SECONDS = 30.0
 MODE = 0o660
 _FREE = 16
 """Descriptors from here on are used in between, so that none is in the way of 3 and 4."""
@@ -73,6 +74,11 @@ class DockerSocket:
         with unix_socket(beside(self.path, "keeper")) as control:
             beside(self.path, "keeper").chmod(0o600)
             _spawn(control, kept, self.path)
+        # Its answer also says that it has let go of everything that it inherited before it began, the lock among it.
+        again = ask(self.path, seconds=KEEPER_UP_SECONDS)
+        if again is None:
+            raise OSError(f"the process that is to keep {self.path} does not answer")
+        again.close()
         return kept
 
     def _give_to(self, kept: socket.socket) -> None:
@@ -104,10 +110,10 @@ def beside(path: Path, what: str) -> Path:
     return path.with_name(f"{path.name}.{what}")
 
 
-def ask(path: Path, word: bytes = b"g") -> socket.socket | None:
+def ask(path: Path, word: bytes = b"g", *, seconds: float = SECONDS) -> socket.socket | None:
     """The socket that the keeper holds; None when there is no keeper. With `e` it ends."""
     with socket.socket(socket.AF_UNIX) as asking:
-        asking.settimeout(SECONDS)
+        asking.settimeout(seconds)
         try:
             asking.connect(str(beside(path, "keeper")))
             asking.sendall(word)

@@ -50,6 +50,7 @@ def main(path: str) -> None:
             with client, contextlib.suppress(OSError):
                 if not answer(client, kept):
                     os.unlink(path)
+                    os.unlink(path + ".keeper")
                     return
 
 
