@@ -92,6 +92,15 @@ class Connection:
         finally:
             self._pool.waits(self)
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Within `served`, while a body is awaited: it may be put out, as whoever does not finish a head."""
+        self._pool.waits(self)
+        try:
+            yield
+        finally:
+            self._pool.served(self)
+
     def cut(self) -> None:
         self.leave()
         self.end()

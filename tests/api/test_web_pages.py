@@ -16,6 +16,7 @@ import pytest
 import structlog
 from aiohttp import web
 
+from essaim.api.admission import Limits
 from essaim.api.app import create_app
 from essaim.api.server import ApiServer
 from essaim.api.tls import names_in, server_context
@@ -170,3 +171,21 @@ async def test_unix_socket_takes_whatever_host_and_origin_a_proxy_passes_on(tmp_
                     assert reply.status == 200
             async with client.post("http://x/swarm/init", data=b"{}", headers={"Content-Type": "text/plain"}) as reply:
                 assert reply.status == 400
+
+
+async def test_bodies_that_do_not_come_keep_nobody_out(tmp_path: Path) -> None:
+    """As many as the listener has places."""
+    node, path = FakeNode(), tmp_path / "api.sock"
+    app = create_app(node, chance=node.chance, now=utc_now, log=structlog.get_logger())
+    async with ApiServer(app, bounds=Limits(4, 4)) as server:
+        await server.listen_unix(path)
+        head = b"POST /swarm/init HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+        crowd = [(await asyncio.open_unix_connection(str(path)))[1] for _ in range(8)]
+        for writer in crowd:
+            writer.write(head)
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as client:
+            for _ in range(20):
+                async with client.get("http://x/_ping", headers={"Connection": "close"}) as reply:
+                    assert reply.status == 200
+        for writer in crowd:
+            writer.transport.abort()

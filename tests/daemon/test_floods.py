@@ -14,6 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
 
 from essaim.api.client import Client
 from tests.api.certificates import Certificates
@@ -44,8 +45,9 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         certificates = Certificates(folder)
         tls = ("--tlscacert", certificates.ca, "--tlscert", certificates.server, "--tlskey", certificates.server_key)
-        self.plain, self.tls = (f"127.0.0.{n}:{free_port(f'127.0.0.{n}')}" for n in (1, 1))
-        self.manager = Daemon(folder, 1, ("--runtime", "process", "--api-addr", self.plain))
+        self.plain, self.tls, self.metrics = (f"127.0.0.1:{free_port('127.0.0.1')}" for _ in range(3))
+        flags = ("--runtime", "process", "--api-addr", self.plain, "--metrics-addr", self.metrics)
+        self.manager = Daemon(folder, 1, flags)
         self.worker = Daemon(folder, 2, ("--runtime", "process", "--api-addr", self.tls, *map(str, tls)))
         self.manager.prefix = self.worker.prefix = without_rights()
 
@@ -73,6 +75,10 @@ class Cluster:
                 assert (await reply.text()).startswith("-----BEGIN CERTIFICATE")
         async with asyncio.timeout(ANSWER_SECONDS), Client(f"tcp://{self.plain}") as client:
             await client.get("/_ping")
+        async with asyncio.timeout(ANSWER_SECONDS), Client(f"tcp://{self.metrics}") as client:
+            page = (await client.get_raw("/metrics")).decode()
+        families = {family.name: family for family in text_string_to_metric_families(page)}
+        assert families["essaim_leader"].samples[0].value == 1
         assert time.monotonic() - began < ANSWER_SECONDS
 
 
@@ -117,7 +123,7 @@ async def test_daemons_under_a_flood_at_every_listener_stay_well(cluster: Cluste
     if how not in ("tls", "body"):
         ports += [cluster.tls]
     if how not in ("half", "tls"):
-        ports += [cluster.plain, str(cluster.manager.socket), str(cluster.worker.socket)]
+        ports += [cluster.plain, cluster.metrics, str(cluster.manager.socket), str(cluster.worker.socket)]
     before = cluster.memory()
     async with flood(how, ports):
         end = time.monotonic() + SECONDS
