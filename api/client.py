@@ -4,19 +4,31 @@ A host is `unix:///path`, `tcp://host:port`, `http://host:port` or `https://host
 the newest API that the daemon speaks is meant. Replies of 400 and above raise `ApiError` with the daemon's own words.
 """
 
+import asyncio
+import contextlib
+import re
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlencode, urlsplit
 
-import aiohttp
 import msgspec
-from yarl import URL
+
+from .upstream import EngineUnavailable, Exchange, Head, NotHttp, Streams
 
 CONNECT_TIMEOUT = 10.0
 """Seconds until a connection must stand. Replies have no limit: following logs or events takes as long as it takes."""
+REUSE_SECONDS = 5.0
+"""For how long an idle connection is used again: far less than the daemon keeps one, so that none is closed by it just
+when a request is sent."""
+FIT = re.compile(r"[A-Za-z0-9._~:/%\[\]-]+")
+"""What host, port and path of a daemon's address are written with."""
+ASK_BY_TLS = (
+    "If it is a TLS port, ask by TLS: --tlsverify with --tlscacert, --tlscert and --tlskey, or ESSAIM_TLS_VERIFY and "
+    "ESSAIM_CERT_PATH"
+)
 
 
 class ClientError(Exception):
@@ -37,9 +49,14 @@ class ApiError(ClientError):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a daemon listens: a base URL, and the socket to reach it through when it is not TCP."""
+    """Where a daemon listens: by name and port, or at a socket. `authority` is what `Host` says; every path is below
+    `base`."""
 
-    url: str
+    authority: str
+    name: str = ""
+    port: int = 0
+    base: str = ""
+    is_secure: bool = False
     socket: str | None = None
 
 
@@ -51,13 +68,16 @@ def parse_host(host: str, *, tls: bool = False) -> Address:
     if scheme == "unix":
         if not rest:
             raise ClientError(f'unable to parse the host "{host}": a socket\'s path must follow unix://')
-        return Address("http://essaim", rest)
-    if scheme not in ("tcp", "http", "https") or not rest.strip("/"):
-        raise ClientError(
-            f'unable to parse the host "{host}": expected unix:///path, tcp://host:port, http://... or https://...'
-        )
-    secure = scheme == "https" or (scheme == "tcp" and tls)
-    return Address(f"{'https' if secure else 'http'}://{rest.rstrip('/')}")
+        return Address("essaim", socket=rest)
+    is_secure = scheme == "https" or (scheme == "tcp" and tls)
+    parts = urlsplit(f"//{rest}") if scheme in ("tcp", "http", "https") and FIT.fullmatch(rest) else None
+    with contextlib.suppress(ValueError):  # of a port that is none
+        if parts and parts.hostname:
+            port = parts.port or (443 if is_secure else 80)
+            return Address(parts.netloc, parts.hostname, port, parts.path.rstrip("/"), is_secure)
+    raise ClientError(
+        f'unable to parse the host "{host}": expected unix:///path, tcp://host:port, http://... or https://...'
+    )
 
 
 def encode_filters(filters: Mapping[str, Iterable[str]]) -> str:
@@ -78,27 +98,24 @@ class Client:
         self.host = host
         self.warning = ""
         """What the daemon last warned of beside an answer (reads without a leader)."""
-        self._tls = tls
         self._address = parse_host(host, tls=tls is not None)
-        self._session: aiohttp.ClientSession | None = None
+        self._tls = tls
+        # Connections that nothing is asked on now, and when each was last used, in seconds of the loop's clock.
+        self._idle: list[tuple[Streams, float]] = []
+        self._is_started = False
 
     async def start(self) -> None:
-        """Make the session; nothing is connected before the first request."""
-        if self._session is not None:
-            return
-        socket = self._address.socket
-        connector: aiohttp.BaseConnector = (
-            aiohttp.UnixConnector(path=socket)
-            if socket
-            else aiohttp.TCPConnector(ssl=self._tls if self._tls is not None else True)
-        )
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+        """Nothing is connected before the first request."""
+        self._is_started = True
 
     async def close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        self._is_started = False
+        idle, self._idle = self._idle, []
+        for (_, writer), _ in idle:
+            writer.close()
+        for (_, writer), _ in idle:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -135,14 +152,20 @@ class Client:
         timeout: float | None = None,
     ) -> bytes:
         """One request. Raises Unreachable or ApiError. `timeout` is in seconds, for the whole exchange."""
-        async for chunk in self._exchange(method, path, query, body, headers, timeout, whole=True):
-            return chunk
-        return b""
+        try:
+            async with asyncio.timeout(timeout):
+                async with self._exchange(method, path, query, body, headers) as exchange:
+                    return b"".join([piece async for piece in exchange.body()])
+        except TimeoutError:
+            raise Unreachable(f"the essaim daemon at {self.host} has not answered for {timeout:g} s") from None
 
-    def stream(self, path: str, query: Mapping[str, str] | None = None) -> AsyncIterator[bytes]:
+    async def stream(self, path: str, query: Mapping[str, str] | None = None) -> AsyncIterator[bytes]:
         """The body of a GET in pieces, as they arrive."""
-        return self._exchange("GET", path, query, None, None, None, whole=False)
+        async with self._exchange("GET", path, query, None, None) as exchange:
+            async for piece in exchange.body():
+                yield piece
 
+    @contextlib.asynccontextmanager
     async def _exchange(
         self,
         method: str,
@@ -150,46 +173,86 @@ class Client:
         query: Mapping[str, str] | None,
         body: Any,
         headers: Mapping[str, str] | None,
-        timeout: float | None,
-        *,
-        whole: bool,
-    ) -> AsyncIterator[bytes]:
-        if self._session is None:
+    ) -> AsyncIterator[Exchange]:
+        """A request sent, its answer's head read and found to be no error."""
+        if not self._is_started:
             raise RuntimeError("the client is not started")
-        url = URL(self._address.url + path, encoded=True).with_query(dict(query or {}))
-        sent = dict(headers or {})
-        data = None
+        target = self._address.base + (f"{path}?{urlencode(query)}" if query else path)
+        sent, data = dict(headers or {}), b""
         if body is not None:
             data = msgspec.json.encode(body)
             sent["Content-Type"] = "application/json"
-        limit = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
+        streams = await self._connection()
+        exchange = Exchange(streams, f"the essaim daemon at {self.host}")
         try:
-            async with self._session.request(method, url, data=data, headers=sent, timeout=limit) as response:
-                self.warning = response.headers.get("Essaim-Warning", self.warning)
-                if response.status >= 400:
-                    raise ApiError(response.status, error_message(await response.read(), response.status))
-                if whole:
-                    yield await response.read()
-                    return
-                async for chunk in response.content.iter_any():
-                    yield chunk
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            head = await self._ask(exchange, method, target, sent, data)
+            self.warning = head.get("essaim-warning") or self.warning
+            if head.status >= 400:
+                said = b"".join([piece async for piece in exchange.body()])
+                raise ApiError(head.status, error_message(said, head.status))
+            yield exchange
+        except (OSError, EngineUnavailable) as error:
+            raise Unreachable(self._explain(error)) from error
+        finally:
+            if exchange.may_be_followed and self._is_started:
+                self._idle.append((streams, asyncio.get_running_loop().time()))
+            else:
+                exchange.close()
+
+    async def _ask(self, exchange: Exchange, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Head:
+        fields = [("Host", self._address.authority), ("Accept", "*/*"), ("User-Agent", "essaim"), *headers.items()]
+        if body or method in ("POST", "PUT", "PATCH"):
+            fields.append(("Content-Length", str(len(body))))
+        await exchange.send_head(method, target, fields)
+        if body:
+            await exchange.send_body(one_piece(body), chunked=False)
+        return await exchange.head()
+
+    async def _connection(self) -> Streams:
+        """One that is open already and was used a moment ago, else a new one. Raises Unreachable."""
+        while self._idle:
+            streams, used = self._idle.pop()
+            reader, writer = streams
+            if asyncio.get_running_loop().time() - used < REUSE_SECONDS and not reader.at_eof():
+                return streams
+            writer.transport.abort()
+        address = self._address
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                if address.socket is not None:
+                    return await asyncio.open_unix_connection(address.socket)
+                tls = (self._tls or ssl.create_default_context()) if address.is_secure else None
+                return await asyncio.open_connection(address.name, address.port, ssl=tls)
+        except (OSError, TimeoutError, ValueError) as error:
             raise Unreachable(self._explain(error)) from error
 
     def _explain(self, error: BaseException) -> str:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, PermissionError):
-                return (
-                    f"permission denied while trying to connect to the essaim daemon at {self.host}: "
-                    "run as root, or as a user who may open that socket"
-                )
-            cause = cause.__cause__ or getattr(cause, "os_error", None)
-        if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | ConnectionResetError):
-            return f"the essaim daemon at {self.host} closed the connection before it had answered"
-        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
-            return f"cannot make a TLS connection to the essaim daemon at {self.host}: {error}"
+        """What went wrong, in a user's words."""
+        cause = error.__cause__ or error
+        if isinstance(cause, PermissionError):
+            return (
+                f"permission denied while trying to connect to the essaim daemon at {self.host}: "
+                "run as root, or as a user who may open that socket"
+            )
+        if isinstance(cause, ssl.SSLError):
+            return self._explain_tls(cause)
+        if isinstance(error, NotHttp) and self._address.socket is None and not self._address.is_secure:
+            return f"what answers at {self.host} does not speak plain HTTP. {ASK_BY_TLS}"
+        if isinstance(error, EngineUnavailable):
+            return str(error)
         return f"Cannot connect to the essaim daemon at {self.host}. Is essaimd running?"
+
+    def _explain_tls(self, error: ssl.SSLError) -> str:
+        said = f"cannot make a TLS connection to the essaim daemon at {self.host}: "
+        if error.reason == "WRONG_VERSION_NUMBER":
+            return said + "it does not speak TLS there. Ask it in plain: tcp://HOST:PORT without --tls and --tlsverify"
+        if error.reason is not None and "CERTIFICATE_REQUIRED" in error.reason:
+            return said + "it wants a client certificate. Give one by --tlscert and --tlskey, or by ESSAIM_CERT_PATH"
+        return said + str(error)
+
+
+async def one_piece(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 def decode(data: bytes) -> Any:

@@ -1,7 +1,8 @@
-"""One HTTP/1.1 exchange with a Docker Engine over a byte stream: a socket of this host, or a tunnel to another node.
+"""One HTTP/1.1 exchange over a byte stream: with a Docker Engine, by a socket of this host or a tunnel to another node,
+and between the command and its daemon.
 
 aiohttp's client is not used here: it can neither hand over a connection after `101` nor talk over a stream that it did
-not open itself, and an Engine needs both.
+not open itself, and an Engine needs both; and to import it takes 100 ms, most of what a command may take in all.
 """
 
 import asyncio
@@ -23,6 +24,10 @@ class EngineUnavailable(ClusterError):
     """The Engine cannot be reached, or broke off."""
 
     status = 502
+
+
+class NotHttp(EngineUnavailable):
+    """What answered does not speak HTTP."""
 
 
 async def connect(url: str) -> Streams:
@@ -50,16 +55,20 @@ class Head:
 
 
 class Exchange:
-    """One request and its response. The stream is not used again, except raw after an upgrade (`rest`)."""
+    """One request and its response. `peer` is who answers, in error messages. The stream may carry another exchange
+    when this one `may_be_followed`, and raw bytes after an upgrade (`rest`)."""
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Streams, peer: str = "the Docker Engine") -> None:
         self.reader, self.writer = streams
+        self._peer = peer
         self._parser = httptools.HttpResponseParser(self)
         self._head: Head | None = None
         self._reason = ""
         self._headers: list[tuple[str, str]] = []
         self._body: list[bytes] = []
         self._complete = False
+        self.may_be_followed = False
+        """The response has come whole, and its end does not end the connection."""
         self.rest = b""
         """Bytes that came behind the head of an upgrade."""
 
@@ -79,6 +88,7 @@ class Exchange:
 
     def on_message_complete(self) -> None:
         self._complete = True
+        self.may_be_followed = self._parser.should_keep_alive()
 
     # -- the exchange -------------------------------------------------------------------------------------------
 
@@ -101,7 +111,7 @@ class Exchange:
         """Raises EngineUnavailable when the Engine closes or speaks no HTTP."""
         while self._head is None:
             if not await self._feed():
-                raise EngineUnavailable("the Docker Engine closed the connection without an answer")
+                raise EngineUnavailable(f"{self._peer} closed the connection before it had answered")
         return self._head
 
     async def body(self) -> AsyncIterator[bytes]:
@@ -114,7 +124,7 @@ class Exchange:
                 return
             if not self._body and not await self._feed() and not self._complete and not self._body:
                 if self._head is not None and (self._head.get("content-length") or self._head.get("transfer-encoding")):
-                    raise EngineUnavailable("the Docker Engine closed the connection in the middle of its answer")
+                    raise EngineUnavailable(f"{self._peer} closed the connection in the middle of its answer")
                 return
 
     async def _feed(self) -> bool:
@@ -125,9 +135,11 @@ class Exchange:
                 self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self.rest = data[upgrade.args[0] :]
-            self._complete = True
-        except (OSError, httptools.HttpParserError) as error:
-            raise EngineUnavailable(f"the Docker Engine's answer broke off: {error}") from error
+            self._complete, self.may_be_followed = True, False
+        except httptools.HttpParserError as error:
+            raise NotHttp(f"{self._peer} answered with what is not HTTP: {error}") from error
+        except OSError as error:
+            raise EngineUnavailable(f"the answer of {self._peer} broke off: {error}") from error
         return bool(data)
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from essaim.api.client import ApiError, Client, ClientError
 
@@ -148,3 +148,23 @@ class App:
 def explain(error: Exception) -> str:
     """An error in the docker CLI's words."""
     return f"Error response from daemon: {error}" if isinstance(error, ApiError) else str(error)
+
+
+def app_of(params: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> App:
+    """The App that the global options ask for."""
+    environment = os.environ if environment is None else environment
+    host = params.get("host") or default_host(environment, is_root=os.geteuid() == 0)
+    return App(host, tls=tls_context(params, environment))
+
+
+def tls_context(params: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
+    """TLS by flags, or by ESSAIM_TLS_VERIFY and ESSAIM_CERT_PATH (files ca.pem, cert.pem, key.pem)."""
+    folder = environment.get("ESSAIM_CERT_PATH", "")
+    verify = bool(params.get("tlsverify") or environment.get("ESSAIM_TLS_VERIFY"))
+    files = {key: params.get(f"tls{key}") or "" for key in ("cacert", "cert", "key")}
+    if not (verify or params.get("tls") or any(files.values())):
+        return None
+    if folder:
+        defaults = {"cacert": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
+        files = {key: value or os.path.join(folder, defaults[key]) for key, value in files.items()}
+    return TlsFiles(files["cacert"], files["cert"], files["key"], verify or bool(files["cacert"])).context()

@@ -43,6 +43,24 @@ class Arity:
         return f"requires at least {self.least} and at most {self.most} arguments"
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """What a command does, by the function's name in a module of `commands/` that is imported when it is run.
+
+    Rejected: importing it with the command tree: `service ls` took 80 ms for what draws bars and reads Compose files.
+    """
+
+    module: str
+    name: str
+
+    def __call__(self, app: App, args: list[str], flags: Flags) -> Awaitable[int | None]:
+        return self.function()(app, args, flags)
+
+    def function(self) -> Run:
+        found: Run = getattr(importlib.import_module(f"essaim.cli.commands.{self.module}"), self.name)
+        return found
+
+
 NONE, ONE, SOME, ANY = Arity(), Arity(1, 1), Arity(1, None), Arity(0, None)
 
 
@@ -103,7 +121,7 @@ class Command(click.Command):
         if ctx.resilient_parsing:
             return []
         if parsed.wants_help:
-            click.echo(command_help(self, ctx.command_path), nl=False)
+            click.echo(command_help(ctx.command_path, self.usage_line, self.help or "", self.flags), nl=False)
             ctx.exit()
         if problem := self.arity.check(len(parsed.args)):
             hint = "See" if self.arity.most is None else "Run"
@@ -177,7 +195,9 @@ class Group(click.Group):
         return sorted([*own, *((name, entry.summary) for name, entry in self.entries.items() if not entry.is_hidden)])
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write(group_help(self, ctx))
+        records = [param.get_help_record(ctx) for param in self.params] if ctx.parent is None else []
+        options = [record for record in records if record]
+        formatter.write(group_help(ctx.command_path, self.help or "", self.summaries(ctx), options))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

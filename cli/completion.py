@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from essaim.api.client import ClientError
 
-from .app import App, CliError
+from .app import App, CliError, app_of
 from .stacknames import NAMESPACE
 
 TIMEOUT = 1.0
@@ -22,7 +22,6 @@ Complete = Callable[[App, str], Awaitable[list[str]]]
 
 def candidates(ctx: click.Context, complete: Complete, incomplete: str) -> list[CompletionItem]:
     """What the daemon knows that begins with what was typed."""
-    from .main import app_of
 
     async def ask() -> list[str]:
         app = app_of(ctx.find_root().params)

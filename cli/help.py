@@ -5,23 +5,17 @@ Pure: commands to text.
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-import click
 
 from .flags import Flag
-
-if TYPE_CHECKING:
-    from .command import Command, Group
 
 WIDTH = 80
 
 
-def command_help(command: "Command", path: str) -> str:
+def command_help(path: str, usage: str, summary: str, flags: Sequence[Flag]) -> str:
     """Usage, summary and flags of a leaf."""
-    lines = [f"Usage:  {path} {command.usage_line}".rstrip(), "", command.help or ""]
-    if command.flags:
-        lines += ["", "Options:", *flag_lines(sorted(command.flags, key=lambda flag: flag.name))]
+    lines = [f"Usage:  {path} {usage}".rstrip(), "", summary]
+    if flags:
+        lines += ["", "Options:", *flag_lines(sorted(flags, key=lambda flag: flag.name))]
     return "\n".join(lines) + "\n"
 
 
@@ -48,15 +42,12 @@ def described(flag: Flag) -> str:
     return f"{text} (default {flag.shown_default})" if flag.shown_default else text
 
 
-def group_help(group: "Group", ctx: click.Context) -> str:
-    """Usage, summary and commands of a group."""
-    rows = group.summaries(ctx)
+def group_help(path: str, summary: str, rows: Sequence[tuple[str, str]], options: Sequence[tuple[str, str]]) -> str:
+    """Usage, summary, commands (name, summary) and global options (name, text) of a group."""
     margin = max((len(name) for name, _ in rows), default=0) + 3
-    lines = [f"Usage:  {ctx.command_path} COMMAND", "", group.help or "", "", "Commands:"]
-    lines += [f"  {name.ljust(margin)}{summary}" for name, summary in rows]
-    options = [param.get_help_record(ctx) for param in group.params]
-    shown = [record for record in options if record]
-    if shown and ctx.parent is None:
-        lines += ["", "Global options:", *(f"  {name.ljust(26)}{text}" for name, text in shown)]
-    lines += ["", f"Run '{ctx.command_path} COMMAND --help' for more information on a command."]
+    lines = [f"Usage:  {path} COMMAND", "", summary, "", "Commands:"]
+    lines += [f"  {name.ljust(margin)}{text}" for name, text in rows]
+    if options:
+        lines += ["", "Global options:", *(f"  {name.ljust(26)}{text}" for name, text in options)]
+    lines += ["", f"Run '{path} COMMAND --help' for more information on a command."]
     return "\n".join(lines)

@@ -7,14 +7,14 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import click
 
 from essaim.api.client import ClientError, Unreachable
 
-from .app import App, CliError, TlsFiles, default_host, explain
+from .app import App, CliError, app_of, explain
 from .command import PROGRAM, Entry, Group, help_when_alone
 from .template.syntax import TemplateError
 
@@ -67,26 +67,6 @@ def begin(ctx: click.Context, /, **params: Any) -> None:
     if ctx.obj is None:
         ctx.obj = app_of(params)
     ctx.invoke(help_when_alone)
-
-
-def app_of(params: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> App:
-    """The App that the global options ask for."""
-    environment = os.environ if environment is None else environment
-    host = params.get("host") or default_host(environment, is_root=os.geteuid() == 0)
-    return App(host, tls=tls_context(params, environment))
-
-
-def tls_context(params: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
-    """TLS by flags, or by ESSAIM_TLS_VERIFY and ESSAIM_CERT_PATH (files ca.pem, cert.pem, key.pem)."""
-    folder = environment.get("ESSAIM_CERT_PATH", "")
-    verify = bool(params.get("tlsverify") or environment.get("ESSAIM_TLS_VERIFY"))
-    files = {key: params.get(f"tls{key}") or "" for key in ("cacert", "cert", "key")}
-    if not (verify or params.get("tls") or any(files.values())):
-        return None
-    if folder:
-        defaults = {"cacert": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
-        files = {key: value or os.path.join(folder, defaults[key]) for key, value in files.items()}
-    return TlsFiles(files["cacert"], files["cert"], files["key"], verify or bool(files["cacert"])).context()
 
 
 def prepare(argv: Sequence[str], app: App | None = None) -> Callable[[], Awaitable[int | None]]:

@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -24,6 +24,7 @@ BIN = Path(sys.executable).parent
 NODES = 3
 REPLICAS = 5
 PORT = 4000
+"""Where the stack is published, if nothing else is asked for by `--port`."""
 STACK = "demo"
 START_TIMEOUT = 30.0
 REQUESTS = 40
@@ -77,13 +78,19 @@ class Node:
     def last_words(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
 
-    def essaim(self, *arguments: str, show: bool = False, timeout: float = 180) -> str:
-        """Run the command against this node. Raises Failed with what it said."""
+    def essaim(
+        self, *arguments: str, show: bool = False, timeout: float = 180, env: dict[str, str] | None = None
+    ) -> str:
+        """Run the command against this node. Raises Failed with what it said.
+
+        It has a session of its own: Ctrl-C ends what the demo does, and never the command that takes a node down.
+        """
         command = [str(BIN / "essaim"), "--host", self.host, *arguments]
         try:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=None if show else subprocess.PIPE,
                 stderr=None if show else subprocess.PIPE, text=True, timeout=timeout, check=False,
+                env={**os.environ, **(env or {})}, start_new_session=True,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise Failed(f"`essaim {' '.join(arguments)}` took longer than {timeout:.0f} s") from error
@@ -119,15 +126,17 @@ def free_port(preferred: int) -> int:
     return preferred
 
 
-def check_published_port() -> None:
+def check_published_port(port: int) -> None:
     for number in range(1, NODES + 1):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((f"127.0.0.{number}", PORT))
+                probe.bind((f"127.0.0.{number}", port))
             except OSError as error:
+                other = port + 1 if port < 65535 else port - 1
                 raise Failed(
-                    f"port {PORT} on 127.0.0.{number} is taken ({error.strerror}); the demo needs it"
+                    f"port {port} on 127.0.0.{number} is taken or not allowed ({error.strerror or error}); a demo may "
+                    f"be running already. Take another port: ./demo --port {other}"
                 ) from None
 
 
@@ -162,7 +171,12 @@ JOIN_AS = "manager"
 
 
 def take_down(nodes: list[Node]) -> None:
-    """Every node ends its own tasks when it leaves, so that none outlives its daemon."""
+    """Every node ends its own tasks when it leaves, so that none outlives its daemon.
+
+    Whoever asks again meanwhile is told to wait: half a clean-up would leave daemons and replicas behind.
+    """
+    on_signals(already_going)
+    say("\nTaking down ...")
     for node in reversed(nodes):
         with contextlib.suppress(Failed):
             node.essaim("swarm", "leave", "--force", timeout=60)
@@ -170,19 +184,21 @@ def take_down(nodes: list[Node]) -> None:
         node.stop()
 
 
-def deploy(first: Node) -> None:
-    say(f"\n$ essaim stack deploy -c examples/web.yml {STACK}")
-    first.essaim("stack", "deploy", "--detach=false", "-c", str(HERE / "web.yml"), STACK, show=True)
+def deploy(first: Node, port: int) -> None:
+    setting = "" if port == PORT else f"DEMO_PORT={port} "
+    say(f"\n$ {setting}essaim stack deploy -c examples/web.yml {STACK}")
+    deployment = ("stack", "deploy", "--detach=false", "-c", str(HERE / "web.yml"), STACK)
+    first.essaim(*deployment, show=True, env={"DEMO_PORT": str(port)})
 
 
-def fetch(address: str) -> str:
+def fetch(address: str, port: int) -> str:
     """The name of the task that answered, over a connection of its own. Raises OSError."""
-    request = urllib.request.Request(f"http://{address}:{PORT}/api", headers={"Connection": "close"})
+    request = urllib.request.Request(f"http://{address}:{port}/api", headers={"Connection": "close"})
     with urllib.request.urlopen(request, timeout=5) as response:
         return str(json.load(response)["Task"])
 
 
-def check(nodes: list[Node], deadline: float) -> None:
+def check(nodes: list[Node], port: int, deadline: float) -> None:
     """Every node reaches every replica. Raises Failed."""
     for node in nodes:
         seen: dict[str, int] = {}
@@ -190,20 +206,20 @@ def check(nodes: list[Node], deadline: float) -> None:
         while len(seen) < REPLICAS and time.monotonic() < deadline:
             try:
                 for _ in range(REQUESTS):
-                    task = fetch(node.address)
+                    task = fetch(node.address, port)
                     seen[task] = seen.get(task, 0) + 1
             except (OSError, ValueError, KeyError) as failure:
                 error = f" (last error: {failure})"
                 time.sleep(0.1)
         if len(seen) != REPLICAS:
-            raise Failed(f"http://{node.address}:{PORT} reached {len(seen)} of {REPLICAS} replicas{error}")
+            raise Failed(f"http://{node.address}:{port} reached {len(seen)} of {REPLICAS} replicas{error}")
         turns = ", ".join(f"{name.split('.')[1]}: {count}" for name, count in sorted(seen.items()))
-        say(f"http://{node.address}:{PORT}  reached all {REPLICAS} replicas (requests by slot: {turns})")
+        say(f"http://{node.address}:{port}  reached all {REPLICAS} replicas (requests by slot: {turns})")
 
 
-def serve(nodes: list[Node]) -> None:
-    say(f"\nServing on {', '.join(f'http://{n.address}:{PORT}' for n in nodes)}")
-    say(f"Try:  curl http://127.0.0.2:{PORT}")
+def serve(nodes: list[Node], port: int) -> None:
+    say(f"\nServing on {', '.join(f'http://{n.address}:{port}' for n in nodes)}")
+    say(f"Try:  curl http://127.0.0.2:{port}")
     say(f"      {BIN}/essaim --host {nodes[0].host} service ls")
     say("Ctrl-C takes everything down.")
     while True:
@@ -212,8 +228,20 @@ def serve(nodes: list[Node]) -> None:
         signal.sigtimedwait({signal.SIGUSR1}, 1.0)
 
 
+def on_signals(handler: Callable[..., None]) -> None:
+    """Also where the demo was started with a signal ignored, as a shell does with what it puts in the background."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handler)
+
+
 def interrupted(*_: object) -> None:
+    on_signals(already_going)
     raise KeyboardInterrupt
+
+
+def already_going(*_: object) -> None:
+    # Not by print: a signal may come in the middle of one.
+    os.write(sys.stdout.fileno(), b"Still taking down the nodes and their replicas; this takes some seconds ...\n")
 
 
 def build_image() -> None:
@@ -226,31 +254,39 @@ def build_image() -> None:
         raise Failed(str(error)) from error
 
 
+def port_number(text: str) -> int:
+    """Raises ValueError, which argparse reports."""
+    number = int(text)
+    if not 1 <= number <= 65535:
+        raise ValueError
+    return number
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="check, take down and exit")
     parser.add_argument("--runtime", choices=["process", "docker"], default="process", help="what runs the replicas")
+    parser.add_argument("--port", type=port_number, default=PORT, help=f"where the stack is served, instead of {PORT}")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, interrupted)
-    signal.signal(signal.SIGHUP, interrupted)
+    port = arguments.port
+    on_signals(interrupted)
     started = time.monotonic()
     try:
-        check_published_port()
+        check_published_port(port)
         if arguments.runtime == "docker":
             build_image()
         say(f"Starting {NODES} nodes on 127.0.0.1 to 127.0.0.{NODES} ...")
         with cluster(["--runtime", arguments.runtime]) as nodes:
-            deploy(nodes[0])
+            deploy(nodes[0], port)
             say("")
             for node in nodes:
                 say(nodes[0].essaim("node", "ps", node.name, "--filter", "desired-state=running"))
             say(f"\nUp after {time.monotonic() - started:.1f} s.")
-            check(nodes, time.monotonic() + START_TIMEOUT)
+            check(nodes, port, time.monotonic() + START_TIMEOUT)
             if not arguments.once:
-                serve(nodes)
-            say("Taking down ...")
+                serve(nodes, port)
     except KeyboardInterrupt:
-        say("\nTaken down.")
+        say("Taken down.")
         return 0 if not arguments.once else 130
     except Failed as failure:
         say(f"demo: {failure}")

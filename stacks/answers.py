@@ -7,14 +7,11 @@ Pure: no I/O.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING
 
+from .document import Document
 from .errors import Place
 from .support import TOP_LEVEL, Answer, Support, full_table
 from .tree import Node, Path, Problems, path_text, plain
-
-if TYPE_CHECKING:
-    from .load import Document
 
 SECTIONS = ("services", "networks", "volumes", "secrets", "configs")
 SHOWN = 3
@@ -59,7 +56,7 @@ class Said:
         return f"{self.place}: {self.paths[0]}: {what}: {self.support.note}{also}"
 
 
-def answers(document: "Document", namespace: str, problems: Problems) -> list[str]:
+def answers(document: Document, namespace: str, problems: Problems) -> list[str]:
     """Report what is refused; the warnings about the rest."""
     said: dict[int, Said] = {}
     for section in SECTIONS:

@@ -1,9 +1,9 @@
 """Entry point: Compose and stack files to a `Document`, the one tree that is shown, planned and converted."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
+from .document import Document
 from .errors import Place, Problem, StackError
 from .files import DiskFiles, Files
 from .project import Project, Reading, Source, dot_env, read_env_file
@@ -12,25 +12,6 @@ from .support import TOP_LEVEL
 from .tree import Node, Path, path_text
 
 __all__ = ["Document", "Source", "load", "read_environment"]
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """The resolved project: canonical nodes by name. `warnings` are for the user. `environment` is what secrets and
-    configs with `environment:` are read from."""
-
-    services: dict[str, Node]
-    networks: dict[str, Node]
-    volumes: dict[str, Node]
-    secrets: dict[str, Node]
-    configs: dict[str, Node]
-    extensions: dict[str, Node] = field(default_factory=dict)
-    name: str | None = None
-    name_place: Place | None = None
-    warnings: list[str] = field(default_factory=list)
-    environment: Mapping[str, str] = field(default_factory=dict)
-    files: Files = field(default_factory=DiskFiles)
-    interpolated: bool = True
 
 
 def read_environment(

@@ -7,17 +7,14 @@ Pure: no I/O.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from essaim.cluster.templates import FILE_FUNCTIONS, TemplateError, check
 
+from .document import Document
 from .tree import Node, Path, Problems
 
-if TYPE_CHECKING:
-    from .load import Document
 
-
-def check_placeholders(document: "Document", problems: Problems) -> None:
+def check_placeholders(document: Document, problems: Problems) -> None:
     """Report those of services and of their volumes."""
     for name, service in document.services.items():
         path: Path = ((None, "services"), name)

@@ -6,19 +6,16 @@ Pure: no I/O.
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+from .document import Document
 from .tree import Node, Path, Problems
-
-if TYPE_CHECKING:
-    from .load import Document
 
 IMPLICIT_NETWORK = "default"
 NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?\Z")
 MAX_NAME = 63
 
 
-def check_references(document: "Document", problems: Problems) -> None:
+def check_references(document: Document, problems: Problems) -> None:
     """Report every reference that leads nowhere."""
     for name, service in document.services.items():
         path: Path = ((None, "services"), name)
@@ -32,7 +29,7 @@ def check_references(document: "Document", problems: Problems) -> None:
             _check_data(kind, node, ((None, kind), name), problems)
 
 
-def _check_service(document: "Document", service: Node, path: Path, problems: Problems) -> None:
+def _check_service(document: Document, service: Node, path: Path, problems: Problems) -> None:
     def missing(kind: str, node: Node, name: str, known: Iterable[str], below: str) -> None:
         message = f'the {kind} "{name}" is not defined in the file'
         problems.add(node.place, (path, below), message, tuple(known), name)

@@ -7,13 +7,11 @@ import ipaddress
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .document import Document
 from .tree import Node, Path, Problems, plain
 from .values import familiar_image
-
-if TYPE_CHECKING:
-    from .load import Document
 
 CONSTRAINT = re.compile(
     r"\s*[a-z_][a-z0-9\-_.]+\s*(==|!=)\s*[a-z0-9:\-_\s.*()?+\[\]\\^$|/]*[a-z0-9:\-_.*()?+\[\]\\^$|/]\s*\Z",
@@ -28,7 +26,7 @@ MOUNT_OPTIONS = ("bind", "volume", "tmpfs", "image")
 SHARED_MODES = ("service:", "container:")
 
 
-def check_rules(document: "Document", problems: Problems) -> None:
+def check_rules(document: Document, problems: Problems) -> None:
     """Report what cannot work."""
     for name, service in document.services.items():
         path: Path = ((None, "services"), name)

@@ -1,6 +1,8 @@
 """Rules for every test: a blocked event loop fails, a warning fails (pyproject), a hang ends (pytest-timeout)."""
 
-from collections.abc import Iterator
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
@@ -11,6 +13,10 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("essaim", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("essaim")
 
+# A shell starts what it puts in the background with SIGINT ignored, and so would every program that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(autouse=True)
 def _no_blocked_loop(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:
@@ -20,3 +26,22 @@ def _no_blocked_loop(request: pytest.FixtureRequest) -> Iterator[BlockBuster | N
         return
     with blockbuster_ctx(scanned_modules=["essaim"]) as blockbuster:
         yield blockbuster
+
+
+@pytest.fixture(autouse=True)
+async def _no_connection_left() -> AsyncIterator[None]:
+    """What a test leaves open ends with it. Left to the garbage collector, it warns in whichever test runs then.
+
+    A test's own connections are closed here; one of the product's that outlives what made it fails the test.
+    """
+    yield
+    loop = asyncio.get_running_loop()
+    left = [transport for transport in getattr(loop, "_transports", {}).values() if not transport.is_closing()]
+    kinds = {f"{type(one).__module__}.{type(one).__qualname__}" for one in (t.get_protocol() for t in left)}
+    for transport in left:
+        transport.abort()
+    # An aborted connection is lost in the loop's next turn, and one of TLS tells who stands on it a turn later.
+    for _ in range(3):
+        await asyncio.sleep(0)
+    ours = sorted(name for name in kinds if name.startswith("essaim."))
+    assert not ours, f"left open by the product: {ours}"

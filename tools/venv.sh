@@ -1,5 +1,6 @@
-# Sourced by ./demo and ./test: `make_venv DIR LOCKFILE` creates or refreshes a virtual environment with exactly
-# the packages of LOCKFILE and this checkout, and does nothing when it is up to date already.
+# Sourced by ./demo, ./test and ./install: `make_venv DIR LOCKFILE [plain]` creates or refreshes a virtual environment
+# with exactly the packages of LOCKFILE and this checkout (a link to it, or with `plain` a copy of its code), and does
+# nothing when it is up to date already.
 
 find_python() {
     for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11; do
@@ -25,7 +26,26 @@ make_venv() {
         echo "Python's venv module does not work here. On Debian: apt-get install python3-venv" >&2
         return 1
     fi
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock" || return 1
-    "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e . || return 1
+    if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"; then
+        # pip names the first package of the file, whatever kept it from having it.
+        echo "The Python packages of $lock could not be installed. Does this machine reach its package index" >&2
+        echo "(\`$venv/bin/python -m pip config list\` shows which)? Is the disk full? Then run the same again." >&2
+        return 1
+    fi
+    install_checkout "$venv" "${3:-}" || return 1
     echo "$wanted" > "$venv/.stamp"
+}
+
+install_checkout() {
+    if [ "$2" != plain ]; then
+        "$1/bin/python" -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e .
+        return
+    fi
+    # From a copy: a build leaves files behind, and takes what an earlier one left.
+    copy=$(mktemp -d) || return 1
+    tar -c --exclude='./.*' --exclude=./build --exclude=./tests --exclude='*.egg-info' . | tar -x -C "$copy" &&
+        "$1/bin/python" -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps "$copy"
+    status=$?
+    rm -rf "$copy"
+    return $status
 }

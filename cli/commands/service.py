@@ -1,14 +1,12 @@
 """`essaim service`: the command tree; what the commands do is in the modules beside this one."""
 
 from essaim.cli import completion
-from essaim.cli.command import NONE, ONE, SOME, Command, Group
+from essaim.cli.command import NONE, ONE, SOME, Command, Group, Later
 from essaim.cli.common import DETACH, FILTER, FORMAT, NO_RESOLVE, NO_TRUNC, QUIET, QUIET_IDS
 from essaim.cli.flags import STRING, SWITCH, Flag
 from essaim.cli.inspecting import FORMAT as INSPECT_FORMAT
 from essaim.cli.inspecting import PRETTY
 from essaim.cli.spec.flagset import CREATE, UPDATE
-
-from . import logs, service_changes, service_views
 
 GROUP = Group(
     "service",
@@ -17,7 +15,7 @@ GROUP = Group(
     commands=[
         Command(
             "create",
-            service_changes.create,
+            Later("service_changes", "create"),
             summary="Make a service",
             usage="IMAGE [COMMAND] [ARG...]",
             arity=SOME,
@@ -26,7 +24,7 @@ GROUP = Group(
         ),
         Command(
             "update",
-            service_changes.update,
+            Later("service_changes", "update"),
             summary="Change a service",
             usage="SERVICE",
             arity=ONE,
@@ -35,7 +33,7 @@ GROUP = Group(
         ),
         Command(
             "scale",
-            service_changes.scale,
+            Later("service_changes", "scale"),
             summary="Change the number of replicas",
             usage="SERVICE=REPLICAS [SERVICE=REPLICAS...]",
             arity=SOME,
@@ -44,7 +42,7 @@ GROUP = Group(
         ),
         Command(
             "rollback",
-            service_changes.rollback,
+            Later("service_changes", "rollback"),
             summary="Go back to the specification before the last update",
             usage="SERVICE",
             arity=ONE,
@@ -53,7 +51,7 @@ GROUP = Group(
         ),
         Command(
             "rebalance",
-            service_changes.rebalance,
+            Later("service_changes", "rebalance"),
             summary="Spread the replicas over the nodes anew, few at a time",
             usage="SERVICE [SERVICE...]",
             arity=SOME,
@@ -62,16 +60,22 @@ GROUP = Group(
         ),
         Command(
             "rm",
-            service_changes.rm,
+            Later("service_changes", "rm"),
             summary="Remove services",
             usage="SERVICE [SERVICE...]",
             arity=SOME,
             complete=completion.services,
         ),
-        Command("ls", service_views.ls, summary="List the services", arity=NONE, flags=[FILTER, FORMAT, QUIET_IDS]),
+        Command(
+            "ls",
+            Later("service_views", "ls"),
+            summary="List the services",
+            arity=NONE,
+            flags=[FILTER, FORMAT, QUIET_IDS],
+        ),
         Command(
             "ps",
-            service_views.ps,
+            Later("service_views", "ps"),
             summary="List the tasks of services",
             usage="SERVICE [SERVICE...]",
             arity=SOME,
@@ -80,7 +84,7 @@ GROUP = Group(
         ),
         Command(
             "inspect",
-            service_views.inspect_services,
+            Later("service_views", "inspect_services"),
             summary="Show services in detail",
             usage="SERVICE [SERVICE...]",
             arity=SOME,
@@ -89,7 +93,7 @@ GROUP = Group(
         ),
         Command(
             "logs",
-            logs.logs,
+            Later("logs", "logs"),
             summary="Print the output of a service's tasks, or of one task",
             usage="SERVICE|TASK",
             arity=ONE,

@@ -1,11 +1,9 @@
 """`essaim stack`: services that are declared together in Compose files."""
 
 from essaim.cli import completion
-from essaim.cli.command import NONE, ONE, SOME, Command, Group
+from essaim.cli.command import NONE, ONE, SOME, Command, Group, Later
 from essaim.cli.common import FILTER, FORMAT, NO_RESOLVE, NO_TRUNC, QUIET, QUIET_IDS, REGISTRY_AUTH
 from essaim.cli.flags import NAMES, POSITIVE, STRING, SWITCH, Flag
-
-from . import stack_changes, stack_views
 
 FILES = Flag("compose-file", NAMES, "A Compose file, or - for standard input (several are merged)", "c")
 DRY_RUN = Flag("dry-run", SWITCH, "Print what would be done, and do nothing")
@@ -17,7 +15,7 @@ GROUP = Group(
     commands=[
         Command(
             "deploy",
-            stack_changes.deploy,
+            Later("stack_changes", "deploy"),
             summary="Make a stack, or bring it to what its files say",
             usage="STACK",
             arity=ONE,
@@ -47,10 +45,10 @@ GROUP = Group(
             ],
             complete=completion.stacks,
         ),
-        Command("ls", stack_views.ls, summary="List the stacks", arity=NONE, flags=[FORMAT]),
+        Command("ls", Later("stack_views", "ls"), summary="List the stacks", arity=NONE, flags=[FORMAT]),
         Command(
             "ps",
-            stack_views.ps,
+            Later("stack_views", "ps"),
             summary="List a stack's tasks",
             usage="STACK",
             arity=ONE,
@@ -59,7 +57,7 @@ GROUP = Group(
         ),
         Command(
             "services",
-            stack_views.services,
+            Later("stack_views", "services"),
             summary="List a stack's services",
             usage="STACK",
             arity=ONE,
@@ -68,7 +66,7 @@ GROUP = Group(
         ),
         Command(
             "rm",
-            stack_changes.rm,
+            Later("stack_changes", "rm"),
             summary="Remove stacks",
             usage="STACK [STACK...]",
             arity=SOME,
@@ -77,7 +75,7 @@ GROUP = Group(
         ),
         Command(
             "config",
-            stack_changes.config,
+            Later("stack_changes", "config"),
             summary="Print the files merged, with variables filled in",
             arity=NONE,
             flags=[FILES, PROFILE, Flag("skip-interpolation", SWITCH, "Leave variables as they are")],

@@ -6,7 +6,7 @@ and rates; where it reports none the cells stay empty.
 Pure: two statuses to rows.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,9 @@ from .lbstatus import port_text
 
 Status = Mapping[str, Any]
 COLUMNS = ("SERVICE", "PORT", "TASK", "ADDRESS", "VERDICT", "OPEN", "REQ/S", "FAIL/S", "REASON")
+GIVEN_UP = ("REASON", "ADDRESS", "PORT", "SERVICE", "FAIL/S", "OPEN")
+"""Columns that a narrow terminal goes without, the first one first. A task's name begins with its service's."""
+GAP = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +74,15 @@ def row(place: Place, rate: float | None, failures: float | None) -> tuple[str, 
         "" if failures is None else f"{failures:.1f}",
         str(endpoint.get("reason") or ""),
     )
+
+
+def fitting(rows: Sequence[tuple[str, ...]], width: int) -> list[int]:
+    """The columns that there is room for in `width` cells, so that none of them is cut; at least the tasks and what
+    they do."""
+    sizes = [max(len(cell) for cell in cells) for cells in zip(COLUMNS, *rows, strict=True)]
+    kept = list(range(len(COLUMNS)))
+    for name in GIVEN_UP:
+        if sum(sizes[place] + GAP for place in kept) - GAP <= width:
+            break
+        kept.remove(COLUMNS.index(name))
+    return kept

@@ -106,6 +106,9 @@ class Backends:
             self._writers.add(writer)
             try:
                 await handler(reader, writer)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                # The gateway left, as it may: a health check says nothing at all.
+                writer.close()
             finally:
                 self._writers.discard(writer)
 

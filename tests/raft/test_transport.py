@@ -104,7 +104,11 @@ async def test_transport_stuck_peer_costs_a_bounded_buffer_and_the_others_nothin
     """A peer that accepts and never reads: the cluster of the others works, and nothing piles up for it."""
 
     async def never_reads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:
+            writer.close()
+            return
         writer.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
         handlers.append(writer)
         await over.wait()
