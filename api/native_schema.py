@@ -62,6 +62,26 @@ BIND = {
     "schema": {"type": "string"},
     "example": "192.0.2.10",
 }
+LB_STATUS = {
+    "type": "object",
+    "additionalProperties": True,
+    "properties": {
+        "services": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "additionalProperties": True,
+                "properties": {
+                    "fault": {
+                        "type": ["string", "null"],
+                        "description": "Why the gateway does not serve the service, or not all of it.",
+                    },
+                    "warnings": {"type": "array", "items": {"type": "string"}},
+                },
+            },
+        },
+    },
+}
 PRETTY = {"name": "pretty", "in": "query", "required": False, "schema": {"type": "string"}}
 
 
@@ -80,7 +100,7 @@ def document() -> dict[str, Any]:
             {"200": text, "400": _json(error), "404": _json(error)},
             [TARGET, BIND],
         ),
-        "lb/status": _get("lbStatus", "This node's listeners and end-points with verdicts.", {"200": anything}),
+        "lb/status": _get("lbStatus", "This node's listeners and end-points with verdicts.", {"200": _json(LB_STATUS)}),
         "health": _get("health", "Whether this node can do its part.", dict.fromkeys(("200", "503"), _json(health))),
         "metrics": _get("metrics", "The cluster's numbers for Prometheus.", {"200": text}),
         "openapi.json": _get("openapi", "This document.", {"200": anything}, [PRETTY]),

@@ -43,12 +43,14 @@ class RoutePort(Shape):
 
 
 class RouteService(Shape):
-    """`labels` are the service's (`deploy.labels`): the gateway reads `traefik.*` and `essaim.*` from them."""
+    """`labels` are the service's (`deploy.labels`): the gateway reads `traefik.*` and `essaim.*` from them. `fault` is
+    what is wrong with the service in the leader's eyes."""
 
     id: str
     name: str
     labels: dict[str, str] = {}
     ports: list[RoutePort] = []
+    fault: str | None = None
 
 
 class RouteGateway(Shape):

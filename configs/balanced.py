@@ -6,6 +6,7 @@ Rules:
 - Every gateway serves every published port, so an external balancer is pointed at gateways, not at replicas: its
   configuration changes when a port or a node does, not with each task.
 - A port published on one address of one node (`host_ip`) is left out, and said so: other gateways do not serve it.
+- A service whose labels cannot be read is left out, and said so; the others are there.
 - Order: by port, then by service name. Equal tables give equal lists.
 
 Pure: data in, data out.
@@ -16,6 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from essaim.gateway.routes import RoutePort, RouteService, RouteTable, ServedPoint, ends_tls, takes_proxy_headers
+
+CLAIMS = (
+    "Forwarded", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Uri", "X-Forwarded-Method", "X-Forwarded-Prefix",
+    "X-Forwarded-Tls-Client-Cert", "X-Forwarded-Tls-Client-Cert-Info", "X-Request-Id",
+)  # fmt: skip
+"""Fields that the gateways believe a trusted balancer in: one that faces clients must not pass on theirs. To
+X-Forwarded-For it appends, which is enough: the gateways read that from its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +66,13 @@ def servers(table: RouteTable) -> list[Server]:
 
 def balanced_ports(table: RouteTable, points: Sequence[ServedPoint]) -> tuple[list[Balanced], list[str]]:
     """What is balanced, and remarks: what is left out, and where clients' addresses get lost."""
-    published = [(port, service) for service in table.services for port in service.ports if port.published_port]
-    published.sort(key=lambda one: (one[0].published_port, one[0].protocol, one[1].name))
-    opaque = {port.published_port for port, service in published if _mode(service, port) == "tcp"}
+    published, unread = _published(table)
+    opaque = {port.published_port for port, _, mode, _ in published if mode == "tcp"}
     ports = [_entry_point(point, "tcp" if point.point.port in opaque else point.mode) for point in points]
-    remarks = [remark for point, port in zip(points, ports, strict=True) if (remark := _lost(point, port))]
+    remarks = [remark for point, port in zip(points, ports, strict=True) if (remark := _lost(point, port))] + unread
     entered = {point.point.port for point in points}
     taken: set[tuple[int, str]] = set()
-    for port, service in published:
+    for port, service, mode, proxy in published:
         what = f"{one_line(service.name)} port {port.published_port}/{port.protocol}"
         if port.host_ip not in (None, "", "0.0.0.0", "::"):
             remarks.append(f"left out: {what} is published on {port.host_ip} only")
@@ -75,11 +82,31 @@ def balanced_ports(table: RouteTable, points: Sequence[ServedPoint]) -> tuple[li
             remarks.append(f"left out: {what} is published twice")
         elif port.protocol == "udp" or port.published_port not in entered:
             taken.add((port.published_port, port.protocol))
-            mode = _mode(service, port)
             name = f"{clean(service.name)}-{port.published_port}" + ("-udp" if mode == "udp" else "")
-            proxy = mode != "udp" and takes_proxy_headers(service)
             ports.append(Balanced(name, one_line(service.name), port.published_port, mode, proxy))
     return sorted(ports, key=lambda one: (one.port, one.mode == "udp")), remarks
+
+
+Published = tuple[RoutePort, RouteService, str, bool]
+"""A published port, its mode, and whether its connections begin with PROXY headers."""
+
+
+def _published(table: RouteTable) -> tuple[list[Published], list[str]]:
+    """All of them in their order, and remarks on those of which that cannot be told."""
+    found: list[Published] = []
+    remarks: list[str] = []
+    for service in table.services:
+        for port in service.ports:
+            if not port.published_port:
+                continue
+            try:
+                mode = _mode(service, port)
+                found.append((port, service, mode, mode != "udp" and takes_proxy_headers(service)))
+            except Exception as error:
+                what = f"{one_line(service.name)} port {port.published_port}/{port.protocol}"
+                remarks.append(f"left out: {what}: its labels cannot be read ({type(error).__name__})")
+    found.sort(key=lambda one: (one[0].published_port, one[0].protocol, one[1].name))
+    return found, sorted(remarks)
 
 
 def _entry_point(one: ServedPoint, mode: str) -> Balanced:

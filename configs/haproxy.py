@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from essaim.gateway.routes import RouteTable, ServedPoint
 
-from .balanced import balanced_ports, servers
+from .balanced import CLAIMS, balanced_ports, servers
 from .rendering import render
 
 
@@ -24,4 +24,14 @@ def render_haproxy(table: RouteTable, points: Sequence[ServedPoint] = (), *, bin
     served = [port for port in ports if port.mode != "udp"]
     # HAProxy writes all addresses as "::" with v4v6, and one IPv6 address in brackets.
     host, options = ("::", " v4v6") if bind == "" else (f"[{bind}]" if ":" in bind else bind, "")
-    return render("haproxy.cfg.j2", ports=served, remarks=remarks, servers=servers(table), host=host, options=options)
+    # What NGINX sets anew, HAProxy would pass on.
+    claims = ("X-Real-IP", "X-Forwarded-Proto", *CLAIMS)
+    return render(
+        "haproxy.cfg.j2",
+        ports=served,
+        remarks=remarks,
+        servers=servers(table),
+        host=host,
+        options=options,
+        claims=claims,
+    )

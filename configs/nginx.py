@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from essaim.gateway.routes import RouteTable, ServedPoint
 
-from .balanced import balanced_ports, servers
+from .balanced import CLAIMS, balanced_ports, servers
 from .rendering import render
 
 MODULES = "/usr/lib/nginx/modules"
@@ -36,4 +36,5 @@ def render_nginx(
         remarks=remarks,
         binds=binds,
         modules=modules,
+        claims=CLAIMS,
     )

@@ -50,7 +50,10 @@ def render_traefik(table: RouteTable, points: Sequence[ServedPoint] = ()) -> str
         section["routers"][port.name] = _router(port, mode)
         section["services"][port.name] = _service(port, mode, gateways)
     if "http" in sections:
-        sections["http"]["middlewares"] = {"essaim-retry": {"retry": {"attempts": 3, "initialInterval": "100ms"}}}
+        # Traefik itself drops what clients claim in X-Forwarded-* and X-Real-IP.
+        claims = {"headers": {"customRequestHeaders": {"Forwarded": "", "X-Request-Id": ""}}}
+        retry = {"retry": {"attempts": 3, "initialInterval": "100ms"}}
+        sections["http"]["middlewares"] = {"essaim-claims": claims, "essaim-retry": retry}
     said = "".join(f"# {one_line(remark)}\n" for remark in remarks)
     return HEAD + said + _yaml({mode: sections[mode] for mode in ("http", "tcp", "udp") if mode in sections})
 
@@ -58,7 +61,7 @@ def render_traefik(table: RouteTable, points: Sequence[ServedPoint] = ()) -> str
 def _router(port: Balanced, mode: str) -> dict[str, Any]:
     router: dict[str, Any] = {"entryPoints": [port.name], "service": port.name}
     if mode == "http":
-        router |= {"rule": "PathPrefix(`/`)", "middlewares": ["essaim-retry"]}
+        router |= {"rule": "PathPrefix(`/`)", "middlewares": ["essaim-claims", "essaim-retry"]}
     elif mode == "tcp":
         router |= {"rule": "HostSNI(`*`)"}
     return router

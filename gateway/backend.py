@@ -15,6 +15,7 @@ Rules:
 - Nobody ready: requests wait in a queue of bounded length and time, and go out when an endpoint becomes ready.
 """
 
+import asyncio
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -362,7 +363,11 @@ class Backend:
         while waiting:
             waiter = waiting.popleft()
             deadline = waiter.deadline
-            waiter.endpoint_ready()
+            try:
+                waiter.endpoint_ready()
+            except Exception as error:
+                # The others wait for the same replica, not for this one.
+                asyncio.get_running_loop().call_exception_handler({"message": "a waiter failed", "exception": error})
             if self.waiting and self.waiting[-1] is waiter:
                 # Still no place: the others keep theirs in the queue, and it keeps its time.
                 waiter.deadline = deadline

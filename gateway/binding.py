@@ -29,10 +29,14 @@ def bind(binding: Binding, count: int, inherited: list[socket.socket]) -> list[s
             sockets.append(_open(binding, shared=True))
             if binding.transport == "tcp":
                 sockets[-1].listen(BACKLOG)
-    except OSError as error:
+    except (OSError, ValueError, TypeError, OverflowError) as error:
         for sock in sockets:
             sock.close()
-        raise CannotBind(explain(binding, error)) from error
+        if isinstance(error, OSError):
+            raise CannotBind(explain(binding, error)) from error
+        raise CannotBind(
+            f"{binding.host!r} port {binding.port}/{binding.transport} cannot be bound: {error}"
+        ) from error
     return sockets
 
 
@@ -51,7 +55,7 @@ def _open(binding: Binding, *, shared: bool) -> socket.socket:
         sock.bind((binding.host or ("::" if family == socket.AF_INET6 else "0.0.0.0"), binding.port))
         if not shared and binding.transport == "tcp":
             sock.listen(1)
-    except OSError:
+    except BaseException:
         sock.close()
         raise
     return sock

@@ -70,7 +70,7 @@ class Client(Intake):
             endpoint = backend.tagged(tag) if tag else None
             if endpoint is not None and not self.attempts:
                 return endpoint
-        return backend.pick(request_key(options, request, self.address) if options.hash_key else 0)
+        return backend.pick(request_key(options, request, self.called_from) if options.hash_key else 0)
 
     async def _connect(self, first: Endpoint) -> None:
         backend = self.backend
@@ -219,6 +219,8 @@ class Client(Intake):
 
     def _next(self) -> None:
         """After a complete response: the next request, or the end."""
+        if self.counted:
+            self._uncount()
         if self.transport is None:
             return
         if self.state == BODY:
@@ -325,6 +327,7 @@ class Client(Intake):
         self.transport = None
         self.state = CLOSED
         self.listener.sources.leave(self.address)
+        self._uncount()
         self.sweeper.members.discard(self)
         self.listener.connections.discard(self)
         self.backend.forget(self)

@@ -8,11 +8,12 @@ Both happen once a table is taken in as a whole (`settle`): in one pass over all
 else there is.
 """
 
+import asyncio
 from collections.abc import Iterator
 
 from .backend import Endpoint
 from .l4 import Front
-from .sweeper import Sweeper
+from .sweeper import Sweeper, Timed
 from .udp import Flow
 from .upstream import Upstream
 
@@ -51,7 +52,16 @@ class Departures:
         if not any(endpoint.open for endpoint in draining | gone):
             return
         for member in list(self._sweeper.members):
-            if isinstance(member, Upstream | Flow) and member.endpoint in gone:
-                member.forsake()
-            elif isinstance(member, Front | Flow) and member.endpoint in draining:
-                member.drain()
+            try:
+                self._tell(member, draining, gone)
+            except Exception as error:
+                # The others leave in order, whatever is wrong with this one.
+                said = {"message": f"a {type(member).__name__} cannot leave its replica", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(said)
+
+    @staticmethod
+    def _tell(member: Timed, draining: set[Endpoint], gone: set[Endpoint]) -> None:
+        if isinstance(member, Upstream | Flow) and member.endpoint in gone:
+            member.forsake()
+        elif isinstance(member, Front | Flow) and member.endpoint in draining:
+            member.drain()

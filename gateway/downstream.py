@@ -40,7 +40,8 @@ HEAD, BODY, WAIT, TUNNEL, LINGER, CLOSED = range(6)
 class Downstream(asyncio.Protocol):
     __slots__ = (
         "address", "affine", "attempts", "authority", "backend", "believed", "block", "body_left", "body_seen",
-        "buffer", "call", "choked", "chunks", "connecting", "deadline", "endpoint", "gathering", "half_closed",
+        "buffer", "call", "called_from", "choked", "chunks", "connecting", "counted",
+        "deadline", "endpoint", "gathering", "half_closed",
         "is_head", "keep_alive", "lines", "lingers_until", "listener", "local_port", "looked", "minor", "out",
         "paused", "peer", "plain_body", "reading", "replayable", "request", "request_done", "responding", "resuming",
         "started", "state", "status", "sweeper", "tail", "taken", "tls", "transport", "trusted", "upstream",
@@ -75,6 +76,8 @@ class Downstream(asyncio.Protocol):
         self.request: Request | None = None
         # What a router and its middlewares made of it.
         self.call: Call | None = None
+        # For whom it counts among the requests in progress of trusted proxies' clients; "" where that is not limited.
+        self.counted = ""
         # The call was interrupted (see `Intake._pause`) and goes on where it stopped.
         self.resuming = False
         # What gives up the wait while it is, and what there is of a body that a middleware wants to have whole.
@@ -95,13 +98,16 @@ class Downstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         peer = self.peer or transport.get_extra_info("peername")
-        self.address = plain_address(peer[0]) if peer else "unknown"
+        # Whose connection it is, and who calls by it: a trusted proxy's connection has requests of many clients.
+        self.address = self.called_from = plain_address(peer[0]) if peer else "unknown"
         # What the connection was made to is asked of the kernel once a socket, not once a connection (1.5 µs).
         self.local_port = self.listener.port or transport.get_extra_info("sockname", ("", 0))[1]
         self.trusted = self.listener.trusts(self.address)
         self.listener.connections.add(self)
         self.sweeper.add(self)
-        if not self.listener.sources.enter(self.address, self.backend.options.max_per_source):
+        # A trusted proxy's connections are its clients' requests, which are counted by client (see `Intake._begin`).
+        limit = 0 if self.trusted else self.backend.options.max_per_source
+        if not self.listener.sources.enter(self.address, limit):
             self.transport.abort()
         self.deadline = self.sweeper.now + self.backend.options.header_timeout
 
@@ -151,7 +157,7 @@ class Downstream(asyncio.Protocol):
             options.access_log,
             Entry(
                 time=now(),
-                client=self.address,
+                client=self.called_from,
                 method=request.method.decode("latin-1"),
                 target=request.target.decode("latin-1"),
                 host=request.host.decode("latin-1"),
@@ -170,6 +176,12 @@ class Downstream(asyncio.Protocol):
         if log is not None and log.wants(status, options.access_sample):
             entry = Entry(now(), self.address, "", "", "", status, 0.0, self.backend.service_name, "", "")
             log.add(options.access_log, entry)
+
+    def _uncount(self) -> None:
+        """The request in progress counts for its client no more."""
+        if self.counted:
+            self.listener.callers.leave(self.counted)
+            self.counted = ""
 
     def _linger(self) -> None:
         """Close in a way that the answer arrives: end our side, read on for a moment."""

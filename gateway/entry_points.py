@@ -10,6 +10,8 @@ from ipaddress import ip_network
 
 import msgspec
 
+from .numbers import is_port
+
 
 class EntryPoint(msgspec.Struct, frozen=True):
     """`trusted`: addresses and networks of proxies; what they say of earlier hops is believed. With `proxy_protocol`
@@ -55,7 +57,7 @@ def read_entry_points(texts: tuple[str, ...]) -> dict[str, EntryPoint]:
 
 def _read(text: str, rest: str) -> EntryPoint:
     port, *options = (part.strip() for part in rest.split(","))
-    if not port.isdigit() or not 0 < int(port) < 65536:
+    if not is_port(port):
         raise ValueError(f"{text!r}: {port!r} is neither a port nor off")
     trusted: list[str] = []
     proxy_protocol = False

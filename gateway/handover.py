@@ -135,7 +135,10 @@ def _lingering(directory: Path) -> list[Path]:
 
 
 def control_channel(
-    sock: socket.socket, on_message: Callable[[Message, Callable[[], int]], None], on_close: Callable[[], None]
+    sock: socket.socket,
+    on_message: Callable[[Message, Callable[[], int]], None],
+    on_close: Callable[[], None],
+    on_fault: Callable[[Message | None, Exception], None] | None = None,
 ) -> Channel:
     """A worker's end of the connection with its supervisor."""
-    return Channel(sock, ToWorker, on_message, on_close)
+    return Channel(sock, ToWorker, on_message, on_close, on_fault)

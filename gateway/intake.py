@@ -4,6 +4,7 @@ Requests that arrive early (pipelining) are kept, bounded, and served in order. 
 answered and the connection closed: what follows cannot be trusted to be a request.
 """
 
+import asyncio
 import re
 from time import perf_counter
 
@@ -25,9 +26,9 @@ from .http1.head import (
 from .http1.reply import reply
 from .options import ServiceOptions
 from .routing.call import Answer, BodyWanted, Call, Undecided
+from .routing.matchers import Asked
 from .routing.paths import normal
 from .routing.router import Router
-from .routing.rules import Asked
 from .sweeper import NEVER
 from .tls.policy import TlsPolicy
 
@@ -89,7 +90,17 @@ class Intake(Downstream):
         except Undecided as undecided:
             self._pause(undecided, data, end + 4)
             return
+        except Exception as error:
+            self._broken(error)
+            return
         self._dispatch()
+
+    def _broken(self, error: Exception) -> None:
+        """A fault of the gateway's own: this request fails, and its connection ends; no other one's does."""
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": "a request broke the gateway", "exception": error}
+        )
+        self._refuse(500, "the gateway cannot serve this request")
 
     def _pause(self, undecided: Undecided, data: bytes, body: int) -> None:
         """Keep everything of the request until its middleware can decide: `data`, of which the head ends at `body`."""
@@ -228,6 +239,8 @@ class Intake(Downstream):
             self.out = self._upstream_head(request)
         else:
             self.out = self._routed_head(request, router)
+        if self.trusted and (most := listener.backend.options.max_per_source):
+            self._count_caller(most)
         if length:
             limit = self._body_limit()
             if limit and length > limit:
@@ -249,8 +262,10 @@ class Intake(Downstream):
         if self.trusted and request.forwarded:
             proven = tls is not None and bool(tls.policy.client_mode)
             claimed = request.forwarded
-            lines = extended_lines(self.address, scheme, self.local_port, authority, claimed, proven=proven)
+            self.called_from = client = self.listener.client(self.address, request, self.believed)
+            lines = extended_lines(self.address, client, scheme, self.local_port, authority, claimed, proven=proven)
         else:
+            self.called_from = self.address
             if authority != self.authority:
                 self.authority = authority
                 self.lines = field_lines(self.address, scheme, self.local_port, authority)
@@ -262,8 +277,12 @@ class Intake(Downstream):
         return HTTP_VERSION + request.fields + lines + b"X-Request-Id: "
 
     def _upstream_head(self, request: Request) -> bytes:
-        request_id = request.request_id or self.listener.ids.next()
-        return b"%b %b%b%b\r\n\r\n" % (request.method, request.target, self.tail, request_id)
+        return b"%b %b%b%b\r\n\r\n" % (request.method, request.target, self.tail, self._request_id(request))
+
+    def _request_id(self, request: Request) -> bytes:
+        """A client's own is a claim like any other: it would choose by what its requests are found in everybody's
+        logs, and give two requests one name."""
+        return (request.request_id if self.trusted else b"") or self.listener.ids.next()
 
     def _routed_head(self, request: Request, router: Router) -> bytes:
         """Find the request's router and let its middlewares have their way. Raises Answer (and 404 with no router)."""
@@ -274,7 +293,11 @@ class Intake(Downstream):
         if self.listener.answers and path.startswith(ACME_PATH):
             self._answer_acme(path[len(ACME_PATH) :])
         path = normal(path)
-        route = router.find(Asked(request, path, query, self.address))
+        listener = self.listener
+        if request.forwarded:
+            # Rules are asked by whom the entry point trusts, not by whom the last request's service does.
+            self._believe(listener.backend.options, request)
+        route = router.find(Asked(request, path, query, self.called_from))
         backend = self.listener.backends.get(route.port_key) if route else self.backend
         if backend is not None:
             self._believe(backend.options, request)
@@ -285,8 +308,9 @@ class Intake(Downstream):
         if call is None or call.chain is not chain:
             self._over(0)
             call = self.call = Call(
-                request, path, query, request.fields, self.address, authority, self.started,
+                request, path, query, request.fields, self.called_from, authority, self.started,
                 self._scheme(request), self.trusted, self.local_port, self.tls is not None, chain=chain,
+                peer=self.address,
             )  # fmt: skip
         if route is not None:
             if backend is None:
@@ -301,7 +325,7 @@ class Intake(Downstream):
             raise Answer(404, "no route for this host and path")
         elif self.tls is not None:
             self._check_guard(self.tls.policy, self.backend.options.tls.policy)
-        request_id = request.request_id or self.listener.ids.next()
+        request_id = self._request_id(request)
         # The tail without its own copy of the fields, which the middlewares may have changed.
         tail = self.tail[len(HTTP_VERSION) + len(request.fields) :]
         return b"%b %b%b%b%b%b\r\n\r\n" % (request.method, call.target, HTTP_VERSION, call.fields, tail, request_id)
@@ -312,9 +336,17 @@ class Intake(Downstream):
             return
         self.believed = options
         trusted = self.listener.trusts(self.address, options)
-        if trusted != self.trusted:
+        # Two services may both believe the peer, but not the same hops before it.
+        if trusted != self.trusted or (trusted and request.forwarded):
             self.trusted = trusted
             self.tail = self._tail(request)
+
+    def _count_caller(self, most: int) -> None:
+        """`essaim.limit.source` for a client whose requests come by a proxy. Raises Answer."""
+        self._uncount()
+        self.counted = self.called_from
+        if not self.listener.callers.enter(self.counted, most):
+            raise Answer(429, "too many requests of this address are in progress")
 
     def _check_guard(self, came_by: TlsPolicy, wanted: TlsPolicy | None) -> None:
         """A connection that was let in by one service's rules does not get at another's, whatever Host it names."""

@@ -11,7 +11,10 @@ from .access_log import AccessLog
 from .asker import Asker
 from .backend import Backend
 from .entry_points import NO_ENTRY_POINT
-from .http1.forwarded import Network, is_trusted, parse_networks
+from .http1.client_address import client_address
+from .http1.forwarded import hops_of
+from .http1.head import Request
+from .networks import Networks
 from .options import ServiceOptions
 from .pending import Pending
 from .routing.router import Router
@@ -24,7 +27,8 @@ NO_BACKENDS: Mapping[str, Backend] = {}
 
 
 class RequestIds:
-    """`X-Request-Id` for requests that bring none: unique by worker (random prefix) and request (count)."""
+    """`X-Request-Id` for requests that bring none, or whose sender is not believed: unique by worker (random prefix)
+    and request (count)."""
 
     __slots__ = ("_count", "_prefix")
 
@@ -38,12 +42,12 @@ class RequestIds:
 
 
 @lru_cache(maxsize=256)
-def _networks(texts: tuple[str, ...]) -> list[Network]:
-    return parse_networks(list(texts))
+def _networks(texts: tuple[str, ...]) -> Networks:
+    return Networks(texts)
 
 
 def _is_among(address: str, networks: Sequence[str]) -> bool:
-    return bool(networks) and is_trusted(address, _networks(tuple(networks)))
+    return bool(networks) and address in _networks(tuple(networks))
 
 
 class Stoppable(Protocol):
@@ -81,6 +85,8 @@ class Listener:
         # Answers to an ACME server's questions (HTTP-01) by token.
         self.answers: Mapping[bytes, bytes] = {}
         self.sources = Sources()
+        # Who has requests in progress on connections of trusted proxies.
+        self.callers = Sources()
         # What its requests' middlewares wait for.
         self.pending = Pending(asker or Asker(sweeper))
         self.log = log
@@ -97,6 +103,11 @@ class Listener:
         `options` these are (label `essaim.trusted`); by default the one that is published here."""
         options = options or self.backend.options
         return _is_among(address, self.point.trusted) or _is_among(address, options.trusted)
+
+    def client(self, peer: str, request: Request, options: ServiceOptions) -> str:
+        """Who called, as far as the entry point and the service with these options believe the peer."""
+        trusted = (self.point.trusted, options.trusted)
+        return client_address(peer, hops_of(request), [_networks(tuple(one)) for one in trusted if one])
 
     @property
     def accepts_proxy(self) -> bool:

@@ -16,8 +16,16 @@ import msgspec
 
 from .balance.choose import NAMES
 from .durations import seconds
-from .http1.forwarded import parse_networks
+from .networks import Networks
+from .numbers import decimal, port, shown, whole
 from .tls.policy import TlsLabels, read_tls
+
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""The name of a field, a cookie or a method (RFC 9110, 5.6.2)."""
+FIELD_VALUE = re.compile(r"[\t -~\x80-\ud7ff\ue000-\U0010ffff]*")
+MOST_TRIES, MOST_TIMES, MOST_SHARE = 100, 10_000, 1_000_000
+MOST_SUGGESTIONS = 20
+"""A service's labels of which a misspelt name is compared with all others: that takes a millisecond each."""
 
 
 class HealthOptions(msgspec.Struct, frozen=True, array_like=True):
@@ -84,24 +92,22 @@ def _text(value: str) -> str:
 
 
 def _count(value: str) -> int:
-    number = int(value)
-    if number < 0:
-        raise ValueError("a count is not negative")
-    return number
+    return whole(value)
 
 
-def _positive(value: str) -> int:
-    number = _count(value)
-    if number == 0:
-        raise ValueError("must be at least 1")
-    return number
+def _tries(value: str) -> int:
+    return whole(value, 0, MOST_TRIES)
+
+
+def _times(value: str) -> int:
+    return whole(value, 1, MOST_TIMES)
 
 
 def _percent(value: str) -> int:
-    number = int(value)
-    if not 0 <= number <= 100:
-        raise ValueError("must be a percentage from 0 to 100")
-    return number
+    try:
+        return whole(value, 0, 100)
+    except ValueError:
+        raise ValueError("must be a percentage from 0 to 100") from None
 
 
 def _window(value: str) -> float:
@@ -121,7 +127,10 @@ def _span(value: str) -> float:
 
 
 def _share(value: str) -> float:
-    share = float(value)
+    try:
+        share = decimal(value)
+    except ValueError:
+        share = -1.0
     if not 0 <= share <= 1:
         raise ValueError("must be a number from 0 to 1")
     return share
@@ -135,23 +144,51 @@ def _flag(value: str) -> bool:
 
 def _status(value: str) -> tuple[int, int]:
     low, _, high = value.partition("-")
-    bounds = (int(low), int(high or low))
-    if not 100 <= bounds[0] <= bounds[1] <= 599:
+    try:
+        bounds = (whole(low, 100, 599), whole(high or low, 100, 599))
+    except ValueError:
+        bounds = (1, 0)
+    if bounds[0] > bounds[1]:
         raise ValueError("must be a status such as 200, or a range such as 200-299")
     return bounds
 
 
 def _headers(value: str) -> dict[str, str]:
     pairs = [item.partition(":") for item in value.split(",") if item.strip()]
-    if any(not colon or not name.strip() for name, colon, _ in pairs):
+    if any(not colon or not TOKEN.fullmatch(name.strip()) for name, colon, _ in pairs):
         raise ValueError("must be a list such as X-A: 1, X-B: 2")
-    return {name.strip(): content.strip() for name, _, content in pairs}
+    return {name.strip(): _header_value(content) for name, _, content in pairs}
+
+
+def _header_value(value: str) -> str:
+    if not FIELD_VALUE.fullmatch(value.strip()):
+        raise ValueError("a field's value must be printable")
+    return value.strip()
+
+
+def _method(value: str) -> str:
+    if not TOKEN.fullmatch(value):
+        raise ValueError("must be a method such as GET")
+    return value.upper()
+
+
+def _path(value: str) -> str:
+    """As a request has it: a path that is no request would ask for something else, or nothing."""
+    if not re.fullmatch(r"[!-~]*", value):
+        raise ValueError("must be a path such as /healthy, with %20 for a space")
+    return value
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._:\[\]-]*", value):
+        raise ValueError("must be a host")
+    return value
 
 
 def _networks(value: str) -> list[str]:
     """Checked here, so that a worker never meets one that is not valid."""
     found = _list(value)
-    parse_networks(found)
+    Networks(found)
     return found
 
 
@@ -162,9 +199,9 @@ def _list(value: str) -> list[str]:
 def _weights(value: str) -> dict[str, int]:
     """`latest=5,previous=95` or by spec version number."""
     pairs = [item.partition("=") for item in _list(value)]
-    if not pairs or any(not sign or not number.strip().isdigit() for _, sign, number in pairs):
+    if not pairs or any(not sign for _, sign, _ in pairs):
         raise ValueError("must be a list such as latest=5,previous=95")
-    return {name.strip(): int(number) for name, _, number in pairs}
+    return {name.strip(): whole(number, 0, MOST_SHARE) for name, _, number in pairs}
 
 
 def _one_of(*allowed: str) -> Callable[[str], str]:
@@ -177,7 +214,7 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
 
 
 def _cookie_name(value: str) -> str:
-    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value):
+    if not TOKEN.fullmatch(value):
         raise ValueError("is not a cookie's name")
     return value
 
@@ -189,18 +226,18 @@ def _hash_key(value: str) -> str:
 
 
 HEALTH_LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "path": ("path", _text),
-    "method": ("method", str.upper),
-    "hostname": ("host", _text),
-    "host": ("host", _text),
+    "path": ("path", _path),
+    "method": ("method", _method),
+    "hostname": ("host", _host),
+    "host": ("host", _host),
     "headers": ("headers", _headers),
     "status": ("status", _status),
     "body": ("body", _text),
-    "port": ("port", _positive),
+    "port": ("port", port),
     "interval": ("interval", _span),
     "timeout": ("timeout", _span),
-    "rise": ("rise", _positive),
-    "fall": ("fall", _positive),
+    "rise": ("rise", _times),
+    "fall": ("fall", _times),
     "mode": ("kind", _one_of("tcp", "http", "none")),
 }
 
@@ -220,7 +257,7 @@ LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "timeout.header": ("header_timeout", _span),
     "queue.timeout": ("queue_timeout", seconds),
     "queue.limit": ("queue_limit", _count),
-    "retries": ("retries", _count),
+    "retries": ("retries", _tries),
     "limit.body": ("max_body", _count),
     "accesslog": ("access_log", _one_of("json", "common")),
     "accesslog.sample": ("access_sample", _share),
@@ -235,7 +272,7 @@ LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "eject.5xx": ("eject_5xx", _count),
     "eject.rate": ("eject_rate", _percent),
     "eject.window": ("eject_window", _window),
-    "eject.least": ("eject_least", _positive),
+    "eject.least": ("eject_least", _times),
 }
 ELSEWHERE = frozenset({
     "drain", "placement.strategy", "rebalance", "schedule", "schedule.concurrency", "schedule.deadline",
@@ -265,13 +302,14 @@ def read_options(labels: dict[str, str]) -> tuple[ServiceOptions, list[str]]:
         place = _place(label, labels[label], options, health)
         if place is None:
             if label.lower().startswith("essaim.") and not _is_known_elsewhere(label.lower()):
-                warnings.append(f"label {label} is not known{_closest(label.lower())}")
+                closest = _closest(label.lower()) if len(warnings) < MOST_SUGGESTIONS else ""
+                warnings.append(f"label {label} is not known{closest}")
             continue
         into, (field, convert) = place
         try:
             into[field] = convert(labels[label])
         except ValueError as error:
-            warnings.append(f"label {label}={labels[label]!r} is ignored: {error}")
+            warnings.append(f"label {label}={shown(labels[label])} is ignored: {error}")
     if {"path", "status", "body", "method", "host"} & health.keys():
         health.setdefault("kind", "http")
     if options.get("hash_key"):
@@ -282,6 +320,20 @@ def read_options(labels: dict[str, str]) -> tuple[ServiceOptions, list[str]]:
         )
     options["tls"], said = read_tls(labels)
     return ServiceOptions(health=HealthOptions(**health), **options), warnings + said
+
+
+def unreadable(labels: dict[str, str]) -> list[str]:
+    """What is wrong with the values of `essaim.*` labels, each with its label; those whose name is not known are not
+    looked at."""
+    found: list[str] = []
+    for label in sorted(labels):
+        place = _place(label, labels[label], {}, {}) if label.lower().startswith("essaim.") else None
+        if place is not None:
+            try:
+                place[1][1](labels[label])
+            except ValueError as error:
+                found.append(f"label {label}={shown(labels[label])}: {error}")
+    return found
 
 
 Place = tuple[dict[str, Any], tuple[str, Callable[[str], Any]]]
@@ -305,7 +357,7 @@ def _place(label: str, value: str, options: dict[str, Any], health: dict[str, An
     if kind == "healthcheck":
         if name and name.startswith("headers."):
             header = label.rsplit(".", 1)[1]
-            return health, ("headers", lambda value: {**health.get("headers", {}), header: value})
+            return health, ("headers", lambda value: {**health.get("headers", {}), header: _header_value(value)})
         found = HEALTH_LABELS.get(name or "")
         return (health, found) if found else None
     if name is None:
@@ -321,7 +373,11 @@ def _is_known_elsewhere(label: str) -> bool:
     return name in ELSEWHERE or name.partition(".")[0] in OWN_READER or PORT_PROTOCOL.fullmatch(name) is not None
 
 
+MOST_COMPARED = 100
+"""Characters of a name that are compared: the time grows with their square."""
+
+
 def _closest(label: str) -> str:
     known = [*LABELS, *(f"healthcheck.{name}" for name in HEALTH_LABELS), *ELSEWHERE, "port.80.protocol"]
-    found = get_close_matches(label.removeprefix("essaim."), known, 1, 0.0)
-    return f"; the closest that is: essaim.{found[0]}"
+    found = get_close_matches(label.removeprefix("essaim.")[:MOST_COMPARED], known, 1, 0.0)
+    return f"; the closest that is: essaim.{found[0]}" if found else ""

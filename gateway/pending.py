@@ -50,7 +50,7 @@ class Pending:
         return lambda: waiting.remove(then)
 
     def _checked(self, unproven: Unproven, future: "asyncio.Future[bool]") -> None:
-        unproven.settle(not future.cancelled() and future.result())
+        unproven.settle(not future.cancelled() and future.exception() is None and future.result())
         # A copy: who gives up meanwhile leaves the list.
         for then in list(self._checks.pop(unproven.digest)):
             then()

@@ -4,6 +4,7 @@ Rules:
 - Every published port is bound on the mesh address, or on the one address it was published on (`host_ip`).
 - Two services that claim one address and port: the first by name has it, the other gets a warning (the cluster's
   allocator does not let it happen; two nodes' clocks or a hand-made table may).
+- A wall around each service (`wall.py`): labels with which nobody can do anything cost that service, and no other.
 - A port's `key` names it for as long as the service publishes it; its round-robin slot (`turn`) is given once and
   kept, so that all workers and all versions of the table count on.
 
@@ -18,17 +19,22 @@ from .entry_points import EntryPoint, ServedPoint
 from .options import ServiceOptions, read_options
 from .routes import RouteEndpoint, RoutePort, RouteService, RouteTable
 from .routing.auth_warnings import auth_warnings
-from .routing.labels import Directory, ServiceLabels, read_labels, resolve
+from .routing.labels import Directory, Outcome, ServiceLabels, read_labels, resolve
 from .routing.resolver import Keys, Resolver
 from .routing.tls_conflicts import tls_conflicts
 from .tls.policy import read_tls
-from .wire import EndpointPlan, PortPlan, RouterPlan, ServicePlan, TcpRouterPlan
+from .wall import presentable, walled
+from .wire import EndpointPlan, PortPlan, ServicePlan
 
 SERVED = ("tcp", "udp")
 TURN_SLOTS = 65_536
 """How many ports have a round-robin counter of their own; beyond, ports share one, which only costs evenness."""
 
 
+MOST_LABELS = 1 << 20
+"""Characters of a service's labels."""
+MOST_BYTES = 24 << 20
+"""Of a service in a message, and of its routers."""
 PROXY_AT_ENTRY_POINTS = (
     "label essaim.proxyprotocol.accept is for published ports and has no effect at entry points: start essaimd with "
     "--entrypoint NAME=PORT,trusted=NETWORK,proxyprotocol"
@@ -62,12 +68,14 @@ class Bound(msgspec.Struct, frozen=True):
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """`bindings` by key; `warnings` by service id; `points` by port."""
+    """`bindings` by key; `warnings` by service id; `points` by port; `faults`: by service id, why it is not served, or
+    not all of it."""
 
     services: dict[str, ServicePlan]
     bindings: dict[str, Bound]
     warnings: dict[str, list[str]]
     points: list[ServedPoint] = []
+    faults: dict[str, str] = {}
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -78,11 +86,10 @@ class Known(msgspec.Struct, frozen=True):
     labels: ServiceLabels | None
     warnings: list[str]
     claims: list[tuple[str, Bound]]
+    fault: str = ""
 
 
-Outcome = tuple[list[RouterPlan], list[TcpRouterPlan], list[str]]
-"""A service's routers, HTTP's and TCP's, and why others are not served."""
-NOTHING: Outcome = ([], [], [])
+NOTHING = Outcome([], [], [])
 
 
 class Planner:
@@ -98,10 +105,12 @@ class Planner:
         self._turns: dict[str, int] = {}
         self._next_turn = 0
         self._last: dict[str, Known] = {}
-        self._resolver: Resolver[Outcome] = Resolver(_tcp_keys, self._resolve)
+        self._resolver: Resolver[Outcome] = Resolver(_tcp_keys, self._resolve, _unresolved)
+        self._encoder = msgspec.msgpack.Encoder()
         self._bindings: dict[str, Bound] = {}
         self._warnings: dict[str, list[str]] = {}
         self._points: list[ServedPoint] = []
+        self._faults: dict[str, str] = {}
         self._questioned: frozenset[str] = frozenset()
 
     def plan(self, table: RouteTable, questioned: frozenset[str] = frozenset()) -> Planned:
@@ -110,7 +119,7 @@ class Planner:
         for service in table.services:
             known = before.get(service.id)
             if known is None or not _same(known.service, service):
-                known = self._service(service)
+                known = self._walled(service)
                 fresh.append(known)
             current[service.id] = known
         plans = {key: known.plan for key, known in current.items()}
@@ -118,7 +127,7 @@ class Planner:
         same = not self._resolver.worked and questioned == self._questioned and list(current) == list(before)
         same = same and all(_same_sockets(before[known.service.id], known) for known in fresh)
         for known in list(current.values()) if self._resolver.worked else fresh:
-            routers, tcp, _ = outcomes[known.service.id] if known.labels else NOTHING
+            routers, tcp, *_ = outcomes[known.service.id] if known.labels else NOTHING
             if routers != known.plan.routers or tcp != known.plan.tcp_routers:
                 plan = msgspec.structs.replace(known.plan, routers=routers, tcp_routers=tcp)
                 plans[known.service.id] = plan
@@ -126,7 +135,12 @@ class Planner:
         if not same:
             self._bind(current, plans, outcomes, questioned)
         self._last, self._questioned = current, questioned
-        return Planned(services=plans, bindings=self._bindings, warnings=self._warnings, points=self._points)
+        return Planned(plans, self._bindings, self._warnings, self._points, self._faults)
+
+    def forget(self) -> None:
+        """Plan the next table from the beginning; only the places among the counters stay."""
+        self._last, self._questioned = {}, frozenset()
+        self._resolver = Resolver(_tcp_keys, self._resolve, _unresolved)
 
     def _bind(
         self,
@@ -146,15 +160,35 @@ class Planner:
                 if bindings.setdefault(binding_key, bound) is not bound:
                     named = f"port {bound.binding.port}/{bound.binding.transport}"
                     warnings[key].append(f"{named} is published by another service already")
-        for key, (_, _, said) in outcomes.items():
-            if said:
-                warnings[key] += said
-        for of_routers in (tls_conflicts(plans), auth_warnings(plans)):
-            for key, said in of_routers.items():
+        faults = {key: known.fault for key, known in current.items() if known.fault}
+        for key, outcome in outcomes.items():
+            if outcome.warnings:
+                warnings[key] += outcome.warnings
+            if outcome.fault:
+                faults[key] = outcome.fault
+        for found in (
+            walled(lambda: tls_conflicts(plans), lambda reason: {}),
+            walled(lambda: auth_warnings(plans), lambda reason: {}),
+        ):
+            for key, said in found.items():
                 warnings[key] += said
         self._bind_entry_points(plans, bindings, warnings, questioned)
         self._points = self._served_points(plans, bindings)
-        self._bindings, self._warnings = bindings, dict(warnings)
+        self._bindings, self._faults = bindings, faults
+        self._warnings = {key: presentable(said) for key, said in warnings.items()}
+
+    def _walled(self, service: RouteService) -> Known:
+        """What a service comes to; nothing, with its fault, if that cannot be found out, or not be said."""
+
+        def work() -> Known:
+            size = sum(len(label) + len(value) for label, value in service.labels.items())
+            if size > MOST_LABELS:
+                return _faulty(service, f"its labels have {size} characters, more than {MOST_LABELS}")
+            known = self._service(service)
+            size = len(self._encoder.encode(known.plan))
+            return known if size <= MOST_BYTES else _faulty(service, f"it takes {size} bytes, more than {MOST_BYTES}")
+
+        return walled(work, lambda reason: _faulty(service, reason))
 
     def _service(self, service: RouteService) -> Known:
         options, warnings = read_options(service.labels)
@@ -176,7 +210,9 @@ class Planner:
 
     def _resolve(self, service: RouteService, labels: ServiceLabels, everything: Directory, keys: Keys) -> Outcome:
         policy = read_tls(service.labels)[0].policy
-        return resolve(service, labels, everything, keys, self._entry_points, policy)
+        outcome = resolve(service, labels, everything, keys, self._entry_points, policy)
+        size = len(self._encoder.encode((outcome.routers, outcome.tcp_routers)))
+        return outcome if size <= MOST_BYTES else _unresolved(f"they take {size} bytes, more than {MOST_BYTES}")
 
     def _bind_entry_points(
         self,
@@ -250,8 +286,20 @@ def _same_sockets(old: Known, known: Known) -> bool:
         (old.labels is None) == (known.labels is None)
         and old.claims == known.claims
         and old.warnings == known.warnings
+        and old.fault == known.fault
         and modes == [(port.key, port.mode) for port in old.plan.ports]
     )
+
+
+def _faulty(service: RouteService, reason: str) -> Known:
+    """A service of which nothing is served."""
+    service_id, name = (one.encode("ascii", "backslashreplace").decode() for one in (service.id, service.name))
+    plan = ServicePlan(id=service_id, name=name, options=ServiceOptions(), ports=[])
+    return Known(service=service, plan=plan, labels=None, warnings=[], claims=[], fault=f"not served: {reason}")
+
+
+def _unresolved(reason: str) -> Outcome:
+    return Outcome([], [], [], f"its routers are not served: {reason}")
 
 
 def _tcp_keys(service: RouteService) -> Keys:

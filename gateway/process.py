@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Callable
 
-from .wire import Applied, Booked, Channel, Counts, FromWorker, Message, Open, PortCounts, Ready, Stop, Trouble
+from .wire import Applied, Booked, Channel, Counts, Faulty, FromWorker, Message, Open, PortCounts, Ready, Stop, Trouble
 
 READY_SECONDS = 20.0
 
@@ -34,6 +34,8 @@ class WorkerProcess:
         self.collected = 0
         self.refused_handshakes = 0
         self.booked = 0
+        # What it cannot do of what it was told, by service ("": it cannot tell whose it is).
+        self.faults: dict[str, str] = {}
         self.progress = asyncio.Event()
         self._on_trouble = on_trouble
         self._on_open = on_open
@@ -115,6 +117,10 @@ class WorkerProcess:
             case Open():
                 self.open = message.counts
                 self._on_open()
+            case Faulty():
+                self.faults.pop(message.service, None)
+                if message.reason:
+                    self.faults[message.service] = message.reason
             case Trouble():
                 self._on_trouble(message.endpoint, message.reason)
 

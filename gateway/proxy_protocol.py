@@ -9,6 +9,7 @@ import struct
 from typing import Any
 
 from .http1.forwarded import plain_address
+from .numbers import MOST_PORT, whole
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 LONGEST_V1 = 107
@@ -68,11 +69,11 @@ def _read_v1(data: bytes) -> tuple[int, tuple[str, int] | None] | None:
     if len(words) != 6 or words[1] not in ("TCP4", "TCP6"):
         raise BadHeader("the PROXY line is not valid")
     try:
-        address, port = ipaddress.ip_address(words[2]), int(words[4])
+        address, port = ipaddress.ip_address(words[2]), whole(words[4], 0, MOST_PORT)
         ipaddress.ip_address(words[3])
     except ValueError as error:
         raise BadHeader("the PROXY line is not valid") from error
-    if not 0 <= port <= 65535 or address.version != int(words[1][3]):
+    if address.version != int(words[1][3]):
         raise BadHeader("the PROXY line is not valid")
     return end + 2, (_text(address), port)
 

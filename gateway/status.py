@@ -20,9 +20,11 @@ def describe(
     verdict: Callable[[str], Found],
     counts: dict[str, PortCounts],
     tls_warnings: dict[str, list[str]],
+    faults: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """`version`, `listeners` (with the error of those that could not be bound) and `services` with their endpoints and
-    what these have been given: open connections, requests (L4: connections) and failures since the workers' start."""
+    what these have been given: open connections, requests (L4: connections) and failures since the workers' start.
+    `faults`: by service id, why it is not served, or not all of it; what the leader found stands before it."""
     counted = {(key, one.task_id): one for key, port in counts.items() for one in port.endpoints}
     names = {port_key(service, port): service.name for service in table.services for port in service.ports}
     modes = {port.key: port.mode for service in planned.services.values() for port in service.ports}
@@ -48,6 +50,7 @@ def describe(
         {
             "id": service.id,
             "name": service.name,
+            "fault": "; ".join(said for said in (service.fault, (faults or {}).get(service.id)) if said) or None,
             "warnings": planned.warnings.get(service.id, []) + tls_warnings.get(service.id, []),
             "routers": [
                 {

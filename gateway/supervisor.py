@@ -7,6 +7,8 @@ Rules:
   lives serves by that version.
 - A worker that dies is replaced (`fleet.py`); its sockets stay open meanwhile.
 - A port that cannot be bound is reported and tried again; the others are served.
+- A table never ends a session: what is wrong with one service is that service's fault (`wall.py`), and a table that
+  cannot be taken in as a whole is reported, and the last one served on.
 """
 
 import asyncio
@@ -89,6 +91,8 @@ class Gateway:
         self._fleet = Fleet(workers or os.cpu_count() or 1, self._greet, self._trouble, self._changed, self._log)
         self.health = Board(node_id, self._verdict_turned, self._found, log=self._log)
         self._lock = asyncio.Lock()
+        # Why the last table is not the one that is served; "" if it is.
+        self._untaken = ""
         self._turns = -1
         self._rebind: asyncio.Task[None] | None = None
         self._turned: dict[str, bool] = {}
@@ -143,31 +147,47 @@ class Gateway:
     # -- the table --------------------------------------------------------------------------------------------------
 
     async def apply(self, table: RouteTable) -> int:
-        """Serve by this table; returns its version once all live workers do (an older table is ignored)."""
+        """Serve by this table; returns the version that is served, once all live workers do: an older table is ignored,
+        and one that cannot be taken in leaves the last one. Never raises for what is in a table."""
         async with self._lock:
             if table.version < self._table.version:
                 return self._table.version
-            before, planned = self._planned, self._planner.plan(table, self._keeper.questioned)
-            # With 5,000 services each step is some milliseconds; the daemon's loop has others to serve in between. Who
-            # is cancelled there has not taken the table: the next one is compared with what the workers know for sure.
-            await asyncio.sleep(0)
-            changed = [service for key, service in planned.services.items() if before.services.get(key) is not service]
-            dropped = [key for key in before.services if key not in planned.services]
-            for number, service in enumerate(changed):
-                self._fleet.broadcast(PutService(service))
-                if number % SERVICES_AT_ONCE == SERVICES_AT_ONCE - 1:
-                    await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            self._listen(before, planned)
-            for key in dropped:
-                self._fleet.broadcast(DropService(key))
-            self._fleet.broadcast(Version(table.version))
-            self._table, self._planned = table, planned
-            targets = {service.id: targets_of(service) for service in changed} | {key: [] for key in dropped}
-            self.health.update([gateway.node_id for gateway in table.gateways], targets)
+            try:
+                await self._take_in(table)
+            except Exception as error:
+                self._not_taken(table, error)
+                return self._table.version
         await self._fleet.applied(table.version)
         self._retire_predecessors()
         return table.version
+
+    async def _take_in(self, table: RouteTable) -> None:
+        """Serve by this table once the workers have followed. Not taken in if it is cancelled, or raises."""
+        before, planned = self._planned, self._planner.plan(table, self._keeper.questioned)
+        # With 5,000 services each step is some milliseconds; the daemon's loop has others to serve in between. Who
+        # is cancelled there has not taken the table: the next one is compared with what the workers know for sure.
+        await asyncio.sleep(0)
+        changed = [service for key, service in planned.services.items() if before.services.get(key) is not service]
+        dropped = [key for key in before.services if key not in planned.services]
+        for number, service in enumerate(changed):
+            self._fleet.broadcast(PutService(service))
+            if number % SERVICES_AT_ONCE == SERVICES_AT_ONCE - 1:
+                await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        self._listen(before, planned)
+        for key in dropped:
+            self._fleet.broadcast(DropService(key))
+        self._fleet.broadcast(Version(table.version))
+        self._table, self._planned = table, planned
+        self._untaken = ""
+        targets = {service.id: targets_of(service) for service in changed} | {key: [] for key in dropped}
+        self.health.update([gateway.node_id for gateway in table.gateways], targets)
+
+    def _not_taken(self, table: RouteTable, error: Exception) -> None:
+        """A fault of the gateway's own: it serves on by the last table, and says so."""
+        self._planner.forget()
+        self._untaken = f"table {table.version} cannot be taken in, table {self._table.version} is served: {error!r}"
+        self._log.error("a route table cannot be taken in", version=table.version, reason=repr(error), exc_info=error)
 
     def set_certificates(self, book: CertificateBook) -> "asyncio.Future[None]":
         """Serve by this book from now on; an older one is ignored. Kept in memory alone. What is returned may be
@@ -195,8 +215,11 @@ class Gateway:
                 self._log.warning("a certificate cannot be used", certificate=name, reason=problem)
         if self._keeper.questioned != asked:
             async with self._lock:
-                previous, self._planned = self._planned, self._planner.plan(self._table, self._keeper.questioned)
-                self._listen(previous, self._planned)
+                try:
+                    previous, self._planned = self._planned, self._planner.plan(self._table, self._keeper.questioned)
+                    self._listen(previous, self._planned)
+                except Exception as error:
+                    self._not_taken(self._table, error)
                 self._fleet.broadcast(Version(self._table.version))
         await self._fleet.booked(number)
         self._changed()
@@ -246,13 +269,20 @@ class Gateway:
         counts = await self._fleet.counts()
         workers = [{"pid": worker.pid, "version": worker.applied} for worker in self._fleet.workers]
         warnings = {key: self._keeper.warnings(service) for key, service in self._planned.services.items()}
-        served = describe(self._table, self._planned, self._failed, self.health.found, counts, warnings)
+        faults = self._faults()
+        served = describe(self._table, self._planned, self._failed, self.health.found, counts, warnings, faults)
         found = with_certificates(served, self.certificates)
         problems = self._keeper.problems
         for certificate in found["certificates"]:
             certificate["problem"] = problems.get(certificate["name"])
+        found["warnings"] += [one for one in (self._untaken, faults.get("")) if one]
         found["warnings"] += [f"certificate {name} cannot be used: {said}" for name, said in sorted(problems.items())]
         return {"node_id": self._node_id, "workers": workers, **found}
+
+    def _faults(self) -> dict[str, str]:
+        """By service: why it is not served, or not all of it, by the plan or by what a worker has made of it."""
+        found = {key: reason for worker in self._fleet.workers for key, reason in worker.faults.items()}
+        return found | self._planned.faults
 
     async def traffic(self) -> list[dict[str, Any]]:
         """Every port's counters in JSON's types, since the workers' start: what `lb top` shows the differences of."""

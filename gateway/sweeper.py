@@ -57,7 +57,29 @@ class Sweeper:
         late = [member for member in self.members if member.deadline <= now]
         for member in late:
             if member.deadline <= now:
-                member.expire()
-        busy = self.on_tick() if self.on_tick else False
+                try:
+                    member.expire()
+                except Exception as error:
+                    # What is wrong with one connection is no other's affair, and it must not come again at each pass.
+                    self._forget(member, error)
+        busy = self._everyday()
         if self.members or busy:
             self._timer = self._loop.call_later(PERIOD, self._tick)
+
+    def _everyday(self) -> bool:
+        """What is done on every pass; says whether there is more to come."""
+        if self.on_tick is None:
+            return False
+        try:
+            return self.on_tick()
+        except Exception as error:
+            self._report("what is done at every pass has failed", error)
+            return True
+
+    def _forget(self, member: Timed, error: Exception) -> None:
+        self.members.discard(member)
+        self._report(f"a time-out of {type(member).__name__} has failed", error)
+
+    def _report(self, said: str, error: Exception) -> None:
+        assert self._loop is not None
+        self._loop.call_exception_handler({"message": said, "exception": error})

@@ -1,13 +1,15 @@
 """What the supervisor and its workers say to each other: MessagePack messages over one unix stream socket.
 
 A frame is a 4-byte big-endian length and a body. A listening socket travels as ancillary data of the frame that
-announces it; the kernel keeps descriptors in order with the bytes they were sent with, so a receiver takes them first
-in, first out.
+announces it, and whose length has the highest bit; the kernel keeps descriptors in order with the bytes they were sent
+with, so a receiver takes them first in, first out.
 
 Rules:
 - The supervisor's messages are applied in order; `Version(n)` closes the changes of table `n`, and the worker answers
   `Applied(n)` once it routes by it. Everything between two versions is small (a service at most), so that a worker
   never stops serving for long while it applies a table.
+- A message that cannot be decoded, or with which nothing can be done, costs this message: the frames after it are read
+  as they are.
 - A lost connection ends neither side's duties: the worker goes on serving (for its linger time), the supervisor
   starts or adopts another.
 """
@@ -219,6 +221,14 @@ class Open(msgspec.Struct, frozen=True, tag="open", array_like=True):
     counts: dict[str, int]
 
 
+class Faulty(msgspec.Struct, frozen=True, tag="faulty", array_like=True):
+    """What the worker cannot do of what it was told of a service, in words for a user; "" once it can. `service` "":
+    it cannot be told whose it is."""
+
+    service: str
+    reason: str
+
+
 class Trouble(msgspec.Struct, frozen=True, tag="trouble", array_like=True):
     """Traffic failed at an endpoint (its key, what happened): the supervisor checks it at once."""
 
@@ -280,10 +290,11 @@ ToWorker = (
     Welcome | Listen | Unlisten | PutService | DropService | Verdicts | Certificates | Authorities | Challenges
     | Version | Collect | Stop
 )  # fmt: skip
-FromWorker = Ready | Handed | HandedBook | Applied | Booked | Open | Trouble | Counts
+FromWorker = Ready | Handed | HandedBook | Applied | Booked | Open | Faulty | Trouble | Counts
 Message = ToWorker | FromWorker
 
 LENGTH = struct.Struct(">I")
+WITH_FD = 1 << 31
 MAX_FRAME = 64 << 20
 READ_SIZE = 32 << 10
 FDS_PER_READ = 64
@@ -292,7 +303,10 @@ READS_PER_WAKE = 1
 
 
 class Channel:
-    """One end of the socket. `on_message(message, take_fd)` is called in order; `on_close()` once, at the end."""
+    """One end of the socket. `on_message(message, take_fd)` is called in order; `on_close()` once, at the end.
+
+    `on_fault(message, error)`: a message was decoded to nothing (None), or made `on_message` raise.
+    """
 
     def __init__(
         self,
@@ -300,7 +314,9 @@ class Channel:
         receives: type | object,
         on_message: Callable[[Message, Callable[[], int]], None],
         on_close: Callable[[], None],
+        on_fault: Callable[[Message | None, Exception], None] | None = None,
     ) -> None:
+        self._on_fault = on_fault or _report
         self._socket = sock
         self._decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(receives)
         self._encoder = msgspec.msgpack.Encoder()
@@ -343,7 +359,8 @@ class Channel:
         if self._loop is None:
             return
         body = self._encoder.encode(message)
-        self._output.append((LENGTH.pack(len(body)) + body, None if fd is None else os.dup(fd)))
+        length = len(body) if fd is None else len(body) | WITH_FD
+        self._output.append((LENGTH.pack(length) + body, None if fd is None else os.dup(fd)))
         if not self._writing:
             self._write()
 
@@ -395,20 +412,40 @@ class Channel:
 
     def _deliver(self) -> None:
         start, buffer = 0, self._input
-        while len(buffer) - start >= LENGTH.size and self._loop is not None:
-            (length,) = LENGTH.unpack_from(buffer, start)
-            end = start + LENGTH.size + length
-            if length > MAX_FRAME:
-                self._lost()
-                return
-            if len(buffer) < end:
-                break
-            message = self._decoder.decode(bytes(buffer[start + LENGTH.size : end]))
-            start = end
+        try:
+            while len(buffer) - start >= LENGTH.size and self._loop is not None:
+                (length,) = LENGTH.unpack_from(buffer, start)
+                carries, length = bool(length & WITH_FD), length & ~WITH_FD
+                end = start + LENGTH.size + length
+                if length > MAX_FRAME:
+                    self._lost()
+                    return
+                if len(buffer) < end:
+                    break
+                body, start = bytes(buffer[start + LENGTH.size : end]), end
+                self._take(body, carries)
+        finally:
+            # No message is taken twice.
+            del buffer[:start]
+
+    def _take(self, body: bytes, carries: bool) -> None:
+        """One message. Its descriptor must go with it, or the next message would get it."""
+        left = len(self._fds) - carries
+        message: Message | None = None
+        try:
+            message = self._decoder.decode(body)
             self._on_message(message, self._fds.popleft)
-        del buffer[:start]
+        except Exception as error:
+            while carries and len(self._fds) > left:
+                os.close(self._fds.popleft())
+            self._on_fault(message, error)
 
     def _lost(self) -> None:
         if self._loop is not None:
             self.close()
             self._on_close()
+
+
+def _report(message: Message | None, error: Exception) -> None:
+    said = f"a message cannot be {'decoded' if message is None else 'taken in'}: {type(message).__name__}"
+    asyncio.get_running_loop().call_exception_handler({"message": said, "exception": error})

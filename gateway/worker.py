@@ -36,6 +36,7 @@ from .tls.cabinet import Cabinet
 from .tls.doorway import Doorway, is_needed
 from .tls.handshakes import Handshakes
 from .udp import UdpPort
+from .wall import fault_of
 from .wire import (
     Applied,
     Authorities,
@@ -45,6 +46,7 @@ from .wire import (
     Collect,
     Counts,
     DropService,
+    Faulty,
     Handed,
     HandedBook,
     Listen,
@@ -74,7 +76,9 @@ class Worker:
     def __init__(self, control: socket.socket, room: int) -> None:
         # With how many connections, of clients and to replicas, new ones are refused.
         self._room = room
-        self._channel = control_channel(control, self._message, self._supervisor_lost)
+        self._channel = control_channel(control, self._message, self._supervisor_lost, self._fault)
+        # Services of which the supervisor was told that something cannot be done.
+        self._faulty: set[str] = set()
         self._lingering: Lingering | None = None
         self._sweeper = Sweeper()
         self._sweeper.on_tick = self._tick
@@ -183,6 +187,9 @@ class Worker:
         service = message.service
         before = self._services.get(service.id, [])
         here = (self._welcome.node_id, self._welcome.zone)
+        keys = [plan.key for plan in service.ports]
+        # All of them until it is taken in, so that what came half can be taken out (see `_fault`).
+        self._services[service.id] = [*keys, *(key for key in before if key not in keys)]
         for plan in service.ports:
             backend = self._backends.get(plan.key)
             if backend is None:
@@ -195,13 +202,26 @@ class Worker:
                 self._changing.add(backend)
                 self._sweeper.wake()
         self._limited = self._limited or service.options.max_service > 0
-        self._services[service.id] = [plan.key for plan in service.ports]
+        self._services[service.id] = keys
         self._names.put(service.id, service.name)
-        self._routes.replace(service.id, service.routers)
-        self._routes.replace_tcp(service.id, service.tcp_routers)
+        faults = self._routes.replace(service.id, service.routers, service.tcp_routers)
         for key in before:
-            if key not in self._services[service.id]:
+            if key not in keys:
                 self._retire(key)
+        if faults or service.id in self._faulty:
+            self._say_faulty(service.id, "; ".join(faults))
+
+    def _fault(self, message: Message | None, error: Exception) -> None:
+        """A message that nothing can be done with: a service that came half is taken out whole, everything else goes
+        on."""
+        service_id = message.service.id if isinstance(message, PutService) else ""
+        if service_id:
+            self._drop(service_id)
+        self._say_faulty(service_id, fault_of(error))
+
+    def _say_faulty(self, service_id: str, reason: str) -> None:
+        (self._faulty.add if reason else self._faulty.discard)(service_id)
+        self._channel.send(Faulty(service_id, reason))
 
     def _index(self, old: list[Endpoint], backend: Backend) -> None:
         """Keep the endpoints findable by key, and the leaving ones watched."""
@@ -227,9 +247,10 @@ class Worker:
             self._verdicts.pop(endpoint.key, None)
 
     def _drop(self, service_id: str) -> None:
-        self._routes.replace(service_id, [])
-        self._routes.replace_tcp(service_id, [])
+        self._routes.replace(service_id, [], [])
         self._names.drop(service_id)
+        if service_id in self._faulty:
+            self._say_faulty(service_id, "")
         for key in self._services.pop(service_id, []):
             self._retire(key)
 
@@ -268,7 +289,15 @@ class Worker:
                         endpoint.close_idle()
                     changed.add(endpoint.backend)
         for backend in changed:
+            self._refresh(backend, now)
+
+    def _refresh(self, backend: Backend, now: float) -> None:
+        """A backend for which it fails keeps what it has; it is its service's fault, and no other's."""
+        try:
             backend.refresh(now)
+        except Exception as error:
+            self._changing.discard(backend)
+            self._say_faulty(backend.service_id, fault_of(error))
 
     # -- sockets ----------------------------------------------------------------------------------------------------
 
@@ -381,7 +410,7 @@ class Worker:
             if backend.waiting and backend.options.max_service:
                 backend.wake()
         for backend in list(self._changing):
-            backend.refresh(self._sweeper.now)
+            self._refresh(backend, self._sweeper.now)
             if not backend.changing:
                 self._changing.discard(backend)
         return bool(self._changing)
@@ -404,7 +433,7 @@ class Worker:
     def _successor(self, connection: socket.socket) -> None:
         """The next supervisor: it is handed the sockets, and is told from now on what the last one was."""
         self._channel.close()
-        self._channel = control_channel(connection, self._message, lambda: None)
+        self._channel = control_channel(connection, self._message, lambda: None, self._fault)
         self._channel.start()
         for key, listener in self._listeners.items():
             if listener.socket is not None:

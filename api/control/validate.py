@@ -21,6 +21,7 @@ from essaim.scheduler.cron import LABEL as SCHEDULE
 from essaim.scheduler.cron import schedule_of
 
 from .errors import invalid, unknown
+from .gateway_labels import check_gateway_labels
 from .placeholders import check_placeholders
 
 MAX_NAME = 63
@@ -60,6 +61,7 @@ def check(spec: ServiceSpec) -> None:
     _update("rollback", spec.rollback_config)
     _endpoint(spec.endpoint_spec)
     _schedule(spec)
+    check_gateway_labels(spec.labels)
 
 
 def is_job(mode: ServiceMode | None) -> bool:

@@ -24,7 +24,8 @@ STATUS = Listing(
 
 
 def status_rows(status: Mapping[str, Any], only: str = "") -> list[Row]:
-    """One row for each endpoint, one for a port without any, and one for a listener that could not be opened."""
+    """One row for each endpoint, one for a port without any, one for what is wrong with a service, and one for a
+    listener that could not be opened."""
     rows: list[Row] = []
     for service in status.get("services") or []:
         if only and only not in (service.get("name"), service.get("id")):
@@ -32,6 +33,8 @@ def status_rows(status: Mapping[str, Any], only: str = "") -> list[Row]:
         for port in service.get("ports") or []:
             found = [endpoint_row(service, port, endpoint) for endpoint in port.get("endpoints") or []]
             rows += found or [blank(service, port, "none", "no replica serves this port")]
+        if service.get("fault"):
+            rows.append({**blank(service, {}, "faulty", str(service["fault"])), "Port": ""})
         rows += [
             {**blank(service, {}, "warning", str(warning)), "Port": ""} for warning in service.get("warnings") or []
         ]

@@ -29,6 +29,8 @@ async def check(options: HealthOptions, address: str, port: int) -> str | None:
         return f"no answer within {options.timeout:g} s"
     except OSError as error:
         return explain(error)
+    except (ValueError, OverflowError) as error:
+        return f"it cannot be checked so: {error}"
 
 
 async def _ask(

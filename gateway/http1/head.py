@@ -62,6 +62,8 @@ REQUEST_NAMES: dict[bytes, int] = {
     b"x-forwarded-port": FORWARDED,
     b"x-forwarded-server": FORWARDED,
     b"x-forwarded-prefix": FORWARDED,
+    b"x-forwarded-uri": FORWARDED,
+    b"x-forwarded-method": FORWARDED,
     b"x-real-ip": FORWARDED,
     b"x-forwarded-tls-client-cert": FORWARDED,
     b"x-forwarded-tls-client-cert-info": FORWARDED,

@@ -14,6 +14,8 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
+from essaim.gateway.numbers import shown
+
 
 class Measured(Protocol):
     """What an expression can ask. Ratios are 0 when there is nothing to divide by."""
@@ -28,12 +30,13 @@ class Measured(Protocol):
 Value = Callable[[Measured], float]
 Condition = Callable[[Measured], bool]
 
-TOKEN = re.compile(r"\s*(&&|\|\||[<>=!]=|[<>!(),]|[A-Za-z]+|\d+(?:\.\d+)?)")
+TOKEN = re.compile(r"\s*(&&|\|\||[<>=!]=|[<>!(),]|[A-Za-z]+|[0-9]{1,15}(?:\.[0-9]{1,15})?)")
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
 ARGUMENTS = {"networkerrorratio": 0, "responsecoderatio": 4, "latencyatquantilems": 1}
 DEEPEST = 32
+MOST_TOKENS = 300
 
 
 def parse_expression(text: str) -> Condition:
@@ -41,7 +44,7 @@ def parse_expression(text: str) -> Condition:
     parser = _Parser(_tokens(text))
     condition = parser.any_of()
     if parser.next:
-        raise ValueError(f"{parser.next!r} is not expected there in {text!r}")
+        raise ValueError(f"{parser.next!r} is not expected there in {shown(text)}")
     return condition
 
 
@@ -51,8 +54,10 @@ def _tokens(text: str) -> list[str]:
     while at < len(text):
         found = TOKEN.match(text, at)
         if found is None:
-            raise ValueError(f"{text[at:].strip()!r} cannot be read in {text!r}")
+            raise ValueError(f"{shown(text[at:].strip())} cannot be read in {shown(text)}")
         tokens.append(found[1])
+        if len(tokens) > MOST_TOKENS:
+            raise ValueError(f"the expression has more than {MOST_TOKENS} parts")
         at = found.end()
     return tokens
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from essaim.gateway.http1.head import FORWARDED_FOR, Request
+from essaim.gateway.numbers import whole
 
 
 class Answer(Exception):
@@ -68,7 +69,8 @@ class Verdict:
 class Call:
     """A request on its way: `path`, `query` and `fields` (lines, each ended by CRLF) are what the replica will get.
 
-    `trusted`: the connection's peer is believed in what it says of earlier hops.
+    `address`: who called; `peer`: whose connection it is, a proxy's perhaps; `trusted`: that is believed in what it
+    says of earlier hops.
     """
 
     request: Request
@@ -100,6 +102,8 @@ class Call:
     body_excess: bool = False
     # What an auth server has said to the middleware that asked it (see `forward_auth.py`).
     verdict: "Verdict | None" = None
+    # "": the same as `address`.
+    peer: str = ""
 
     def proceed(self) -> None:
         """Pass the middlewares; after an interruption, those that are left. Raises Answer, and Undecided."""
@@ -167,9 +171,10 @@ def flag(options: Options, name: str, default: str = "false") -> bool:
 def number(options: Options, name: str, default: str = "0", least: int = 0) -> int:
     """A whole number. Raises KeyError when it is needed (no default) and missing, ValueError when it is no number."""
     text = options[name] if default == "" else options.get(name, default)
-    if not re.fullmatch(r"[0-9]{1,15}", text.strip()) or int(text) < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}")
-    return int(text)
+    try:
+        return whole(text, least)
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
 
 
 def field_value(name: str, value: str) -> bytes:

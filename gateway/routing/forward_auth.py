@@ -22,7 +22,8 @@ from urllib.parse import urljoin
 from essaim.gateway.http1.head import REQUEST_NAMES
 
 from .auth_server import AuthServer, read_server
-from .call import Answer, BodyWanted, Call, Options, Undecided, Verdict, field_value, flag, get_field, listed, set_field
+from .call import Answer, BodyWanted, Call, Options, Undecided, Verdict, field_value, flag, listed, set_field
+from .pattern import Pattern
 
 MAX_BODY = 1 << 20
 FRAMING = frozenset({
@@ -79,7 +80,7 @@ class ForwardAuth:
         self._asked = frozenset(_names(options, "authrequestheaders"))
         self._taken = frozenset(name.replace(b"_", b"-") for name in _names(options, "authresponseheaders"))
         pattern = options.get("authresponseheadersregex", "")
-        self._pattern = re.compile(pattern.encode()) if pattern else None
+        self._pattern = Pattern(pattern) if pattern else None
         self._cookies = frozenset(one.encode() for one in listed(options.get("addauthcookiestoresponse", "")))
         self._user = options.get("headerfield", "").lower().encode()
         self._forwards_body = flag(options, "forwardbody")
@@ -125,8 +126,7 @@ class ForwardAuth:
             for line in call.fields.split(b"\r\n")
             if line and (name := _name(line)).replace(b"_", b"-") not in NOT_ASKED and self._asks(name)
         ]
-        claims = _claims(call)
-        said = claims if self._trusts else {}
+        said = _claims(call) if self._trusts else {}
         hops = call.hops if self._trusts else ()
         told = {
             b"X-Forwarded-Method": call.request.method,
@@ -137,10 +137,9 @@ class ForwardAuth:
         if self._asks(b"x-forwarded-port"):
             told[b"X-Forwarded-Port"] = b"%d" % call.port
         lines += [name + b": " + value for name, own in told.items() if (value := said.get(name.lower(), own))]
-        lines.append(b"X-Forwarded-For: " + ", ".join([*hops, call.address]).encode("latin-1"))
+        lines.append(b"X-Forwarded-For: " + ", ".join([*hops, call.peer or call.address]).encode("latin-1"))
         if self._asks(b"x-real-ip"):
-            first = call.hops[0] if call.hops else call.address
-            lines.append(b"X-Real-IP: " + claims.get(b"x-real-ip", first.encode("latin-1")))
+            lines.append(b"X-Real-IP: " + call.address.encode("latin-1"))
         return b"".join(line + b"\r\n" for line in lines)
 
     def _asks(self, name: bytes) -> bool:
@@ -171,7 +170,7 @@ class ForwardAuth:
         name = name.replace(b"_", b"-")
         if name in OWN:
             return False
-        return name in self._taken or (self._pattern is not None and self._pattern.search(_canonical(name)) is not None)
+        return name in self._taken or (self._pattern is not None and self._pattern.matches(_canonical(name)))
 
 
 def end_to_end(fields: Iterable[tuple[bytes, bytes]]) -> Fields:
@@ -187,11 +186,7 @@ def _claims(call: Call) -> dict[bytes, bytes]:
     """What earlier hops say of the request, if the one that has connected is believed."""
     if not call.trusted:
         return {}
-    claims = {_name(line): value for _, value, line in call.request.forwarded}
-    for name in (b"x-forwarded-method", b"x-forwarded-uri"):
-        if value := get_field(call.fields, name):
-            claims[name] = value
-    return claims
+    return {_name(line): value for _, value, line in call.request.forwarded}
 
 
 def _name(line: bytes) -> bytes:

@@ -9,11 +9,10 @@
 Pure: a call in, a changed call out.
 """
 
-import re
-
 from essaim.gateway.http1.head import HOST
 
 from .call import Answer, Call, Options, field_name, field_value, flag, get_field, listed, number, set_field
+from .pattern import Pattern
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -72,7 +71,7 @@ class Cors:
         self._any = any(option.startswith("accesscontrol") for option in options)
         self._origins = listed(options.get("accesscontrolalloworiginlist", ""))
         patterns = listed(options.get("accesscontrolalloworiginlistregex", ""))
-        self._patterns = [re.compile(pattern.encode()) for pattern in patterns]
+        self._patterns = [Pattern(pattern) for pattern in patterns]
         self._always: Fields = []
         if flag(options, "accesscontrolallowcredentials"):
             self._always.append((b"Access-Control-Allow-Credentials", b"true"))
@@ -118,7 +117,7 @@ class Cors:
             return origin if self._always else b"*"
         if origin and origin.decode("latin-1") in self._origins:
             return origin
-        return origin if origin and any(pattern.search(origin) for pattern in self._patterns) else None
+        return origin if origin and any(pattern.matches(origin) for pattern in self._patterns) else None
 
 
 def edited(head: bytes, fields: Fields) -> bytes:

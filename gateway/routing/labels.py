@@ -8,20 +8,23 @@ Pure: labels in, plans and warnings out.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from essaim.gateway.numbers import is_port, shown
 from essaim.gateway.routes import RoutePort, RouteService
 from essaim.gateway.tls.policy import TlsPolicy
+from essaim.gateway.wall import fault_of
 from essaim.gateway.wire import MiddlewarePlan, RouterPlan, TcpRouterPlan
 
 from .auth_server import NAMESPACE
-from .middlewares import make_middleware
+from .chain import MOST_MIDDLEWARES, Chain, Made, names_in
 from .rules import BadRule, parse_rule
 from .tcp import parse_tcp_rule, priority_of
 from .tcp_middlewares import KINDS as TCP_KINDS
 from .tcp_middlewares import make_guard
-from .vocabulary import OMITTED, OPTIONS, service_verdict, verdict
+from .vocabulary import OPTIONS, service_verdict, verdict
 
 LABEL = re.compile(r"traefik\.(http|tcp|udp)\.(routers|services|middlewares)\.([^.]+)\.(.+)", re.IGNORECASE)
 ROUTER_OPTIONS = frozenset({"rule", "entrypoints", "service", "priority", "middlewares"})
@@ -29,7 +32,8 @@ ROUTER_OPTIONS = frozenset({"rule", "entrypoints", "service", "priority", "middl
 TLS_OPTIONS = re.compile(r"tls(\.(certresolver|options|domains\[\d+\]\.(main|sans)))?", re.IGNORECASE)
 TCP_OPTIONS = frozenset({"rule", "entrypoints", "service", "priority", "middlewares", "tls.passthrough"})
 TCP_SERVICE_OPTIONS = re.compile(r"loadbalancer\.(server\.port|proxyprotocol\.version)", re.IGNORECASE)
-MAX_CHAIN = 32
+PORT = "loadbalancer.server.port"
+PRIORITY = re.compile(r"-?[0-9]{1,15}")
 
 
 @dataclass(slots=True)
@@ -38,21 +42,30 @@ class ServiceLabels:
 
     routers: dict[str, dict[str, str]] = field(default_factory=dict)
     services: dict[str, dict[str, str]] = field(default_factory=dict)
-    middlewares: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
+    middlewares: dict[str, Made] = field(default_factory=dict)
     tcp_routers: dict[str, dict[str, str]] = field(default_factory=dict)
     tcp_services: dict[str, dict[str, str]] = field(default_factory=dict)
-    tcp_middlewares: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
+    tcp_middlewares: dict[str, Made] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+
+class Outcome(NamedTuple):
+    """A service's routers, HTTP's and TCP's, why others are not served, and the gateway's own fault, if any."""
+
+    routers: list[RouterPlan]
+    tcp_routers: list[TcpRouterPlan]
+    warnings: list[str]
+    fault: str = ""
 
 
 @dataclass(slots=True)
 class Directory:
     """All services' middlewares, and the port that each of Traefik's services stands for, by name."""
 
-    middlewares: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
+    middlewares: dict[str, Made] = field(default_factory=dict)
     ports: dict[str, str] = field(default_factory=dict)
     tcp_ports: dict[str, str] = field(default_factory=dict)
-    tcp_middlewares: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
+    tcp_middlewares: dict[str, Made] = field(default_factory=dict)
 
 
 def read_labels(labels: dict[str, str]) -> ServiceLabels | None:
@@ -76,7 +89,15 @@ def read_labels(labels: dict[str, str]) -> ServiceLabels | None:
         if kind == "forwardauth":
             # Whoever uses the middleware, the names in its address are those of this stack.
             options["stack"] = labels.get(NAMESPACE, "")
+    found.warnings += [said for group in (found.services, found.tcp_services) for said in _bad_ports(group)]
     return found
+
+
+def _bad_ports(services: dict[str, dict[str, str]]) -> Iterator[str]:
+    for name, options in services.items():
+        if PORT in options and not is_port(options[PORT]):
+            said = f"{shown(options[PORT])} is not a port (1 to 65535)"
+            yield f"the service {shown(name)} of the labels is not served: its {PORT} {said}"
 
 
 def _take_tcp(found: ServiceLabels, label: str, section: str, name: str, option: str, value: str) -> None:
@@ -129,17 +150,18 @@ def directory(services: list[tuple[RouteService, ServiceLabels]], keys: dict[tup
             found.middlewares.setdefault(name, middleware)
         for name, middleware in labels.tcp_middlewares.items():
             found.tcp_middlewares.setdefault(name, middleware)
-        for name, options in labels.services.items():
-            port = options.get("loadbalancer.server.port", "")
-            key = keys.get((service.id, int(port))) if port.isdigit() else _only_port(service, keys)
-            if key is not None:
-                found.ports.setdefault(name, key)
-        for name, options in labels.tcp_services.items():
-            port = options.get("loadbalancer.server.port", "")
-            key = keys.get((service.id, int(port))) if port.isdigit() else _only_port(service, keys)
-            if key is not None:
-                found.tcp_ports.setdefault(name, key)
+        for defined, ports in ((labels.services, found.ports), (labels.tcp_services, found.tcp_ports)):
+            for name, options in defined.items():
+                key = _named_port(options.get(PORT), service, keys)
+                if key is not None:
+                    ports.setdefault(name, key)
     return found
+
+
+def _named_port(text: str | None, service: RouteService, keys: dict[tuple[str, int], str]) -> str | None:
+    if text is None:
+        return _only_port(service, keys)
+    return keys.get((service.id, int(text))) if is_port(text) else None
 
 
 def _only_port(service: RouteService, keys: dict[tuple[str, int], str]) -> str | None:
@@ -155,22 +177,27 @@ def resolve(
     keys: dict[tuple[str, int], str],
     entry_points: Collection[str],
     policy: TlsPolicy,
-) -> tuple[list[RouterPlan], list[TcpRouterPlan], list[str]]:
+) -> Outcome:
     """The routers of one service, HTTP's and TCP's, and why others are not served. `policy`: how its TLS is ended."""
     plans: list[RouterPlan] = []
     tcp_plans: list[TcpRouterPlan] = []
     warnings: list[str] = []
+    fault = ""
     for name, options in sorted(labels.routers.items()):
         try:
             plans.append(_router(name, options, service, labels, everything, keys, entry_points, policy))
         except ValueError as error:
             warnings.append(f"router {name} is not served: {error}")
+        except Exception as error:
+            fault = f"router {name} is not served: {fault_of(error)}"
     for name, options in sorted(labels.tcp_routers.items()):
         try:
             tcp_plans.append(_tcp_router(name, options, service, labels, everything, keys, entry_points, policy))
         except ValueError as error:
             warnings.append(f"TCP router {name} is not served: {error}")
-    return plans, tcp_plans, warnings
+        except Exception as error:
+            fault = f"TCP router {name} is not served: {fault_of(error)}"
+    return Outcome(plans, tcp_plans, warnings, fault)
 
 
 def _router(
@@ -191,9 +218,7 @@ def _router(
     key = _port_key(options, service, labels.services, everything.ports, keys)
     chain = [
         MiddlewarePlan(kind, choices)
-        for one in options.get("middlewares", "").split(",")
-        if one.strip()
-        for kind, choices in _middlewares(one.strip(), everything, 0)
+        for kind, choices in Chain(labels.middlewares, everything.middlewares).resolve(options, 0)
     ]
     # A rule's length is its priority unless it says otherwise, as in Traefik: the more exact one wins.
     tls = policy if _asks_for_tls(options) else None
@@ -218,19 +243,20 @@ def _tcp_router(
     parse_tcp_rule(options["rule"], tls=secure)
     points, priority = _entry_points(options, entry_points), priority_of(options["rule"], _priority(options))
     key = _port_key(options, service, labels.tcp_services, everything.tcp_ports, keys)
-    chain = [
-        _tcp_middleware(one.strip(), everything) for one in options.get("middlewares", "").split(",") if one.strip()
-    ]
+    names = names_in(options)
+    if len(names) > MOST_MIDDLEWARES:
+        raise ValueError(f"it has more than {MOST_MIDDLEWARES} middlewares")
+    chain = [_tcp_middleware(name, labels.tcp_middlewares, everything) for name in names]
     tls = policy if secure and not passthrough else None
     return TcpRouterPlan(name, points, options["rule"], priority, key, secure, tls, chain)
 
 
-def _tcp_middleware(name: str, everything: Directory) -> MiddlewarePlan:
+def _tcp_middleware(name: str, own: dict[str, Made], everything: Directory) -> MiddlewarePlan:
     """Raises ValueError."""
-    name = name.lower().partition("@")[0]
-    if name not in everything.tcp_middlewares:
-        raise ValueError(f"there is no TCP middleware {name!r}")
-    kind, options = everything.tcp_middlewares[name]
+    known = own.get(name) or everything.tcp_middlewares.get(name)
+    if known is None:
+        raise ValueError(f"there is no TCP middleware {shown(name)}")
+    kind, options = known
     make_guard(kind, options)
     return MiddlewarePlan(kind, options)
 
@@ -259,9 +285,9 @@ def _entry_points(options: dict[str, str], entry_points: Collection[str]) -> lis
 
 def _priority(options: dict[str, str]) -> int:
     """0 when it has none. Raises ValueError."""
-    priority = options.get("priority", "0")
-    if not priority.lstrip("-").isdigit():
-        raise ValueError(f"its priority {priority!r} is not a number")
+    priority = options.get("priority", "0").strip(" ")
+    if not PRIORITY.fullmatch(priority):
+        raise ValueError(f"its priority {shown(priority)} is not a number")
     return int(priority)
 
 
@@ -277,27 +303,16 @@ def _port_key(
         name = next(iter(services))
     if not name and len(services) > 1:
         raise ValueError("it does not say which of the services of the labels is meant")
-    key = ports.get(name) if name else _only_port(service, keys)
+    if not name:
+        key = _only_port(service, keys)
+    elif name in services:
+        # Its own first, as of middlewares.
+        key = _named_port(services[name].get(PORT), service, keys)
+    else:
+        key = ports.get(name)
     if key is None:
-        raise ValueError(f"the service {name or service.name!r} has no such port")
+        raise ValueError(f"the service {shown(name or service.name)} has no such port")
     return key
 
 
-def _middlewares(name: str, everything: Directory, depth: int) -> list[tuple[str, dict[str, str]]]:
-    """A middleware, checked; a chain as its parts."""
-    name = name.lower().partition("@")[0]
-    if name not in everything.middlewares:
-        raise ValueError(f"there is no middleware {name!r}")
-    kind, options = everything.middlewares[name]
-    if kind in OMITTED:
-        return []
-    if kind != "chain":
-        make_middleware(kind, options)
-        return [(kind, options)]
-    if depth > MAX_CHAIN:
-        raise ValueError(f"the chain {name!r} contains itself")
-    parts = [one.strip() for one in options.get("middlewares", "").split(",") if one.strip()]
-    return [found for one in parts for found in _middlewares(one, everything, depth + 1)]
-
-
-__all__ = ["BadRule", "Directory", "ServiceLabels", "directory", "read_labels", "resolve"]
+__all__ = ["BadRule", "Directory", "Outcome", "ServiceLabels", "directory", "read_labels", "resolve"]

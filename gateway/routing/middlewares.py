@@ -10,17 +10,19 @@ import re
 from collections.abc import Callable
 
 from essaim.gateway.durations import seconds
-from essaim.gateway.http1.forwarded import is_trusted, parse_networks
+from essaim.gateway.networks import Networks
+from essaim.gateway.numbers import port, shown
 
 from .breaker import Breaker
 from .breaker_expression import parse_expression
 from .call import Answer, Call, Middleware, Options, field_name, field_value, flag, get_field, listed, number, set_field
-from .expansion import Expansion
+from .expansion import Expansion, TooLong
 from .forward_auth import ForwardAuth
 from .headers import Headers
 from .in_flight import InFlight
 from .passwords import Users
 from .paths import spelled
+from .pattern import Pattern
 from .source import address_strategy, source_criterion
 
 
@@ -39,13 +41,17 @@ class StripPrefix:
 
 
 class StripPrefixRegex:
+    """As Traefik: the first match is looked for anywhere, and its text taken off if the path begins with it."""
+
     def __init__(self, options: Options) -> None:
-        self._patterns = [re.compile(one.encode()) for one in listed(options["regex"])]
+        self._patterns = [Pattern(one) for one in listed(options["regex"])]
 
     def __call__(self, call: Call) -> None:
         for pattern in self._patterns:
-            if (found := pattern.match(call.path)) and found[0]:
-                _strip(call, found[0])
+            found = pattern.find(call.path)
+            text = call.path[slice(*found[0])] if found else b""
+            if text and call.path.startswith(text):
+                _strip(call, text)
                 return
 
 
@@ -77,7 +83,15 @@ class ReplacePathRegex:
 
     def __call__(self, call: Call) -> None:
         if self._expansion.matches(call.path):
-            _replace(call, spelled(self._expansion.replace(call.path)))
+            _replace(call, spelled(_replaced(self._expansion, call.path)))
+
+
+def _replaced(expansion: Expansion, text: bytes) -> bytes:
+    """Raises Answer."""
+    try:
+        return expansion.replace(text)
+    except TooLong:
+        raise Answer(500, "a middleware has made a target that is too long") from None
 
 
 def _replace(call: Call, path: bytes) -> None:
@@ -88,8 +102,10 @@ def _replace(call: Call, path: bytes) -> None:
 class RedirectScheme:
     def __init__(self, options: Options) -> None:
         self._scheme = options["scheme"]
-        port = int(options["port"]) if options.get("port") else None
-        self._port = f":{port}" if port and port != {"http": 80, "https": 443}.get(self._scheme) else ""
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", self._scheme):
+            raise ValueError(f"scheme {shown(self._scheme)} is none")
+        wanted = _port(options["port"]) if options.get("port") else None
+        self._port = f":{wanted}" if wanted and wanted != {"http": 80, "https": 443}.get(self._scheme) else ""
         self._permanent = flag(options, "permanent")
 
     def __call__(self, call: Call) -> None:
@@ -107,7 +123,7 @@ class RedirectRegex:
 
     def __call__(self, call: Call) -> None:
         url = f"{call.scheme}://".encode() + call.authority + call.target
-        if self._expansion.matches(url) and (other := self._expansion.replace(url)) != url:
+        if self._expansion.matches(url) and (other := _replaced(self._expansion, url)) != url:
             raise _redirect(call, other, self._permanent)
 
 
@@ -131,14 +147,14 @@ class BasicAuth:
 
 class AllowList:
     def __init__(self, options: Options) -> None:
-        self._networks = parse_networks(listed(options["sourcerange"]))
+        self._networks = Networks(listed(options["sourcerange"]))
         self._source = address_strategy(options)
         self._status = number(options, "rejectstatuscode", "403", 200)
         if self._status > 599:
             raise ValueError("rejectStatusCode must be a status from 200 to 599")
 
     def __call__(self, call: Call) -> None:
-        if not is_trusted(self._source(call), self._networks):
+        if self._source(call) not in self._networks:
             raise Answer(self._status, "this address is not allowed here")
 
 
@@ -186,7 +202,7 @@ class Buffering:
 
 class Retry:
     def __init__(self, options: Options) -> None:
-        self._attempts = number(options, "attempts", "", 1)
+        self._attempts = min(number(options, "attempts", "", 1), MOST_RETRIES)
         self._pause = seconds(options.get("initialinterval", "0"))
 
     def __call__(self, call: Call) -> None:
@@ -232,6 +248,7 @@ class CircuitBreaker:
 
 
 MAX_BUCKETS = 65_536
+MOST_RETRIES = 100
 KINDS: dict[str, Callable[[Options], Middleware]] = {
     "stripprefix": StripPrefix,
     "stripprefixregex": StripPrefixRegex,
@@ -262,8 +279,15 @@ def make_middleware(kind: str, options: Options) -> Middleware:
         return make(options)
     except KeyError as error:
         raise ValueError(f"{kind} needs the option {error.args[0]}") from None
-    except re.error as error:
+    except ValueError as error:
         raise ValueError(f"{kind}: {error}") from None
+
+
+def _port(text: str) -> int:
+    try:
+        return port(text)
+    except ValueError as error:
+        raise ValueError(f"port {error}") from None
 
 
 def _redirect(call: Call, url: bytes, permanent: bool) -> Answer:

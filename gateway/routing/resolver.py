@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
 from essaim.gateway.routes import RouteService
+from essaim.gateway.wall import walled
 
 from .labels import Directory, ServiceLabels, directory
 
@@ -30,14 +31,20 @@ class _Known(Generic[T]):
     defines: Directory
     refers: frozenset[str]
     outcome: T | None = None
+    # What it defines and refers to cannot be told.
+    broken: bool = False
 
 
 class Resolver(Generic[T]):
-    """`keys_of(service)`: the keys of its ports, by service id and target port; `work` as `labels.resolve`."""
+    """`keys_of(service)`: the keys of its ports, by service id and target port; `work` as `labels.resolve`.
 
-    def __init__(self, keys_of: Callable[[RouteService], Keys], work: Work[T]) -> None:
+    `failed(reason)`: what a service comes to whose labels cannot be worked out; it defines nothing for others then.
+    """
+
+    def __init__(self, keys_of: Callable[[RouteService], Keys], work: Work[T], failed: Callable[[str], T]) -> None:
         self._keys_of = keys_of
         self._work = work
+        self._failed = failed
         self._known: dict[str, _Known[T]] = {}
         self._everything = Directory()
         # Whether the last table had something to work out.
@@ -50,9 +57,7 @@ class Resolver(Generic[T]):
         for service, labels in labelled:
             known = self._known.get(service.id)
             if known is None or (known.service is not service and not self._again(known, service)):
-                keys = self._keys_of(service)
-                defines = directory([(service, labels)], keys)
-                known = _Known(service, labels, keys, defines, references(labels))
+                known = self._learn(service, labels)
                 due.add(service.id)
             current[service.id] = known
         if due or list(current) != list(self._known):
@@ -63,8 +68,23 @@ class Resolver(Generic[T]):
         self._known, self.worked = current, bool(due)
         for key in due:
             known = current[key]
-            known.outcome = self._work(known.service, known.labels, self._everything, known.keys)
+            if not known.broken:
+                known.outcome = self._work_out(known)
         return {key: known.outcome for key, known in current.items()}  # type: ignore[misc]
+
+    def _work_out(self, known: _Known[T]) -> T:
+        return walled(lambda: self._work(known.service, known.labels, self._everything, known.keys), self._failed)
+
+    def _learn(self, service: RouteService, labels: ServiceLabels) -> _Known[T]:
+        def work() -> _Known[T]:
+            keys = self._keys_of(service)
+            return _Known(service, labels, keys, directory([(service, labels)], keys), references(labels))
+
+        def broken(reason: str) -> _Known[T]:
+            outcome = self._failed(reason)
+            return _Known(service, labels, {}, Directory(), frozenset(), outcome, broken=True)
+
+        return walled(work, broken)
 
     def _again(self, known: _Known[T], service: RouteService) -> bool:
         """Whether a service whose endpoints have changed means the same to routers; it is remembered if so."""

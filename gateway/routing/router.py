@@ -12,7 +12,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from essaim.gateway.tls.policy import TlsPolicy
 
 from .call import Middleware
-from .rules import Asked, Rule, plain_host
+from .matchers import Asked, plain_host
+from .rules import Rule
 
 ANY = ""
 

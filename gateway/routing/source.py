@@ -12,7 +12,7 @@ Pure: a call in, a source out.
 import ipaddress
 from collections.abc import Callable
 
-from essaim.gateway.http1.forwarded import is_trusted, parse_networks
+from essaim.gateway.networks import Networks
 
 from .call import Call, Options, flag, get_field, listed, number, subnet
 
@@ -23,7 +23,7 @@ def address_strategy(options: Options, prefix: str = "ipstrategy.") -> Source:
     """Raises ValueError when the options contradict each other."""
     depth = number(options, prefix + "depth")
     bits = number(options, prefix + "ipv6subnet")
-    excluded = parse_networks(listed(options.get(prefix + "excludedips", "")))
+    excluded = Networks(listed(options.get(prefix + "excludedips", "")))
     if depth and excluded:
         raise ValueError("ipStrategy is either depth or excludedIPs")
     if bits > 128:
@@ -35,7 +35,7 @@ def address_strategy(options: Options, prefix: str = "ipstrategy.") -> Source:
         hops = call.hops
         if depth:
             return _valid(hops[-depth]) if len(hops) >= depth else ""
-        return next((hop for hop in map(_valid, reversed(hops)) if not is_trusted(hop, excluded)), "")
+        return next((hop for hop in map(_valid, reversed(hops)) if hop not in excluded), "")
 
     return (lambda call: subnet(address(call), bits)) if bits else address
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from essaim.gateway.tls.policy import TlsPolicy
 
+from .matchers import Language, Predicate, client_ip
+from .pattern import Pattern
 from .router import ByHost
-from .rules import Language, Predicate, Rule, client_ip, parse_rule
+from .rules import Rule, parse_rule
 from .tcp_middlewares import Guard
 
 CATCH_ALL = re.compile(r"\s*HostSNI\s*\(\s*[`\"]\*[`\"]\s*\)\s*", re.IGNORECASE)
@@ -75,7 +77,7 @@ def parse_tcp_rule(rule: str, *, tls: bool) -> Rule:
 
 def _host_sni(values: list[str]) -> Predicate:
     names = {value.lower().removesuffix(".") for value in values if not value.startswith("*")}
-    suffixes = tuple(value[1:].lower() for value in values if value.startswith("*."))
+    suffixes = {value[1:].lower() for value in values if value.startswith("*.")}
     if "*" in values:
         return lambda dialled: True
 
@@ -87,8 +89,8 @@ def _host_sni(values: list[str]) -> Predicate:
 
 
 def _host_sni_regexp(values: list[str]) -> Predicate:
-    patterns = [re.compile(value, re.IGNORECASE) for value in values]
-    return lambda dialled: any(pattern.search(dialled.name) for pattern in patterns)
+    patterns = [Pattern(value, ignore_case=True) for value in values]
+    return lambda dialled: any(pattern.matches(dialled.name.encode()) for pattern in patterns)
 
 
 def _alpn(values: list[str]) -> Predicate:
@@ -102,4 +104,5 @@ TCP = Language(
     {"hostsni": _host_sni, "hostsniregexp": _host_sni_regexp, "clientip": client_ip, "alpn": _alpn},
     ("HostSNI", "HostSNIRegexp", "ClientIP", "ALPN"),
     "hostsni",
+    frozenset({"hostsni", "hostsniregexp", "clientip", "alpn"}),
 )

@@ -6,7 +6,8 @@ Pure: addresses in, verdicts out.
 from collections.abc import Callable
 from typing import Protocol
 
-from essaim.gateway.http1.forwarded import is_trusted, parse_networks
+from essaim.gateway.networks import Networks
+from essaim.gateway.numbers import whole
 from essaim.gateway.sources import Sources
 
 Options = dict[str, str]
@@ -21,11 +22,10 @@ class Guard(Protocol):
 
 class AllowList:
     def __init__(self, options: Options) -> None:
-        ranges = [one.strip() for one in options["sourcerange"].split(",") if one.strip()]
-        self._networks = parse_networks(ranges)
+        self._networks = Networks(one.strip() for one in options["sourcerange"].split(",") if one.strip())
 
     def enter(self, address: str) -> bool:
-        return is_trusted(address, self._networks)
+        return address in self._networks
 
     def leave(self, address: str) -> None:
         pass
@@ -35,9 +35,10 @@ class InFlightConn:
     """So many connections of one source address at a time, by worker."""
 
     def __init__(self, options: Options) -> None:
-        self._amount = int(options["amount"])
-        if self._amount < 1:
-            raise ValueError("amount must be at least 1")
+        try:
+            self._amount = whole(options["amount"], 1)
+        except ValueError as error:
+            raise ValueError(f"amount {error}") from None
         self._sources = Sources()
 
     def enter(self, address: str) -> bool:

@@ -10,6 +10,8 @@ Pure: names in, verdicts out.
 from difflib import get_close_matches
 
 CARRIED_OUT = ""
+MOST_COMPARED = 100
+"""Characters of a name that is compared with others: the time grows with their square."""
 
 _STREAMS = "bodies are streamed here, not buffered"
 _FILES = "the gateway reads no files; write the users into the label"
@@ -161,5 +163,5 @@ def service_verdict(option: str, value: str) -> str | None:
 
 
 def _closest(name: str, known: list[str]) -> str:
-    found = get_close_matches(name.lower(), known, 1, 0.6)
+    found = get_close_matches(name.lower(), known, 1, 0.6) if len(name) <= MOST_COMPARED else []
     return f"; is {found[0]!r} meant?" if found else ""

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from essaim.cluster.certificates import Authority, Certificate, CertificateBook
 from essaim.gateway.routing.rules import parse_rule
+from essaim.gateway.wall import walled
 from essaim.gateway.wire import Authorities, Certificates, Challenges, Message, ServicePlan
 
 from .choose import Index, is_called
@@ -64,6 +65,8 @@ class Keeper:
                 usable[one.name] = one
             except CannotUse as error:
                 problems[one.name] = str(error)
+            except Exception as error:
+                problems[one.name] = f"OpenSSL cannot read it ({type(error).__name__})"
             await asyncio.sleep(0)
         self._book, self._usable, self._problems = book, usable, problems
         self._trust(book.authorities)
@@ -92,6 +95,8 @@ class Keeper:
                 self._authorities.append(one)
             except CannotUse as error:
                 self._untrusted[one.name] = str(error)
+            except Exception as error:
+                self._untrusted[one.name] = f"OpenSSL cannot read it ({type(error).__name__})"
 
     def _messages(self, put: list[Certificate], drop: list[str]) -> Iterable[Message]:
         for start in range(0, len(put), AT_ONCE):
@@ -111,6 +116,9 @@ class Keeper:
 
     def warnings(self, service: ServicePlan) -> list[str]:
         """Why clients of a service will not get the TLS that its labels ask for."""
+        return walled(lambda: self._warnings(service), lambda reason: [f"TLS: {reason}"])
+
+    def _warnings(self, service: ServicePlan) -> list[str]:
         policies = {router.tls for router in service.all_routers if router.tls is not None}
         if any(port.tls for port in service.ports):
             policies.add(service.options.tls.policy)

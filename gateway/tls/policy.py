@@ -24,6 +24,8 @@ from typing import Any
 
 import msgspec
 
+from essaim.gateway.numbers import is_port
+
 PREFIX = "essaim.tls"
 MODES = {"require": "require", "verify-if-given": "verify-if-given"}
 CIPHERS = re.compile(r"[A-Za-z0-9_+:!@=.-]+")
@@ -138,6 +140,6 @@ def _ports(value: str) -> tuple[bool, tuple[int, ...]]:
     if value.lower() in ("true", "false"):
         return value.lower() == "true", ()
     parts = [one.strip() for one in value.split(",")]
-    if not all(one.isdigit() and 0 < int(one) < 65536 for one in parts):
+    if not all(is_port(one) for one in parts):
         raise ValueError("must be true, false, or published ports such as 443,8443")
     return False, tuple(int(one) for one in parts)

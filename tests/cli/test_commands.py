@@ -14,6 +14,7 @@ import pytest
 from essaim.cli import main
 from essaim.cli.app import App, default_host
 from essaim.cli.main import execute, root
+from essaim.cli.output.lbstatus import status_rows
 from essaim.cli.output.lbtop import top_rows
 from tests.cli.engine import frame
 from tests.cli.samples import NODE_ID
@@ -161,6 +162,15 @@ async def test_lb_status_shows_endpoints_with_verdict_and_reason(essaim: Any) ->
     assert lines[0].split() == ["SERVICE", "PORT", "TASK", "ADDRESS", "VERDICT", "REASON", "FOUND", "BY"]
     assert lines[1].split()[3:] == ["web.1.t", "127.0.0.1:40001", "up", "check", "passed", "node-1"]
     assert (await essaim("lb", "status", "other")).out.splitlines()[1:] == []
+
+
+def test_lb_status_shows_a_faulty_service_with_the_reason() -> None:
+    rows = status_rows(
+        {"services": [{"name": "bad", "fault": "not served: it is broken", "ports": [], "warnings": []}]}
+    )
+    assert [(row["Service"], row["Verdict"], row["Reason"]) for row in rows] == [
+        ("bad", "faulty", "not served: it is broken")
+    ]
 
 
 async def test_lb_top_prints_one_look_when_there_is_no_terminal(essaim: Any) -> None:

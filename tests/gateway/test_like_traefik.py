@@ -17,10 +17,11 @@ import yaml
 
 from essaim.gateway.http1.head import Refused, parse_request
 from essaim.gateway.routing.call import Answer, Call
+from essaim.gateway.routing.matchers import Asked
 from essaim.gateway.routing.middlewares import make_middleware
 from essaim.gateway.routing.paths import normal
 from essaim.gateway.routing.router import Route, Router
-from essaim.gateway.routing.rules import Asked, parse_rule
+from essaim.gateway.routing.rules import parse_rule
 from tests.ports import free_port
 
 from .conftest import Backends
