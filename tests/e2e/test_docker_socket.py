@@ -38,6 +38,7 @@ services:
       /traefik --entrypoints.front.address=:8000 --providers.swarm=true --providers.swarm.exposedbydefault=false
       --providers.swarm.network=tools_inside --providers.swarm.refreshseconds=1 --log.level=INFO
     networks: [inside]
+    ports: ["8000:8000"]
     volumes:
       - /var/run/docker.sock:/var/run/docker.sock:ro
       - {BIN}/traefik:/traefik:ro
@@ -87,8 +88,8 @@ def shell(host: Host, *words: str) -> str:
 
 
 def served_by_traefik(host: Host) -> str:
-    asking = ["wget", "-q", "-O", "-", "-T", "5", "--header", "Host: web.test", "http://127.0.0.1:8000/"]
-    return host.docker("exec", container(host, "proxy"), *asking)
+    asking = ["curl", "-sS", "-f", "--max-time", "5", "-H", "Host: web.test", f"http://{host.address}:8000/"]
+    return host.run(asking).stdout
 
 
 def test_stacks_that_mount_dockers_socket_see_the_cluster(cluster: Cluster) -> None:
