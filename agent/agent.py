@@ -7,22 +7,24 @@
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 
 import structlog
-from msgspec.structs import replace
 
 from essaim.cluster import wire
-from essaim.cluster.node import Node, NodeDescription, NodeSpec, TLSInfo
+from essaim.cluster.node import Node, NodeSpec, TLSInfo
 from essaim.cluster.overlay import OverlayNetwork
 from essaim.cluster.routes import RouteTable
 from essaim.cluster.wire import Channel, ToAgent
 
 from .assigned import Assigned
 from .book_keeper import BookKeeper, OnBook
+from .clearing import SLACK, longest_grace, until_ended
+from .describer import Describer
 from .log_streams import LogStreams
 from .network_keeper import NetworkKeeper
 from .outbox import Outbox
@@ -31,9 +33,12 @@ from .runtime import Runtime, RuntimeUnavailable, View
 from .session import Hooks, Refusal, Session, SessionEnded
 from .task_manager import RETRY_FIRST, RETRY_MOST, Surroundings, TaskManager
 from .verdict_keeper import Health, VerdictKeeper
+from .witness import Look, Witness
 
-DESCRIBE_EVERY = 30.0
-"""Seconds between looks whether the node's description has changed."""
+GOODBYE_SECONDS = 2.0
+"""How long a daemon that stops waits for the leader to know that it means to come back."""
+END_SECONDS = 3.0
+"""How long `stop` waits for what it has cancelled."""
 
 
 def _ignore(_: object) -> None:
@@ -49,8 +54,8 @@ class Agent:
     the cluster does not know this node any more (its tasks have been stopped by then), `on_tunnel` the address of a
     manager that wants a connection to this node's Engine, and its key, `on_networks` the overlay networks that the
     node is to be on, `on_certificates` the certificate book. `networks_settled` returns when the networks hold here.
-    `health` are the gateway's verdicts. `tls_info` tells what the node trusts, for its description, `on_trust` hears
-    what it is to trust.
+    `health` are the gateway's verdicts, `look` tells whether any replica on another node answers the gateway.
+    `tls_info` tells what the node trusts, for its description, `on_trust` hears what it is to trust.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class Agent:
         open_requests: Callable[[], dict[str, int]] = dict,
         unfit: Callable[[], list[str]] | None = None,
         health: Health | None = None,
+        look: Look | None = None,
         on_certificates: OnBook | None = None,
         on_managers: Callable[[list[str]], None] = _ignore,
         on_redirect: Callable[[str], None] = _ignore,
@@ -81,10 +87,11 @@ class Agent:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.node_id = node_id
-        self._tls_info, self._on_trust = tls_info, on_trust
-        self._description_stale = asyncio.Event()
+        self._on_trust = on_trust
+        self._describer = Describer(runtime, tls_info, sleep)
         self._runtime = runtime
         self._sleep = sleep
+        self._monotonic = monotonic
         self._log = log.bind(node_id=node_id)
         self._on_managers, self._on_redirect = on_managers, on_redirect
         self._on_node, self._on_refused = on_node, on_refused
@@ -94,7 +101,6 @@ class Agent:
         self._managers: dict[str, TaskManager] = {}
         self._found: dict[str, View] = {}
         self._node = Node(id=node_id, spec=NodeSpec())
-        self._description: NodeDescription | None = None
         self._around = Surroundings(runtime, self._outbox.put, self._gone, now, sleep, self._log)
         self._routes = RouteKeeper(
             state_dir / "routes.msgpack", on_routes, open_requests, unfit=unfit, sleep=sleep, log=self._log
@@ -104,6 +110,8 @@ class Agent:
         hooks = Hooks(self._hello, self._handle, self._jobs)
         self._session = Session(dial, hooks, chance=chance, monotonic=monotonic, sleep=sleep, log=self._log)
         self._logs = LogStreams(runtime, self._session.send)
+        self._witness = Witness(look, self._session.send)
+        self._farewell = asyncio.Event()
         self._handlers: dict[type[ToAgent], Callable[..., Awaitable[None] | None]] = {
             wire.Welcome: self._welcomed,
             wire.Redirect: self._redirected,
@@ -118,6 +126,9 @@ class Agent:
             wire.Networks: self._networks.take,
             wire.OpenTunnel: lambda message: on_tunnel(message.address, message.key) if on_tunnel else None,
             wire.LogRequest: self._logs.open,
+            wire.LogCredit: self._logs.credit,
+            wire.Ask: self._witness.ask,
+            wire.Farewell: lambda message: self._farewell.set(),
             wire.LogCancel: lambda message: self._logs.cancel(message.request),
         }
         self._life: asyncio.Task[None] | None = None
@@ -127,19 +138,35 @@ class Agent:
         """Returns at once; the session is opened, and opened again, in the background."""
         self._life = asyncio.create_task(self._live(), name="agent")
 
-    async def stop(self, *, keep_tasks: bool) -> None:
-        """End the session; with `keep_tasks` what runs goes on, without it is stopped and removed."""
+    async def stop(self, *, keep_tasks: bool) -> list[str]:
+        """End the session; with `keep_tasks` what runs goes on, without it is stopped and removed.
+
+        Takes bounded time, whatever the runtime and the manager do. The names of tasks that could not be stopped.
+        """
+        if keep_tasks:
+            await self._say_goodbye()
         if self._life is not None:
             self._life.cancel()
-            await asyncio.gather(self._life, return_exceptions=True)
+            await asyncio.wait([self._life], timeout=END_SECONDS)
         await self._logs.close()
-        if not keep_tasks:
-            await self._clear()
-        for manager in self._managers.values():
-            await manager.close()
+        await self._witness.close()
+        left = [] if keep_tasks else await self._clear_in_time()
         for stray in self._strays:
             stray.cancel()
-        await asyncio.gather(*self._strays, return_exceptions=True)
+        ends = [asyncio.ensure_future(manager.close()) for manager in self._managers.values()]
+        if ends or self._strays:
+            await asyncio.wait([*ends, *self._strays], timeout=END_SECONDS)
+        return left
+
+    async def _say_goodbye(self) -> None:
+        """Have the leader know that this node means to come back, so that its tasks are left where they are."""
+        if not self._session.is_open or self._session.manager_version < wire.SESSION:
+            return
+        self._farewell.clear()
+        with contextlib.suppress(SessionEnded, TimeoutError):
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await self._session.send(wire.Goodbye())
+                await self._farewell.wait()
 
     def gateway_changed(self) -> None:
         """A verdict of the node's gateway has turned."""
@@ -184,14 +211,10 @@ class Agent:
     async def _hello(self) -> wire.Hello:
         self._networks.begin()
         try:
-            self._description = await self._describe()
+            description = await self._describer.describe()
         except RuntimeUnavailable as problem:
             raise SessionEnded(f"the node cannot describe itself: {problem}") from problem
-        return wire.Hello(self.node_id, self._description)
-
-    async def _describe(self) -> NodeDescription:
-        """What the runtime says of this host, with what the node trusts. Raises RuntimeUnavailable."""
-        return replace(await self._runtime.describe(), tls_info=self._tls_info())
+        return wire.Hello(self.node_id, description, wire.SESSION)
 
     def _jobs(self) -> list[Awaitable[None]]:
         self._outbox.reopen()
@@ -201,8 +224,8 @@ class Agent:
             self._verdicts.run(self._session.send),
             self._networks.run(self._session.send),
             self._books.run(self._session.send),
-            self._describe_changes(),
-            self._describe_at_once(),
+            self._describer.tell_changes(self._session.send),
+            self._describer.tell_trust(self._session.send),
             self._end_logs(),
         ]
 
@@ -217,37 +240,16 @@ class Agent:
         while True:
             await self._session.send(wire.Reports(await self._outbox.take()))
 
-    async def _describe_changes(self) -> None:
-        while True:
-            await self._sleep(DESCRIBE_EVERY)
-            try:
-                description = await self._describe()
-            except RuntimeUnavailable:
-                continue
-            if description != self._description:
-                await self._send_description(description)
-
-    async def _send_description(self, description: NodeDescription) -> None:
-        self._description = description
-        await self._session.send(wire.Describe(description))
-
-    async def _describe_at_once(self) -> None:
-        while True:
-            await self._description_stale.wait()
-            self._description_stale.clear()
-            if self._description is not None:
-                await self._send_description(replace(self._description, tls_info=self._tls_info()))
-
     def trust_changed(self) -> None:
         """What the node trusts is no more what its description says."""
-        self._description_stale.set()
+        self._describer.trust_changed()
 
     async def _end_logs(self) -> None:
         """Log streams belong to the session that asked for them."""
         try:
             await asyncio.Event().wait()
         finally:
-            await self._logs.close()
+            self._logs.end()
 
     # Messages
 
@@ -308,6 +310,20 @@ class Agent:
         for manager in managers:
             manager.forget()
         await asyncio.gather(*(manager.finished() for manager in managers), *self._strays)
+
+    async def _clear_in_time(self) -> list[str]:
+        """The same, for as long as the runtime answers; the names of the tasks that are left."""
+        tasks = {task_id: manager.work.task for task_id, manager in self._managers.items()}
+        found = list(self._found)
+        ending = asyncio.ensure_future(self._clear())
+        limit = longest_grace(tasks.values()) + SLACK
+        why = await until_ended([ending], self._runtime, limit, self._monotonic)
+        if not why:
+            return []
+        ending.cancel()
+        left = [task.name or task_id for task_id, task in tasks.items() if task_id in self._managers] + found
+        self._log.error("tasks were left behind and may still run", tasks=left, reason=why)
+        return left
 
     def _gone(self, task_id: str) -> None:
         self._managers.pop(task_id, None)

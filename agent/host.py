@@ -4,6 +4,7 @@ import os
 import platform
 from pathlib import Path
 
+from essaim.cluster.formats import FORMAT
 from essaim.cluster.node import NodeDescription
 from essaim.cluster.service import Platform, Resources
 
@@ -16,6 +17,7 @@ def host_description(hostname: str) -> NodeDescription:
         hostname=hostname,
         platform=Platform(architecture=platform.machine(), os="linux"),
         resources=Resources(nano_cpus=len(os.sched_getaffinity(0)) * BILLION, memory_bytes=_memory_bytes()),
+        format=FORMAT,
     )
 
 

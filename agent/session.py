@@ -1,7 +1,8 @@
 """The agent's line to the leading manager: dial, introduce oneself, keep it alive, come back after a loss.
 
 - One session at a time. `Hello` goes first; nothing else leaves before `Welcome`.
-- Silence for three heartbeats ends a session, so that a dead peer behind a live connection is noticed.
+- Silence ends a session (`wire.agent_patience`), so that a dead peer behind a live connection is noticed; soon enough
+  for another one to begin before the manager calls the node down.
 - Attempts are spaced by jittered, doubling pauses: a thousand agents that lost the same manager must not come back in
   the same instant. A redirect to a known leader, and a session that lasted, start from the shortest pause again.
 """
@@ -15,11 +16,10 @@ import msgspec
 import structlog
 
 from essaim.cluster import wire
-from essaim.cluster.wire import Channel, FromAgent, Hello, ToAgent
+from essaim.cluster.wire import Channel, FromAgent, Hello, ToAgent, agent_patience
 
 ANSWER_WITHIN = 10.0
 """Seconds for dialling, and for the answer to Hello."""
-SILENT_BEATS = 3
 PAUSE_FIRST = 0.1
 PAUSE_MOST = 5.0
 LASTED = 5.0
@@ -86,6 +86,8 @@ class Session:
         self._log = log
         self._backoff = Backoff(chance)
         self._channel: Channel | None = None
+        self.manager_version = 0
+        """What the manager understands (`wire.SESSION`)."""
         self._said = ""
 
     @property
@@ -148,6 +150,7 @@ class Session:
             await self._turned_away(welcome)
             return
         self._channel = channel
+        self.manager_version = welcome.version
         self._said = ""
         self._log.info("session with a manager open", heartbeat=welcome.heartbeat)
         await self._hooks.handle(welcome)
@@ -157,7 +160,7 @@ class Session:
                 group.create_task(self._beat(welcome.heartbeat))
                 for job in self._hooks.jobs():
                     group.create_task(_as_coroutine(job))
-                await self._receive_all(channel, max(welcome.heartbeat * SILENT_BEATS, 1.0))
+                await self._receive_all(channel, agent_patience(welcome.heartbeat))
         except* SessionEnded as ended:
             raise _first(ended) from None
         finally:

@@ -26,6 +26,9 @@ from .node import DialEngine, LocalNode, Manager
 from .remote import Execs
 from .upstream import Streams
 
+WARNING = "Essaim-Warning"
+"""Header of an answer that is right, but not all that its reader may want to know; `essaim` prints it."""
+
 T = TypeVar("T")
 Renderer = Callable[[RouteTable, str], str]
 """An external balancer's configuration. The text is the one address that it is to listen at, "" for all."""
@@ -79,6 +82,8 @@ class Api:
     def not_a_manager(self) -> str:
         if self.node.swarm_state == "locked":
             return swarm_rules.LOCKED
+        if self.node.swarm_state == "error" and self.node.manager is not None:
+            return self.node.error
         return swarm_rules.NOT_IN_SWARM if self.node.swarm_state == "inactive" else swarm_rules.WORKER
 
     @property

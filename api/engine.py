@@ -26,6 +26,8 @@ HOP_BY_HOP = {
 }  # fmt: skip
 VERSION_SECONDS = 30.0
 """How long an Engine's version is believed: it may be upgraded while this daemon runs."""
+MERGE_SECONDS = 5.0
+"""How long an Engine may take for its part of an answer that is mostly ours."""
 OURS = {"api-version", "docker-experimental", "ostype", "server"}
 
 NO_ENGINE = (
@@ -82,8 +84,12 @@ async def exchange(request: web.Request, body: bytes, node_id: str) -> tuple[Hea
 
 
 async def get_json(node: LocalNode, path: str, query: Mapping[str, str]) -> Any:
-    """The Engine's own answer, or None when it gives none: what is merged must not fail with it."""
-    return await _json(node, "GET", path, query)
+    """The Engine's own answer, or None when it gives none in time: what is merged must not fail with it."""
+    try:
+        async with asyncio.timeout(MERGE_SECONDS):
+            return await _json(node, "GET", path, query)
+    except TimeoutError:
+        return None
 
 
 async def post_json(node: LocalNode, path: str, query: Mapping[str, str]) -> Any:

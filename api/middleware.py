@@ -12,7 +12,7 @@ from essaim.cluster.shape import to_json
 
 from . import browsers, versions
 from .connections import CONNECTION
-from .context import api_of, json_reply, version_of
+from .context import WARNING, api_of, json_reply, version_of
 from .hijack import Hijacked
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -142,4 +142,4 @@ async def headers(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Ostype"] = "linux"
     response.headers["Server"] = SERVER
     if request.get(STALE):
-        response.headers["Essaim-Warning"] = STALE_TEXT
+        response.headers[WARNING] = STALE_TEXT

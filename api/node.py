@@ -108,8 +108,8 @@ class LocalNode(Protocol):
     async def unlock(self, unlock_key: str) -> None:
         """Take part again as a locked manager. Raises Unauthorized for the wrong key, other ClusterErrors."""
 
-    async def leave(self, *, force: bool) -> None:
-        """Raises ClusterError."""
+    async def leave(self, *, force: bool) -> str:
+        """What had to be left behind, in words; empty for nothing. Raises ClusterError."""
 
     async def promote(self, node_id: str) -> None:
         """Make a worker a manager. Raises ClusterError."""

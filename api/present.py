@@ -1,6 +1,7 @@
 """Objects of the store as API clients see them: what stays inside is taken out, what is computed is put in.
 
-Hidden from every client: a secret's data, a node's `RaftID`, a cluster's `RootCA`, signing and unlock keys, a service's
+Hidden from every client: a secret's data, a node's `RaftID`, the `Format` of
+nodes and of the cluster, its `RootCA`, signing and unlock keys, a service's
 spec versions, registry credentials and `PendingDelete`, a task's `SpecVersion`, `ServiceLabels`, `StartAfter`,
 `Restarts` and `Generation`. Kept although Docker has no such fields: `Description.Runtime` and `.DataAddr` of nodes,
 `ServiceName`, `RunningSince` and `Endpoints` of tasks, `Healthy` in a task's status, `AppProtocol` and `HostIP` of
@@ -78,7 +79,8 @@ def task(value: Task, attachments: list[NetworkAttachment] | None = None) -> Tas
 
 
 def node(value: Node, manager: Manager) -> Node:
-    return replace(value, manager_status=_manager_status(value, manager), spec_after=None)
+    description = replace(value.description, format=None) if value.description else None
+    return replace(value, description=description, manager_status=_manager_status(value, manager), spec_after=None)
 
 
 def _manager_status(value: Node, manager: Manager) -> ManagerStatus | None:
@@ -113,6 +115,7 @@ def cluster(value: Cluster, *, tokens: bool) -> Cluster:
         root_ca=None,
         root_rotation=None,
         unlock_key=None,
+        format=None,
     )
 
 

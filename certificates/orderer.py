@@ -1,6 +1,10 @@
 """The leader's orderer: follows the store, and carries out what is due (`orders.py`), several orders at a time.
 
 Whatever is in progress is kept in the store, so it can be stopped at any moment and taken up by another leader.
+
+AT_ONCE of a resolver's are begun together. One that has not ended after SLOW seconds (a server that does not answer, a
+gateway that does not follow) gives its place to the next, so that no order waits behind one that is stuck; MOST is the
+limit for all of them.
 """
 
 import asyncio
@@ -20,10 +24,32 @@ from .survey import Survey, concern_certificates
 
 TABLES = ("services", "resolvers", "certificates")
 AT_ONCE = 4
+SLOW = 15.0
+MOST = 64
 REST = 10
 """It plans at most one part in this of the time."""
 RETRY = 1.0
 """Seconds after a write that failed."""
+
+
+class Places:
+    """Who works for which resolver, and since when."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._taken: dict[str, tuple[str, float]] = {}
+
+    def take(self, key: str, resolver_id: str) -> bool:
+        """Whether there was a place."""
+        now = self._monotonic()
+        quick = sum(resolver == resolver_id and now < since + SLOW for resolver, since in self._taken.values())
+        if quick >= AT_ONCE or len(self._taken) >= MOST:
+            return False
+        self._taken[key] = (resolver_id, now)
+        return True
+
+    def leave(self, key: str) -> None:
+        self._taken.pop(key, None)
 
 
 class Orderer:
@@ -48,6 +74,7 @@ class Orderer:
         self._survey = Survey()
         self._ordering = Ordering(store, writer, gateways, now, sleep, log)
         self._busy: dict[str, asyncio.Task[None]] = {}
+        self._places = Places(monotonic)
         self._freed = asyncio.Event()
 
     async def run(self) -> None:
@@ -87,14 +114,18 @@ class Orderer:
         for resolver_id in made.register:
             resolver = self._store.resolvers.get(resolver_id)
             if resolver is not None:
-                self._do(resolver_id, self._ordering.register, resolver)
+                self._do(resolver_id, resolver_id, self._ordering.register, resolver)
         for row_id in made.order:
-            self._do(row_id, self._ordering.order, row_id)
+            self._do(row_id, self._resolver_of(row_id), self._ordering.order, row_id)
         for row_id in made.ask:
-            self._do(row_id, self._ordering.ask, row_id)
+            self._do(row_id, self._resolver_of(row_id), self._ordering.ask, row_id)
 
-    def _do(self, key: str, work: Callable[[Any], Awaitable[None]], argument: Any) -> None:
-        if key not in self._busy and len(self._busy) < AT_ONCE:
+    def _resolver_of(self, row_id: str) -> str:
+        row = self._store.certificates.get(row_id)
+        return row.resolver_id if row is not None else ""
+
+    def _do(self, key: str, resolver_id: str, work: Callable[[Any], Awaitable[None]], argument: Any) -> None:
+        if key not in self._busy and self._places.take(key, resolver_id):
             self._busy[key] = asyncio.create_task(self._done(key, work, argument), name=f"certificate {key}")
 
     async def _done(self, key: str, work: Callable[[Any], Awaitable[None]], argument: Any) -> None:
@@ -110,11 +141,15 @@ class Orderer:
             await self._sleep(RETRY)
         finally:
             del self._busy[key]
+            self._places.leave(key)
             self._freed.set()
 
     async def _rest(self, watch: Watch, wake: float | None) -> None:
         """Until the store changes, something is done, or the time has come."""
         left = None if wake is None else max(0.0, wake - self._now().timestamp())
+        if self._busy:
+            # A place may become free by time alone.
+            left = SLOW if left is None else min(left, SLOW)
         waiting = [asyncio.ensure_future(self._changed(watch)), asyncio.ensure_future(self._freed.wait())]
         try:
             await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)

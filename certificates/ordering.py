@@ -4,6 +4,10 @@ Each step is taken by what the server says of the order, so that it can be resum
 kept. A challenge is answered in this sequence: it is written to the store with the order, comes into the certificate
 book, every live gateway serves by that book, and only then the server is asked to look. It leaves the book with the
 write that ends the order, however it ends.
+
+A gateway that does not follow within GATEWAY_SECONDS is waited for no longer, as long as any other one does. That is
+safe: a server that happens to ask the one behind is given no answer, calls the order invalid, and it is tried again
+later; nothing is issued that should not be. The order's failure then names the nodes that were behind.
 """
 
 import asyncio
@@ -27,8 +31,8 @@ from .threads import in_thread
 
 Sleep = Callable[[float], Awaitable[None]]
 
-GATEWAY_SECONDS = 60.0
-"""How long gateways may take to serve a challenge before the order is given up for now."""
+GATEWAY_SECONDS = 10.0
+"""How long an order waits for gateways to serve its challenge before it goes on with those that do."""
 ORDER_SECONDS = 300.0
 """How long an order may take as a whole."""
 LOOK_FIRST, LOOK_MOST = 0.2, 5.0
@@ -41,6 +45,8 @@ class Served(Protocol):
     async def certificates_served(self, version: int) -> None: ...
 
     def gateways_behind(self, version: int) -> list[str]: ...
+
+    def gateways_following(self, version: int) -> int: ...
 
 
 class Gone(Exception):
@@ -119,6 +125,7 @@ class Ordering:
 
     async def _carry_out(self, row_id: str, server: AcmeServer) -> None:
         order = await self._begin(row_id, server)
+        behind: list[str] = []
         pause, before, answered = LOOK_FIRST, "", set[str]()
         while True:
             state = await in_thread(server.order, order.url)
@@ -126,7 +133,7 @@ class Ordering:
                 proofs = await in_thread(server.proofs, state)
                 # Some servers call a challenge pending until they have looked: none is answered twice.
                 wanted = [one for one in proofs if one.challenge is not None and one.token not in answered]
-                await self._prove(row_id, server, wanted)
+                behind = await self._prove(row_id, server, wanted) or behind
                 answered.update(one.token for one in wanted)
             elif state.status == "ready":
                 row, _ = self._found(row_id)
@@ -136,7 +143,7 @@ class Ordering:
                 await self._issued(row_id, order, server, state)
                 return
             elif state.status == "invalid":
-                raise AcmeFailure(await self._why(server, state))
+                raise AcmeFailure(await self._why(server, state) + _besides(behind))
             pause = LOOK_FIRST if state.status != before else min(pause * 2, LOOK_MOST)
             before = state.status
             await self._sleep(pause)
@@ -151,21 +158,23 @@ class Ordering:
         await self._change(row_id, lambda now: replace(now, order=order))
         return order
 
-    async def _prove(self, row_id: str, server: AcmeServer, wanted: list[Proof]) -> None:
+    async def _prove(self, row_id: str, server: AcmeServer, wanted: list[Proof]) -> list[str]:
+        """Answer these challenges; the nodes whose gateways do not."""
         if not wanted:
-            return
+            return []
         _, resolver = self._found(row_id)
         if resolver.spec.challenge == HTTP:
             http = [HttpChallenge(token=proof.token, answer=proof.authorization) for proof in wanted]
-            await self._publish(row_id, lambda order: replace(order, http_challenges=http, alpn_challenges=[]))
+            behind = await self._publish(row_id, lambda order: replace(order, http_challenges=http, alpn_challenges=[]))
         else:
             alpn = [alpn_answer(proof.domain, proof.authorization, self._now()) for proof in wanted]
-            await self._publish(row_id, lambda order: replace(order, http_challenges=[], alpn_challenges=alpn))
+            behind = await self._publish(row_id, lambda order: replace(order, http_challenges=[], alpn_challenges=alpn))
         for proof in wanted:
             await in_thread(server.answer, proof)
+        return behind
 
-    async def _publish(self, row_id: str, with_challenges: Callable[[Order], Order]) -> None:
-        """Have every live gateway answer the challenges."""
+    async def _publish(self, row_id: str, with_challenges: Callable[[Order], Order]) -> list[str]:
+        """Have every live gateway answer the challenges; the nodes whose gateways are left behind."""
         row, _ = self._found(row_id)
         version = row.version.index
         if row.order is None or with_challenges(row.order) != row.order:
@@ -174,11 +183,15 @@ class Ordering:
             async with asyncio.timeout(GATEWAY_SECONDS):
                 await self._gateways.certificates_served(version)
         except TimeoutError as error:
-            behind = ", ".join(self._gateways.gateways_behind(version)) or "one that has come meanwhile"
-            raise AcmeFailure(
-                f"not every gateway served the challenge within {GATEWAY_SECONDS:.0f} s, so the server was not asked "
-                f"to look; behind: {behind} (essaim node ls)"
-            ) from error
+            behind = self._gateways.gateways_behind(version)
+            if not self._gateways.gateways_following(version):
+                raise AcmeFailure(
+                    f"no gateway served the challenge within {GATEWAY_SECONDS:.0f} s, so the server was not asked to "
+                    f"look; behind: {', '.join(behind)} (essaim node ls)"
+                ) from error
+            self._log.warning("an order goes on without gateways that do not follow", names=row.domains, behind=behind)
+            return behind
+        return []
 
     async def _why(self, server: AcmeServer, state: OrderState) -> str:
         proofs = await in_thread(server.proofs, state)
@@ -258,3 +271,8 @@ def _of(row: OrderedCertificate) -> Order:
     if row.order is None:
         raise Gone
     return row.order
+
+
+def _besides(behind: list[str]) -> str:
+    """What may be at the bottom of a failure."""
+    return f"; the gateways of {', '.join(behind)} did not serve the challenge (essaim node ls)" if behind else ""

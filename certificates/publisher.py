@@ -33,6 +33,8 @@ class Gateways(Protocol):
 
     def gateways_behind(self, version: int) -> list[str]: ...
 
+    def gateways_following(self, version: int) -> int: ...
+
 
 class Publisher:
     """`run` until cancelled. `now` is the wall clock in UTC, `monotonic` in seconds."""

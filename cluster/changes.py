@@ -11,10 +11,12 @@ Rules:
 Pure: data only.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
+from .formats import FIRST
 from .node import NodeDescription, NodeStatus
 from .shape import StoredObject
 from .task import TaskEndpoint, TaskStatus
@@ -72,10 +74,21 @@ class NodeReport(msgspec.Struct, tag="node", frozen=True):
 Change = Put | Delete | Expect | Report | Verdict | NodeReport
 
 
-class ChangeSet(msgspec.Struct, frozen=True):
+class ChangeSet(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`format`: what a member has to understand to apply it (`formats.py`)."""
+
     changes: list[Change]
     at: datetime
     atomic: bool = True
+    format: int = 1
+
+
+NEEDS: dict[type, int] = {}
+"""Formats that kinds of changes need, where it is not the first."""
+
+
+def needed_format(proposed: Sequence[Change]) -> int:
+    return max((NEEDS.get(type(change), FIRST) for change in proposed), default=FIRST) if NEEDS else FIRST
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -36,7 +36,8 @@ class TLSInfo(Shape):
 class NodeDescription(Shape):
     """What a node says of itself.
 
-    `runtime` is docker, process or gateway; `data_addr` is where its tasks' ports are reached.
+    `runtime` is docker, process or gateway; `data_addr` is where its tasks' ports are reached; `format` is the newest
+    of the replicated state that its version of essaim understands.
     """
 
     hostname: str | None = None
@@ -46,6 +47,7 @@ class NodeDescription(Shape):
     tls_info: TLSInfo | None = None
     runtime: str | None = None
     data_addr: str | None = None
+    format: int | None = None
 
 
 class NodeStatus(Shape):

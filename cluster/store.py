@@ -10,15 +10,18 @@ else changes it. Objects are immutable, so a reader may keep what it got for as 
   the log is the durable copy, and loops read far more often than anybody writes.
 """
 
+import functools
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from . import changes
+from . import changes, formats
 from .acme import OrderedCertificate, Resolver
 from .changes import ChangeSet, Delete, Expect, NodeReport, Put, Report, Verdict
+from .kept import Kept, unknown_in, with_kept
 from .node import Node
 from .objects import Config, Network, Secret
 from .service import Service
@@ -28,6 +31,7 @@ from .task import Task, TaskState
 from .watch import Event, Watch
 
 T = TypeVar("T", bound=StoredObject)
+_encode = msgspec.msgpack.Encoder().encode
 
 Key = Callable[[Any], str | None]
 
@@ -42,6 +46,7 @@ class Table(Generic[T]):
         self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(kind)
         self._keys = indexes or {}
         self._rows: dict[str, T] = {}
+        self.kept: dict[str, Kept] = {}  # by id, of the objects that have fields which this version does not know
         self._indexes: dict[str, dict[str, dict[str, T]]] = {name: {} for name in self._keys}
 
     def __len__(self) -> int:
@@ -64,6 +69,26 @@ class Table(Generic[T]):
 
     def decode(self, data: msgspec.Raw) -> T:
         return self._decoder.decode(data)
+
+    def unknown(self, data: msgspec.Raw, value: T) -> Kept | None:
+        """What this version does not know of an object that was decoded."""
+        return unknown_in(data, _encode(value))
+
+    def read(self, data: msgspec.Raw) -> tuple[T, Kept | None]:
+        """An object, and what this version does not know of it. Raises msgspec.DecodeError."""
+        value = self._decoder.decode(data)
+        return value, self.unknown(data, value)
+
+    def keep(self, object_id: str, kept: Kept | None) -> None:
+        if kept is not None:
+            self.kept[object_id] = kept
+        elif self.kept:
+            self.kept.pop(object_id, None)
+
+    def replaced(self, object_id: str, *parts: str) -> None:
+        """These parts of an object were replaced as a whole: nothing is kept inside them."""
+        if object_id in self.kept:
+            self.keep(object_id, self.kept[object_id].without(*parts))
 
     def set(self, value: T) -> T | None:
         """Insert or replace; the previous object. Only the store calls this."""
@@ -96,7 +121,7 @@ class Table(Generic[T]):
 class Rejected:
     """Why a change (or with it the whole atomic set) had no effect."""
 
-    reason: Literal["version", "name", "subnet", "unknown table", "undecodable"]
+    reason: Literal["version", "name", "subnet"]
     table: str
     id: str
 
@@ -113,12 +138,40 @@ class Outcome:
         return not self.rejected
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A change with what was decoded for it: the table, and of a `Put` the object and what is unknown of it."""
+
+    change: changes.Change
+    table: Table[Any] | None = None
+    value: Any = None
+    kept: Kept | None = None
+
+
 class Snapshot(msgspec.Struct):
-    """The serialised store: format 1, MessagePack."""
+    """The serialised store: format 1, MessagePack.
+
+    `shapes` tells which fields its writer knew, `kept` the ids of the objects that have others beside them.
+    """
 
     format: int
     version: int
     tables: dict[str, list[msgspec.Raw]]
+    shapes: int = 0
+    kept: dict[str, list[str]] = {}
+
+
+KINDS: tuple[type[StoredObject], ...] = (
+    Cluster, Node, Service, Task, Secret, Config, Network, Resolver, OrderedCertificate,
+)  # fmt: skip
+
+
+@functools.cache
+def shapes() -> int:
+    """A checksum of the names of all fields that this version knows."""
+    _, components = msgspec.json.schema_components(KINDS)
+    names = sorted((kind, sorted(shape.get("properties", ()))) for kind, shape in components.items())
+    return zlib.crc32(msgspec.json.encode(names))
 
 
 def _spec_name(value: Any) -> str | None:
@@ -153,6 +206,11 @@ class Store:
         self._watches: set[Watch] = set()
 
     @property
+    def format(self) -> int:
+        """What change sets and objects may have (`formats.py`)."""
+        return (self.cluster and self.cluster.format) or formats.FIRST
+
+    @property
     def cluster(self) -> Cluster | None:
         """The one cluster object, once the swarm is initialised."""
         return next(iter(self.clusters), None)
@@ -166,23 +224,28 @@ class Store:
     # -- state machine ------------------------------------------------------------------------------------------
 
     def apply(self, index: int, command: bytes) -> Outcome:
-        """Apply one change set. Deterministic: it looks at nothing but the store and its arguments."""
+        """Apply one change set. Deterministic: it looks at nothing but the store and its arguments.
+
+        Raises CannotApply for what this version does not understand, and then has changed nothing.
+        """
         try:
             change_set = changes.decode(command)
-        except msgspec.DecodeError:
-            return Outcome(index, [Rejected("undecodable", "", "")])
+        except msgspec.DecodeError as error:
+            raise formats.newer(f"the change set {index} of the log is", f"of an unknown kind ({error})") from None
+        formats.require(change_set.format, f"the change set {index} of the log")
+        steps = [self._read(index, change) for change in change_set.changes]
         if change_set.atomic:
-            rejected = [r for change in change_set.changes if (r := self._check(change))]
+            rejected = [r for step in steps if (r := self._check(step))]
             if not rejected:
-                rejected = self._duplicate_names(change_set)
+                rejected = self._duplicate_names(steps)
             if rejected:
                 return Outcome(index, rejected)
         outcome = Outcome(index)
         events: list[Event] = []
-        for change in change_set.changes:
-            if not change_set.atomic and (reason := self._check(change)):
+        for step in steps:
+            if not change_set.atomic and (reason := self._check(step)):
                 outcome.rejected.append(reason)
-            elif event := self._carry_out(change, index, change_set):
+            elif event := self._carry_out(step, index, change_set):
                 events.append(event)
         if events:
             self.version = index
@@ -190,27 +253,48 @@ class Store:
                 watch.publish(events)
         return outcome
 
+    def _read(self, index: int, change: changes.Change) -> Read:
+        """A change with the object that it puts. Raises CannotApply."""
+        if isinstance(change, Report | Verdict | NodeReport):
+            return Read(change)
+        table = self.tables.get(change.table)
+        if table is None:
+            raise formats.newer(f"the change set {index} of the log is about", f"{change.table!r}")
+        if not isinstance(change, Put):
+            return Read(change, table)
+        try:
+            value, kept = table.read(change.object)
+        except msgspec.DecodeError as error:
+            raise formats.newer(f"the change set {index} puts into {change.table} an object", f"({error})") from None
+        if isinstance(value, Cluster):
+            formats.require(value.format or formats.FIRST, "the cluster's state")
+        return Read(change, table, value, kept)
+
     def snapshot(self) -> Callable[[], bytes]:
         version = self.version
         rows = {name: list(table) for name, table in self.tables.items()}
+        kept = {name: dict(table.kept) for name, table in self.tables.items() if table.kept}
 
         def serialise() -> bytes:
             encode = msgspec.msgpack.Encoder().encode
             tables = {name: [msgspec.Raw(encode(row)) for row in values] for name, values in rows.items()}
-            return encode(Snapshot(1, version, tables))
+            for name, of_table in kept.items():
+                for place, row in enumerate(rows[name]):
+                    if row.id in of_table:
+                        tables[name][place] = msgspec.Raw(with_kept(bytes(tables[name][place]), of_table[row.id]))
+            marked = {name: list(of_table) for name, of_table in kept.items()}
+            return encode(Snapshot(1, version, tables, shapes(), marked))
 
         return serialise
 
     def restore(self, index: int, data: bytes) -> None:
-        """Raises msgspec.DecodeError for a broken snapshot, and then leaves the store as it was."""
-        snapshot = msgspec.msgpack.decode(data, type=Snapshot)
-        rows = [
-            (table, [table.decode(raw) for raw in snapshot.tables.get(name, [])]) for name, table in self.tables.items()
-        ]
+        """Raises CannotApply for what this version does not understand, and then leaves the store as it was."""
+        snapshot, rows = self._read_snapshot(data)
         events: list[Event] = []
-        for table, values in rows:
-            kept = {value.id for value in values}
-            gone = [value for value in table if value.id not in kept]
+        for table, values, kept in rows:
+            table.kept = kept
+            named = {value.id for value in values}
+            gone = [value for value in table if value.id not in named]
             events += [Event("delete", table.name, value, value) for value in gone if table.remove(value.id)]
             for value in values:
                 old = table.set(value)
@@ -220,26 +304,44 @@ class Store:
         for watch in list(self._watches):
             watch.publish(events)
 
+    def _read_snapshot(self, data: bytes) -> tuple[Snapshot, list[tuple[Table[Any], list[Any], dict[str, Kept]]]]:
+        """Objects written by another version are looked at for fields that are unknown here. Raises CannotApply."""
+        rows: list[tuple[Table[Any], list[Any], dict[str, Kept]]] = []
+        try:
+            snapshot = msgspec.msgpack.decode(data, type=Snapshot)
+            formats.require(snapshot.format, "the snapshot")
+            strange = snapshot.shapes != shapes()
+            if unknown := [name for name, raws in snapshot.tables.items() if raws and name not in self.tables]:
+                raise formats.newer("the snapshot has a table", unknown[0])
+            for name, table in self.tables.items():
+                marked = set(snapshot.kept.get(name, ()))
+                values, kept = [], {}
+                for raw in snapshot.tables.get(name, []):
+                    value = table.decode(raw)
+                    if (strange or value.id in marked) and (found := table.unknown(raw, value)):
+                        kept[value.id] = found
+                    values.append(value)
+                rows.append((table, values, kept))
+        except msgspec.DecodeError as error:
+            raise formats.newer("the snapshot is", f"of an unknown kind ({error})") from None
+        for value in rows[0][1]:
+            formats.require(value.format or formats.FIRST, "the cluster's state")
+        return snapshot, rows
+
     # -- one change ---------------------------------------------------------------------------------------------
 
-    def _check(self, change: changes.Change) -> Rejected | None:
-        if isinstance(change, Report | Verdict | NodeReport):
+    def _check(self, step: Read) -> Rejected | None:
+        change, table = step.change, step.table
+        if table is None or isinstance(change, Report | Verdict | NodeReport):
             return None
-        table = self.tables.get(change.table)
-        if table is None:
-            return Rejected("unknown table", change.table, "")
         if isinstance(change, Put):
-            return self._check_put(table, change)
+            return self._check_put(table, change, step.value)
         current = table.get(change.id)
         version = current.version.index if current else 0
         wanted = change.version if isinstance(change, Expect) else change.expect
         return Rejected("version", table.name, change.id) if wanted is not None and wanted != version else None
 
-    def _check_put(self, table: Table[Any], change: Put) -> Rejected | None:
-        try:
-            value = table.decode(change.object)
-        except msgspec.DecodeError:
-            return Rejected("undecodable", table.name, "")
+    def _check_put(self, table: Table[Any], change: Put, value: Any) -> Rejected | None:
         current = table.get(value.id)
         version = current.version.index if current else 0
         if change.expect is not None and change.expect != version:
@@ -250,22 +352,25 @@ class Store:
             return Rejected("subnet", table.name, value.id)
         return None
 
-    def _duplicate_names(self, change_set: ChangeSet) -> list[Rejected]:
+    def _duplicate_names(self, steps: list[Read]) -> list[Rejected]:
         """Two objects of one name within one atomic set (each alone would pass)."""
         seen: dict[tuple[str, str], str] = {}
         rejected = []
-        for change in change_set.changes:
-            if isinstance(change, Put) and (table := self.tables[change.table]).unique_name:
-                value = table.decode(change.object)
-                if seen.setdefault((table.name, _spec_name(value) or ""), value.id) != value.id:
-                    rejected.append(Rejected("name", table.name, value.id))
+        for step in steps:
+            if step.value is not None and step.table is not None and step.table.unique_name:
+                name, value = step.table.name, step.value
+                if seen.setdefault((name, _spec_name(value) or ""), value.id) != value.id:
+                    rejected.append(Rejected("name", name, value.id))
         return rejected
 
-    def _carry_out(self, change: changes.Change, index: int, change_set: ChangeSet) -> Event | None:
+    def _carry_out(self, step: Read, index: int, change_set: ChangeSet) -> Event | None:
+        change = step.change
         if isinstance(change, Put):
-            table = self.tables[change.table]
-            return self._replace(table, table.decode(change.object), index, change_set)
+            assert step.table is not None
+            step.table.keep(step.value.id, step.kept)
+            return self._replace(step.table, step.value, index, change_set)
         if isinstance(change, Delete):
+            self.tables[change.table].keep(change.id, None)
             gone = self.tables[change.table].remove(change.id)
             return Event("delete", change.table, gone, gone) if gone else None
         if isinstance(change, Report):
@@ -280,6 +385,7 @@ class Store:
             if task.state == status.progress == TaskState.RUNNING:
                 status = msgspec.structs.replace(status, reachable=task.status.reachable)
             reported = msgspec.structs.replace(task, status=status, endpoints=endpoints, running_since=since)
+            self.tasks.replaced(task.id, "Status", *(() if change.endpoints is None else ("Endpoints",)))
             return None if reported == task else self._replace(self.tasks, reported, index, change_set)
         if isinstance(change, Verdict):
             task = self.tasks.get(change.task_id)
@@ -296,6 +402,7 @@ class Store:
             described = msgspec.structs.replace(
                 node, status=change.status, description=change.description or node.description
             )
+            self.nodes.replaced(node.id, "Status", *(("Description",) if change.description else ()))
             return None if described == node else self._replace(self.nodes, described, index, change_set)
         return None
 

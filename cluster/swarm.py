@@ -22,7 +22,11 @@ class RaftConfig(Shape):
 
 
 class DispatcherConfig(Shape):
+    """In nanoseconds. `restart_grace` is essaim's own: for how long a node's tasks stay where they are while its daemon
+    starts again."""
+
     heartbeat_period: int | None = None
+    restart_grace: int | None = None
 
 
 class CAConfig(Shape):
@@ -88,7 +92,8 @@ class Cluster(StoredObject, kw_only=True):
     """There is one. `join_tokens` are shown only by the swarm end-points, `unlock_key` by its own; `root_ca` and
     `root_rotation` by none.
 
-    `unlock_key` is set while managers are to be locked when they stop (`spec.encryption_config`).
+    `unlock_key` is set while managers are to be locked when they stop (`spec.encryption_config`). `format` is the one
+    that all managers have agreed on (`formats.py`).
     """
 
     spec: SwarmSpec
@@ -101,6 +106,7 @@ class Cluster(StoredObject, kw_only=True):
     root_ca: RootCA | None = None
     root_rotation: RootRotation | None = None
     unlock_key: str | None = None
+    format: int | None = None
 
 
 def default_spec() -> SwarmSpec:

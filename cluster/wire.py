@@ -2,12 +2,17 @@
 
 MessagePack, one tagged struct a message. Sequence: the agent sends `Hello`; a manager that does not lead answers
 `Redirect` and closes; the leader answers `Welcome`, then one full `Assignments`, the route table, and changes of both
-from then on. Either side closes on silence: the agent sends `Heartbeat` every `Welcome.heartbeat` seconds, and the
-manager answers each with `HeartbeatAck`.
+from then on. The agent sends `Heartbeat` every `Welcome.heartbeat` seconds, and the manager answers each with
+`HeartbeatAck`. On silence the agent gives up first (`agent_patience`) and looks for a manager anew; only then does the
+manager call the node down (`manager_patience`), so that a session that breaks unseen costs a session, and not a node.
 
 - A full `Assignments` names everything the node shall have: the agent stops what it runs beside it. The agent never
   acts on the lack of a message: without a manager, tasks and gateway carry on untouched.
 - Secrets and configs come only with the tasks that use them; certificates of services go to every gateway.
+- Either side says in `Hello` and `Welcome` how much it understands (`version`): what came later than version 0 is sent
+  only to a side that knows it, since a message that cannot be decoded ends the session.
+- Output of tasks flows by credit: no more bytes of a stream are on their way than its reader asked for, so that a
+  reader who pauses holds up nothing but its own stream.
 
 Pure: data only.
 """
@@ -24,6 +29,26 @@ from .route_delta import RouteDelta
 from .routes import RouteTable
 from .task import Task, TaskEndpoint, TaskStatus
 
+SESSION = 1
+"""The `version` of this release. 1: Goodbye and Farewell, Ask and Answered, LogCredit."""
+
+AGENT_BEATS = 2.5
+MANAGER_BEATS = 3.0
+LEAST = 0.1
+"""Heartbeat periods of silence after which each end gives up, and the least period in seconds that counts. Half a
+period is enough to dial anew."""
+
+
+def agent_patience(period: float) -> float:
+    """Seconds of silence after which an agent takes its session for broken."""
+    return max(period, LEAST) * AGENT_BEATS
+
+
+def manager_patience(period: float) -> float:
+    """Seconds of silence after which the leader takes a node for lost; always more than the agent's."""
+    return max(period, LEAST) * MANAGER_BEATS
+
+
 # -- agent to manager -----------------------------------------------------------------------------------------------
 
 
@@ -32,6 +57,11 @@ class Hello(msgspec.Struct, tag="hello", frozen=True):
 
     node_id: str
     description: NodeDescription
+    version: int = 0
+
+
+class Goodbye(msgspec.Struct, tag="bye", frozen=True):
+    """This node's daemon stops in order and means to come back; its tasks run on. Answered with `Farewell`."""
 
 
 class Heartbeat(msgspec.Struct, tag="beat", frozen=True):
@@ -78,6 +108,13 @@ class Findings(msgspec.Struct, tag="findings", frozen=True):
     dropped: list[str] = []
 
 
+class Answered(msgspec.Struct, tag="answered", frozen=True):
+    """Answer to `Ask`. None: this gateway sends nothing to that node, so it has nothing to ask there."""
+
+    node_id: str
+    answers: bool | None
+
+
 class NetworksApplied(msgspec.Struct, tag="netted", frozen=True):
     """The node's containers have rules by its networks' tables of this version (or cannot have any)."""
 
@@ -91,7 +128,9 @@ class CertificatesApplied(msgspec.Struct, tag="certified", frozen=True):
 
 
 class LogChunk(msgspec.Struct, tag="log", frozen=True):
-    """Answer to `LogRequest`. `stream`: 1 stdout, 2 stderr; `timestamp` is RFC 3339 with nanoseconds. `end` closes."""
+    """Answer to `LogRequest`. `stream`: 1 stdout, 2 stderr; `timestamp` is RFC 3339 with nanoseconds. `end` closes;
+    `lost`: because the connection to the node broke, and not because there is no more to read.
+    """
 
     request: int
     task_id: str
@@ -100,6 +139,16 @@ class LogChunk(msgspec.Struct, tag="log", frozen=True):
     line: bytes = b""
     end: bool = False
     error: str = ""
+    lost: bool = False
+
+    @property
+    def cost(self) -> int:
+        """Bytes of credit that it takes."""
+        return len(self.line) + CHUNK_COST
+
+
+CHUNK_COST = 64
+"""Bytes that a chunk of output counts for beside its line."""
 
 
 # -- manager to agent -----------------------------------------------------------------------------------------------
@@ -118,6 +167,7 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True):
     heartbeat: float
     node: Node
     managers: list[str]
+    version: int = 0
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True):
@@ -128,6 +178,16 @@ class Refused(msgspec.Struct, tag="refused", frozen=True):
 
 class HeartbeatAck(msgspec.Struct, tag="ack", frozen=True):
     pass
+
+
+class Farewell(msgspec.Struct, tag="farewell", frozen=True):
+    """Answer to `Goodbye`: the cluster knows that the node means to come back."""
+
+
+class Ask(msgspec.Struct, tag="ask", frozen=True):
+    """That node is silent: does any replica on it answer this node's gateway?"""
+
+    node_id: str
 
 
 class Managers(msgspec.Struct, tag="managers", frozen=True):
@@ -209,7 +269,10 @@ class OpenTunnel(msgspec.Struct, tag="tunnel", frozen=True):
 
 
 class LogRequest(msgspec.Struct, tag="logs", frozen=True):
-    """Send the task's output. `tail` -1 is all; `since` and `until` in seconds since 1970, 0 for no limit."""
+    """Send the task's output. `tail` -1 is all; `since` and `until` in seconds since 1970, 0 for no limit.
+
+    `credit`: bytes (`LogChunk.cost`) that may be sent before a `LogCredit` allows more; 0 for no limit.
+    """
 
     request: int
     task_id: str
@@ -219,6 +282,14 @@ class LogRequest(msgspec.Struct, tag="logs", frozen=True):
     tail: int = -1
     since: float = 0
     until: float = 0
+    credit: int = 0
+
+
+class LogCredit(msgspec.Struct, tag="credit", frozen=True):
+    """The reader has taken that many bytes: as many more may be sent."""
+
+    request: int
+    bytes: int
 
 
 class LogCancel(msgspec.Struct, tag="nolog", frozen=True):
@@ -226,13 +297,25 @@ class LogCancel(msgspec.Struct, tag="nolog", frozen=True):
 
 
 FromAgent = (
-    Hello | Heartbeat | Reports | Describe | RoutesApplied | Findings | CertificatesApplied | NetworksApplied | LogChunk
+    Hello
+    | Goodbye
+    | Heartbeat
+    | Reports
+    | Describe
+    | RoutesApplied
+    | Findings
+    | Answered
+    | CertificatesApplied
+    | NetworksApplied
+    | LogChunk
 )
 ToAgent = (
     Redirect
     | Welcome
     | Refused
     | HeartbeatAck
+    | Farewell
+    | Ask
     | Managers
     | NodeChanged
     | Trust
@@ -244,6 +327,7 @@ ToAgent = (
     | Networks
     | OpenTunnel
     | LogRequest
+    | LogCredit
     | LogCancel
 )
 

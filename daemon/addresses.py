@@ -126,6 +126,43 @@ def choose_addresses(
     return join_host_port(ip, port), join_host_port(listen_ip, listen_port), data_ip
 
 
+def is_own(ip: str) -> bool:
+    """Whether this host can listen there."""
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((ip, 0))
+        except OSError:
+            return False
+    return True
+
+
+def check_addresses(advertise: str, listen: str, data_ip: str) -> None:
+    """What `choose_addresses` gave can work on this host. Raises InvalidArgument, in Docker's words where it has some.
+
+    An advertised address that is not this host's (a one-to-one NAT in front of it) is fine where another one to listen
+    on was named.
+    """
+    advertised = split_host_port(advertise, DEFAULT_CLUSTER_PORT)[0]
+    listening = split_host_port(listen, DEFAULT_CLUSTER_PORT)[0]
+    for what, ip in (("advertise", advertised), ("data path", data_ip)):
+        address = ipaddress.ip_address(ip)
+        if address.is_unspecified or address.is_multicast or ip == "255.255.255.255":
+            raise InvalidArgument(
+                f"{what} address must be a non-zero IP address or network interface (with optional port number): "
+                f"{ip} is no host's"
+            )
+    if is_own(listening):
+        return
+    if listening == advertised:
+        raise InvalidArgument(
+            "must specify a listening address because the address to advertise is not recognized as a system address: "
+            f"no interface of this host has {advertised}. Correct --advertise-addr, or add --listen-addr with an "
+            "address of this host if others reach it at that one (NAT)"
+        )
+    raise InvalidArgument(f"listen address must be an address of this host: no interface of it has {listening}")
+
+
 def _towards(remotes: Sequence[str]) -> str | None:
     for remote in remotes:
         host, port = split_host_port(remote, DEFAULT_CLUSTER_PORT)

@@ -1,6 +1,9 @@
 """A session's `Channel` over a WebSocket, from either side."""
 
+import asyncio
 import contextlib
+import os
+import socket
 from collections.abc import Iterator
 
 import aiohttp
@@ -12,6 +15,11 @@ MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes: a full assignment with its secrets and configs, or a route table of tens of thousands of endpoints."""
 
 
+CLOSE_SECONDS = 2.0
+"""How long a channel's end waits for the other side, which may be gone or not read."""
+
+PEERS, PEERS_VERSION = "Essaim-Peers", 1
+"""Header of every request between daemons, and the version of their messages that this one speaks."""
 REASON = "Essaim-Error"
 """Header of a refused WebSocket: why, percent-encoded."""
 
@@ -57,7 +65,21 @@ class SocketChannel:
         return None
 
     async def close(self) -> None:
-        await self._socket.close()
+        """Within CLOSE_SECONDS, with what is not sent yet if need be lost."""
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._socket.close()
+                return
+        cut(self._socket)
+
+
+def cut(web_socket: WebSocket) -> None:
+    """End the connection now, for both sides, whatever waits in it."""
+    connection = web_socket.get_extra_info("socket")
+    if connection is None or connection.fileno() < 0:
+        return
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as ours:
+        ours.shutdown(socket.SHUT_RDWR)
 
 
 class StreamChannel(SocketChannel):

@@ -32,10 +32,11 @@ from essaim.secrets.sealing import new_data_key
 from essaim.secrets.tokens import generate, parse, root_digest
 from essaim.secrets.unlock import new_unlock_key
 
-from .addresses import choose_addresses, split_host_port
+from .addresses import check_addresses, choose_addresses, split_host_port
 from .bootstrap import first_objects, pool_of
+from .following import followed
 from .identity import Identity
-from .joining import knock
+from .joining import knock, withdraw
 from .keyring import Keyring, Keys
 from .manager import ManagerRole
 from .membership import JoinMessage, LeaveMessage, forced_alone
@@ -48,6 +49,11 @@ from .settings import DEFAULT_CLUSTER_PORT, Settings
 IN_SWARM = 'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
 EXPIRED = "Swarm certificates have expired. To replace them, leave the swarm and join again."
 NOT_IN_SWARM = "This node is not part of a swarm"
+LEFT_BEHIND = (
+    "{} task(s) of this node could not be stopped, since its runtime does not answer, and may still run: {}. Once the "
+    "Engine answers again, remove them: docker rm -f $(docker ps -aq --filter label=com.docker.swarm.node.id={})"
+)
+MOST_NAMES = 20
 FORCED_SECONDS = 3.0
 """Patience with the others when this node leaves whatever they say."""
 JOIN_ATTEMPTS = 30
@@ -73,6 +79,7 @@ class Daemon:
         self._log = log
         self._chance = SystemRandom()
         self._now = now
+        self._monotonic = monotonic
         self._keyring = Keyring(settings.state_dir, self._chance)
         self._peers = PeerClient(self._keyring)
         self._tunnels = Tunnels(self._engine_channel)
@@ -114,7 +121,8 @@ class Daemon:
         if self._roles.identity is None or self._keyring.locked:
             return ""
         expired = self._roles.manager is None and self._now().timestamp() > self._keyring.validity[1]
-        return self._roles.error or (EXPIRED if expired else "")
+        halted = self._roles.manager.log.halted if self._roles.manager is not None else ""
+        return self._roles.error or halted or (EXPIRED if expired else "")
 
     @property
     def manager(self) -> Manager | None:
@@ -159,6 +167,17 @@ class Daemon:
                 yield chunk
 
     def _one_log(self, request: LogRequest) -> AsyncIterator[LogChunk]:
+        store = self._as_manager().store
+
+        def is_there() -> bool:
+            task = store.tasks.get(request.task_id)
+            node = store.nodes.get(task.node_id or "") if task is not None else None
+            return node is not None and node.status.state != "down"
+
+        return followed(self._open_log, request, is_there, monotonic=self._monotonic)
+
+    def _open_log(self, request: LogRequest) -> AsyncIterator[LogChunk]:
+        """From the leader of the moment. Raises Unavailable."""
         role = self._as_manager()
         if role.leadership.is_local:
             local: AsyncIterator[LogChunk] = role.dispatcher.logs(request)
@@ -193,6 +212,7 @@ class Daemon:
             advertise, listen, data_ip = choose_addresses(
                 self._settings, request.advertise_addr, request.listen_addr, request.data_path_addr
             )
+            check_addresses(advertise, listen, data_ip)
             identity = Identity(
                 node_id=new_id(self._chance),
                 role="manager",
@@ -271,6 +291,7 @@ class Daemon:
                 request.data_path_addr,
                 towards=request.remote_addrs,
             )
+            check_addresses(advertise, listen, data_ip)
             token = parse(request.join_token)
             key = await asyncio.to_thread(new_key)
             message = JoinMessage(
@@ -281,7 +302,7 @@ class Daemon:
                 description=msgspec.structs.replace(self._description, data_addr=data_ip),
                 request=request_for(key),
             )
-            answer = await knock(self._peers, request.remote_addrs, token, message)
+            answer = await knock(self._peers, request.remote_addrs, token, message, listen, key)
             identity = Identity(
                 node_id=answer.node_id,
                 role=answer.role,
@@ -293,13 +314,18 @@ class Daemon:
                 raft_id=answer.raft_id,
             )
             try:
-                await self._roles.empty_log()
+                await self._roles.new_log()
                 keys = Keys(key, answer.certificate, answer.roots, new_data_key())
                 await asyncio.to_thread(self._keyring.put, keys)
                 await self._roles.save(identity)
+                self._roles.transitions.seen(answer.version)
                 await self._roles.take_up(identity)
                 await self._until_member()
             except BaseException:
+                await self._roles.lay_down(keep_tasks=False)
+                if self._keyring.open:
+                    others = [address for address in answer.managers if address != advertise]
+                    await withdraw(self._peers, others, FORCED_SECONDS, self._log)
                 await self._roles.abandon()
                 raise
 
@@ -327,7 +353,8 @@ class Daemon:
 
     # -- leave ------------------------------------------------------------------------------------------------------
 
-    async def leave(self, *, force: bool) -> None:
+    async def leave(self, *, force: bool) -> str:
+        """Takes bounded time. What was left behind, in words; empty for nothing."""
         async with self._roles.changing:
             identity = self._roles.identity
             if identity is None:
@@ -335,7 +362,7 @@ class Daemon:
             managers = [a for a in self.remote_managers.values() if a != identity.advertise]
             if self._roles.manager is not None and managers:
                 await self._resign(self._roles.manager, identity.node_id, force=force)
-            await self._roles.lay_down(keep_tasks=False)
+            left = await self._roles.lay_down(keep_tasks=False)
             for address in managers:
                 try:
                     await self._peers.call(address, "/cluster/leave", LeaveMessage(), timeout=FORCED_SECONDS)
@@ -343,12 +370,13 @@ class Daemon:
                 except ClusterError as error:
                     self._log.warning("a manager was not told of the leave", manager=address, reason=str(error))
             await self._roles.abandon()
+            return LEFT_BEHIND.format(len(left), ", ".join(sorted(left)[:MOST_NAMES]), identity.node_id) if left else ""
 
     async def _resign(self, manager: ManagerRole, node_id: str, *, force: bool) -> None:
         """Leave the others a quorum where that is possible. Raises ClusterError unless forced."""
         try:
             async with asyncio.timeout(FORCED_SECONDS if force else None):
-                await manager.demote(node_id)
+                await manager.roles.demote(node_id)
         except (ClusterError, TimeoutError) as error:
             if not force:
                 raise
@@ -357,10 +385,10 @@ class Daemon:
     # -- roles ------------------------------------------------------------------------------------------------------
 
     async def promote(self, node_id: str) -> None:
-        await self._as_manager().promote(node_id)
+        await self._as_manager().roles.promote(node_id)
 
     async def demote(self, node_id: str) -> None:
-        await self._as_manager().demote(node_id)
+        await self._as_manager().roles.demote(node_id)
 
     async def remove(self, node_id: str, *, force: bool) -> None:
         """The API has checked that it may go."""

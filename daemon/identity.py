@@ -1,8 +1,11 @@
 """Who this node is in which cluster: the file that survives a restart beside its keys and the log.
 
-Written whole to a temporary name, fsynced and renamed. Without the file the daemon is idle, outside any swarm.
+Written whole to a temporary name, fsynced and renamed. Without the file the daemon is idle, outside any swarm. A
+checksum tells damage from what was written: a digit that has changed would make this another node. Whoever edits
+the file by hand takes the checksum out of it.
 """
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -25,8 +28,24 @@ class Identity(msgspec.Struct, frozen=True):
     raft_id: int = 0
 
 
+class StoredIdentity(Identity, frozen=True):
+    """As in the file; files of older versions have no checksum."""
+
+    checksum: str = ""
+
+
 class BrokenIdentity(Exception):
-    """The file cannot be read; the message names it."""
+    """What this node keeps on its disk cannot be used; the message says what is wrong where, and what to do."""
+
+
+def checksum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def require_intact(found: str, data: bytes) -> None:
+    """Raises ValueError when `data` is not what `found` was the checksum of."""
+    if found and found != checksum(data):
+        raise ValueError("its checksum does not match: it was damaged, or edited without taking the checksum out")
 
 
 class IdentityFile:
@@ -36,17 +55,21 @@ class IdentityFile:
     def load(self) -> Identity | None:
         """None outside a swarm. Raises BrokenIdentity."""
         try:
-            return msgspec.json.decode(self.path.read_bytes(), type=Identity)
+            stored = msgspec.json.decode(self.path.read_bytes(), type=StoredIdentity)
+            identity = Identity(*(getattr(stored, name) for name in Identity.__struct_fields__))
+            require_intact(stored.checksum, msgspec.json.encode(identity))
+            return identity
         except FileNotFoundError:
             return None
-        except (msgspec.DecodeError, OSError) as error:
+        except (ValueError, OSError) as error:
             raise BrokenIdentity(
                 f"{self.path}: cannot read this node's identity ({error}); restore the file, or move it away to start "
                 "outside any swarm"
             ) from error
 
     def save(self, identity: Identity) -> None:
-        write_private(self.path, msgspec.json.format(msgspec.json.encode(identity)))
+        stored = {**msgspec.structs.asdict(identity), "checksum": checksum(msgspec.json.encode(identity))}
+        write_private(self.path, msgspec.json.format(msgspec.json.encode(stored)))
 
     def erase(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -2,16 +2,18 @@
 
 A manager's node that is no member yet becomes a learner, a learner that has caught up becomes a voter, and a member
 that is no manager's node any more is taken out, after another leads if it did. A demoted node keeps its member number
-until it is out: only then does it stop its part. What cannot be done now is tried again later.
+until it is out: only then does it stop its part. A manager's node whose member was removed nevertheless gets another
+number, and a node that was admitted and never came is forgotten. What cannot be done now is tried again later.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+from essaim.cluster.changes import Delete
 from essaim.cluster.errors import ClusterError
 from essaim.cluster.node import Node
 from essaim.cluster.store import Store
@@ -20,7 +22,7 @@ from essaim.cluster.writer import Writer
 from essaim.raft.interface import LogError, Membership, MemberView
 
 from .background import Background
-from .membership import discharge
+from .membership import discharge, never_came, raise_format, renumber
 
 PAUSE = 1.0
 """Seconds between looks when nothing has changed."""
@@ -63,6 +65,15 @@ def discharged(nodes: Iterable[Node], members: Sequence[MemberView]) -> list[str
     ]
 
 
+def outlived(nodes: Iterable[Node], removed: Collection[int]) -> list[str]:
+    """Ids of the managers' nodes whose members were removed: they need new numbers."""
+    return [
+        node.id
+        for node in nodes
+        if node.spec.role == "manager" and node.manager_status and node.manager_status.raft_id in removed
+    ]
+
+
 class MemberKeeper(Background):
     """Use `start()` and `stop()` with the leadership."""
 
@@ -87,7 +98,14 @@ class MemberKeeper(Background):
         try:
             members = self._log.members()
             for node_id in discharged(self._store.nodes, members):
-                await self._writer.update(partial(discharge, node_id=node_id))
+                await self._writer.update(partial(discharge, node_id=node_id, raft_id=self._member_of(node_id)))
+            for node_id in outlived(self._store.nodes, self._log.removed()):
+                await self._writer.update(partial(renumber, node_id=node_id, raft_id=self._member_of(node_id)))
+            if changes := raise_format(self._store):
+                await self._writer.commit(changes)
+            for node_id in never_came(self._store.nodes, self._writer.now()):
+                self._logger.warning("a node that was admitted never came, and is forgotten", node=node_id)
+                await self._writer.commit([Delete("nodes", node_id)])
         except (LogError, ClusterError):
             return
         for step in next_steps(self._store.nodes, members):
@@ -95,6 +113,10 @@ class MemberKeeper(Background):
                 await self._take(step)
             except LogError as error:
                 self._logger.debug("a membership step must wait", step=step.kind, member=step.member, reason=str(error))
+
+    def _member_of(self, node_id: str) -> int:
+        node = self._store.nodes.get(node_id)
+        return (node.manager_status.raft_id or 0) if node and node.manager_status else 0
 
     async def _take(self, step: Step) -> None:
         if step.kind == "add":

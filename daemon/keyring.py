@@ -17,6 +17,7 @@ import threading
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from essaim.cluster.ids import Chance
 from essaim.cluster.node import TLSInfo
@@ -28,7 +29,7 @@ from essaim.secrets.sealing import Sealer
 from essaim.secrets.unlock import unwrap, wrap
 
 from . import tls
-from .identity import BrokenIdentity, write_private
+from .identity import BrokenIdentity, checksum, require_intact, write_private
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -49,6 +50,14 @@ class Stored(msgspec.Struct, frozen=True):
     keys: Keys | None = None
     wrapped: bytes | None = None
     lock_version: int = 0
+    checksum: str = ""  # of all the rest
+
+    def sealed(self) -> "Stored":
+        return replace(self, checksum=checksum(msgspec.json.encode(replace(self, checksum=""))))
+
+    def require_intact(self) -> None:
+        """Raises ValueError."""
+        require_intact(self.checksum, msgspec.json.encode(replace(self, checksum="")))
 
 
 class Keyring:
@@ -69,6 +78,11 @@ class Keyring:
     @property
     def locked(self) -> bool:
         return self._keys is None and self._wrapped is not None
+
+    @property
+    def open(self) -> bool:
+        """Whether there are keys, and they can be used."""
+        return self._keys is not None
 
     @property
     def unlock_key(self) -> str:
@@ -105,6 +119,7 @@ class Keyring:
         """Whether there is a file. Raises BrokenIdentity."""
         try:
             stored = msgspec.json.decode(self.path.read_bytes(), type=Stored)
+            stored.require_intact()
             if stored.keys is not None:
                 self._hold(stored.keys, _contexts(stored.keys))
             elif stored.wrapped is None:
@@ -154,7 +169,7 @@ class Keyring:
             stored = Stored(wrapped=wrapped, lock_version=version)
         else:
             stored = Stored(keys=keys, lock_version=version)
-        write_private(self.path, msgspec.json.encode(stored))
+        write_private(self.path, msgspec.json.encode(stored.sealed()))
         self._unlock_key, self._wrapped, self.lock_version = unlock_key, stored.wrapped, version
 
     def _hold(self, keys: Keys, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:

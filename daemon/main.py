@@ -5,8 +5,9 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ import uvloop
 from essaim.api.app import create_app
 from essaim.cluster.errors import ClusterError
 from essaim.gateway.entry_points import FORM, EntryPoint, read_entry_points
+from essaim.raft.interface import Unusable
 
 from .balancers import renderers
 from .collector import tune_collector
 from .daemon import Daemon
 from .descriptors import Bounds, raise_limit
 from .docker_socket import DEFAULT as DOCKER_SOCKET
+from .endings import CANCEL_SECONDS
 from .first_join import join_first, request_of
 from .identity import BrokenIdentity
 from .listening import Listening
@@ -31,7 +34,11 @@ from .runtimes import NoRuntime, choose
 from .settings import Settings
 from .state_dir import UMASK, prepare
 
-START_ERRORS = (ClusterError, BrokenIdentity, NoRuntime, OSError)
+STOP_SECONDS = 45.0
+"""How long an orderly stop may take, whatever the Engine, the disk or other managers do. Parts of it are given up much
+sooner; this is for what nobody thought of."""
+THREAD_SECONDS = 10.0
+START_ERRORS = (ClusterError, BrokenIdentity, Unusable, NoRuntime, OSError)
 
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -115,37 +122,83 @@ def main(log_level: str, log_format: str, **flags: Any) -> None:
     log.debug("descriptors", soft=now[0], hard=now[1], started_with=started_with)
     tune_collector()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.exit(runner.run(_run(settings, log, started_with)))
+        code = runner.run(_run(settings, started_with, log))
+        # A thread that hangs on a disk would hold up the end of the interpreter for ever.
+        last = threading.Timer(THREAD_SECONDS, os._exit, [code])
+        last.daemon = True
+        last.start()
+    sys.exit(code)
 
 
-async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Do the work, or give it up when the daemon is told to stop."""
-    stopped = asyncio.ensure_future(stopping.wait())
-    working = asyncio.ensure_future(work)
-    await asyncio.wait({stopped, working}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if not working.done():
+class Stopping:
+    """What signals ask for: the first one an orderly stop, the second one the end at once (as kill -9: tasks go on)."""
+
+    def __init__(self, log: Any, end: Callable[[int], Any] = os._exit) -> None:
+        self._log = log
+        self._end = end
+        self.asked = asyncio.Event()
+
+    def listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.signal)
+
+    def signal(self) -> None:
+        if self.asked.is_set():
+            self._log.warning("essaimd was told to stop twice and ends at once")
+            self._end(1)
+        self.asked.set()
+
+    async def unless(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work, or give it up when the daemon is told to stop. Raises what the work raises."""
+        stopped = asyncio.ensure_future(self.asked.wait())
+        working = asyncio.ensure_future(work)
+        await asyncio.wait({stopped, working}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if working.done():
+            working.result()
+            return
         working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
-    else:
-        working.result()
+        await asyncio.wait([working], timeout=CANCEL_SECONDS)
+
+    async def carry_out(self, parts: Sequence[Callable[[], Awaitable[None]]]) -> None:
+        """Stop the parts, one after another. What hangs for STOP_SECONDS ends with the process."""
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                for stop in parts:
+                    await stop()
+        except TimeoutError:
+            self._log.error("essaimd did not stop in time and ends at once", seconds=STOP_SECONDS)
+            self._end(1)
 
 
-async def _run(settings: Settings, log: Any, open_files: Bounds) -> int:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
-    daemon: Daemon | None = None
-    server: Listening | None = None
-    try:
+def _reason(error: Exception) -> str:
+    """The system's own errors name a file and no more."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror.lower()}. Look at its kind, owner and permissions: essaimd needs it"
+    return str(error)
+
+
+class Program:
+    """One run of the daemon: what `start` has begun, `stop` ends, however far it came."""
+
+    def __init__(self, settings: Settings, stopping: Stopping, open_files: Bounds, log: Any) -> None:
+        """`open_files`: the limits of descriptors that the daemon was started with."""
+        self._settings = settings
+        self._stopping = stopping
+        self._open_files = open_files
+        self._log = log
+        self._parts: list[Callable[[], Awaitable[None]]] = []
+
+    async def start(self) -> None:
+        """Raises START_ERRORS."""
+        settings, log = self._settings, self._log
         closed = await asyncio.to_thread(prepare, settings.state_dir)
         if closed:
             log.warning(
                 "the state directory was open to other users: closed", path=str(settings.state_dir), files=closed
             )
         joining = request_of(settings)
-        chosen = await choose(settings, log, open_files)
+        chosen = await choose(settings, log, self._open_files)
         daemon = Daemon(
             settings,
             chosen,
@@ -163,20 +216,28 @@ async def _run(settings: Settings, log: Any, open_files: Bounds) -> int:
             dial_engine=daemon.dial_engine,
         )
         server = Listening(daemon, app, settings, log)
+        self._parts = [server.stop, daemon.stop]
         await daemon.start()
         await server.start()
         if joining is not None:
-            await _unless(stopping, join_first(daemon, joining, asyncio.sleep, log))
+            await join_first(daemon, joining, asyncio.sleep, log)
+        log.info("essaimd is up", socket=str(settings.socket), node=daemon.node_id or "not in a swarm")
+
+    async def stop(self) -> None:
+        await self._stopping.carry_out(self._parts)
+
+
+async def _run(settings: Settings, open_files: Bounds, log: Any) -> int:
+    stopping = Stopping(log)
+    stopping.listen(asyncio.get_running_loop())
+    program = Program(settings, stopping, open_files, log)
+    code = 0
+    try:
+        await stopping.unless(program.start())
     except START_ERRORS as error:
-        log.error("essaimd cannot start", reason=str(error))
-        stopping.set()
+        log.error("essaimd cannot start", reason=_reason(error))
         code = 1
     else:
-        log.info("essaimd is up", socket=str(settings.socket), node=daemon.node_id or "not in a swarm")
-        code = 0
-    await stopping.wait()
-    if server is not None:
-        await server.stop()
-    if daemon is not None:
-        await daemon.stop()
+        await stopping.asked.wait()
+    await program.stop()
     return code

@@ -18,13 +18,12 @@ from typing import Any
 from aiohttp import web
 
 from essaim.certificates.keeper import CertificateKeeper
-from essaim.cluster.errors import ClusterError, FailedPrecondition, Unavailable
-from essaim.cluster.ids import new_id
+from essaim.cluster.errors import ClusterError
 from essaim.cluster.store import Store
 from essaim.cluster.watch import Lagged
-from essaim.cluster.writer import NO_QUORUM, Writer
+from essaim.cluster.writer import Writer
 from essaim.raft.found import found_cluster
-from essaim.raft.interface import Leadership, LogError, MemberView, NoQuorum, Refused
+from essaim.raft.interface import Leadership, LogError, MemberView
 from essaim.raft.node import Options, RaftLog
 from essaim.raft.streams import Access
 from essaim.scheduler.addressing import is_settled
@@ -32,13 +31,13 @@ from essaim.scheduler.dispatcher import Dispatcher
 from essaim.scheduler.leader import Leader
 from essaim.secrets.holder import member_name
 
-from . import membership
+from .admission import Admission
+from .demotion import RoleDesk
 from .identity import Identity
 from .issuing import Issuer
 from .keeper import MemberKeeper
 from .keyring import Keyring
 from .locking import LockKeeper
-from .membership import BecomeManager, Issued, JoinAnswer, JoinMessage
 from .rotation import RotationKeeper
 from .tls import holder_from
 from .tunnels import TunnelDesk
@@ -47,11 +46,6 @@ FRESH_SECONDS = 1.0
 """How long a read waits for the leader to confirm that nothing newer was acknowledged."""
 SETTLE_SECONDS = 1.0
 """How long the answer to a change of a service waits for what the leader allots."""
-CHANGE_SECONDS = 20.0
-LOSES_QUORUM = (
-    "rpc error: code = FailedPrecondition desc = can't remove member from the raft: this would result in a loss of "
-    "quorum"
-)
 
 
 class ManagerRole:
@@ -93,13 +87,23 @@ class ManagerRole:
             reachable=self.reachable,
             on_session_end=self._session_ended,
         )
+        self.admission = Admission(
+            identity.cluster_id,
+            self.store,
+            self.writer,
+            self.issuer,
+            keyring,
+            fresh=self.fresh,
+            managers=self.manager_addresses,
+        )
+        self.roles = RoleDesk(identity.node_id, self.writer, self.log, self.fresh)
         self.tunnels = TunnelDesk(self.dispatcher.ask_tunnel)
         self._cutting: set[asyncio.Task[None]] = set()
         self._leader: Leader | None = None
         self._keeper = MemberKeeper(self.store, self.writer, self.log, log)
         self._rotation = RotationKeeper(self.store, self.writer, self._chance, log)
         self._certificates = CertificateKeeper(
-            self.store, self.writer, self.dispatcher, now=now, monotonic=monotonic, log=log
+            self.store, self.writer, self.dispatcher.told, now=now, monotonic=monotonic, log=log
         )
         self.locks = LockKeeper(self.store, keyring, log)
         self._leadership_changed = asyncio.Event()
@@ -222,89 +226,6 @@ class ManagerRole:
         await self._keeper.stop()
         await leader.stop()
         self._logger.info("this manager no longer leads")
-
-    # -- what hosts ask for on port 2377 -------------------------------------------------------------------------
-
-    async def join(self, message: JoinMessage) -> JoinAnswer:
-        """Admit a host. Raises ClusterError."""
-        await self._log_is_known()
-        role = membership.role_of_token(self.store, message.token)
-        node_id = new_id(self._chance)
-        raft_id = self._chance.getrandbits(63) | 1 if role == "manager" else 0
-        issued = self.issuer.issue(message.request, node_id, role, raft_id)
-        after = self.store.version
-        await self.writer.commit(membership.admit(message, role=role, node_id=node_id, raft_id=raft_id, after=after))
-        return self._answer(node_id, role, raft_id, issued)
-
-    async def become_manager(self, node_id: str, message: BecomeManager) -> JoinAnswer:
-        """A promoted node asks for its member number. Raises ClusterError."""
-        fresh_id = self._chance.getrandbits(63) | 1
-        await self.writer.update(lambda store: membership.enlist(store, node_id, message.address, fresh_id))
-        raft_id = self.issuer.member_of(node_id)
-        issued = self.issuer.issue(message.request, node_id, "manager", raft_id)
-        return self._answer(node_id, "manager", raft_id, issued)
-
-    async def left(self, node_id: str) -> None:
-        """A node has left: it is down from now on, without waiting for its heartbeat, and no manager any more."""
-        await self.writer.update(lambda store: membership.departed(store, node_id))
-
-    def _answer(self, node_id: str, role: str, raft_id: int, issued: Issued) -> JoinAnswer:
-        return JoinAnswer(
-            node_id=node_id,
-            cluster_id=self.identity.cluster_id,
-            role=role,
-            managers=self.manager_addresses(),
-            certificate=issued.certificate,
-            roots=issued.roots,
-            raft_id=raft_id,
-        )
-
-    async def _log_is_known(self) -> None:
-        """A manager that has just started or joined may not have the cluster yet."""
-        if self.store.cluster is None and not await self.fresh():
-            raise Unavailable(NO_QUORUM)
-
-    # -- promotion and demotion -------------------------------------------------------------------------------------
-
-    async def promote(self, node_id: str) -> None:
-        """The node asks for its member number when it hears of it, and is kept a learner until it has caught up."""
-        await self.writer.update(lambda store: membership.set_role(store, node_id, "manager"))
-
-    async def demote(self, node_id: str, timeout: float = CHANGE_SECONDS) -> None:
-        """Take the node out of the log; one whose loss would cost the quorum stays what it is. Raises ClusterError.
-
-        When this very member goes, the keeper of the next leader finishes.
-        """
-        node = self.store.nodes.get(node_id)
-        raft_id = node.manager_status.raft_id if node and node.manager_status else None
-        await self.writer.update(lambda store: membership.set_role(store, node_id, "worker"))
-        if not raft_id or all(view.id != raft_id for view in self._members()):
-            return
-        try:
-            await self._take_out(raft_id, timeout)
-        except Refused as error:
-            await self.fresh()
-            if all(view.id != raft_id for view in self._members()):
-                return  # the keeper was faster
-            await self.writer.update(lambda store: membership.set_role(store, node_id, "manager"))
-            raise FailedPrecondition(f"{LOSES_QUORUM} ({error})") from error
-        except NoQuorum as error:
-            raise Unavailable(NO_QUORUM) from error
-        except LogError as error:
-            if raft_id != self.identity.raft_id:
-                raise Unavailable(f"the demotion is under way, but not yet confirmed: {error}") from error
-        else:
-            if raft_id != self.identity.raft_id:
-                await self.writer.update(lambda store: membership.discharge(store, node_id))
-
-    async def _take_out(self, raft_id: int, timeout: float) -> None:
-        if self.leadership.leader_id == raft_id:
-            others = [v for v in self._members() if v.is_voter and v.id != raft_id]
-            others.sort(key=lambda view: (view.reachable is not True, -view.match))
-            if not others:
-                raise Refused("it is the only voter")
-            await self.log.transfer(others[0].id, timeout=timeout)
-        await self.log.remove(raft_id, timeout=timeout)
 
 
 def access_by(calling: Callable[[], ssl.SSLContext], cluster_id: str) -> Access:

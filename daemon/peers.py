@@ -19,7 +19,7 @@ from essaim.cluster import errors
 from essaim.cluster.wire import LogChunk, LogRequest
 from essaim.secrets.holder import MANAGER
 
-from .channel import MAX_MESSAGE, REASON, SocketChannel, StreamChannel, watched
+from .channel import MAX_MESSAGE, PEERS, PEERS_VERSION, REASON, SocketChannel, StreamChannel, watched
 from .keyring import Keyring
 from .tls import trusting_context
 
@@ -61,7 +61,9 @@ class PeerClient:
         self._http: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
-        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(force_close=True), headers={PEERS: str(PEERS_VERSION)}
+        )
 
     async def close(self) -> None:
         if self._http is not None:
@@ -131,6 +133,9 @@ class PeerClient:
             )
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 return SocketChannel(await connecting)
+        except aiohttp.WSServerHandshakeError as error:
+            reason = unquote(error.headers.get(REASON, "") if error.headers else "") or error.message
+            raise ConnectionError(f"no session with the manager at {address}: {reason}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ConnectionError(f"no session with the manager at {address}: {_why(error)}") from error
 

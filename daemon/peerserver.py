@@ -23,7 +23,7 @@ from essaim.cluster.errors import ClusterError, InvalidArgument, NotFound, Unaut
 from essaim.cluster.wire import LogRequest
 from essaim.secrets.holder import Holder
 
-from .channel import MAX_MESSAGE, REASON, SocketChannel, StreamChannel, watched
+from .channel import MAX_MESSAGE, PEERS, PEERS_VERSION, REASON, SocketChannel, StreamChannel, watched
 from .keyring import Keyring
 from .manager import ManagerRole
 from .membership import BecomeManager, JoinMessage, RenewMessage
@@ -61,6 +61,7 @@ class PeerServer:
                 web.post("/cluster/renew", self._renew),
                 web.post("/cluster/manager", self._become_manager),
                 web.post("/cluster/leave", self._leave),
+                web.post("/cluster/withdraw", self._withdraw),
                 web.get("/cluster/session", self._session),
                 web.get("/cluster/logs", self._logs),
                 web.get("/cluster/tunnel", self._tunnel),
@@ -73,7 +74,11 @@ class PeerServer:
         bounds = limits(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         nodes = Admission[Connection](Limits(2 * bounds.total, bounds.total))
         door = door_for(f"{host}:{port}", bounds, context=self._keyring.listening, proof=self._prove, known=nodes)
-        await self._doors.listen_tcp(host, port, door)
+        try:
+            await self._doors.listen_tcp(host, port, door)
+        except OSError:
+            await self._doors.stop()
+            raise
 
     async def close_sessions(self) -> None:
         await asyncio.gather(*(socket.close() for socket in list(self._sessions)), return_exceptions=True)
@@ -87,6 +92,7 @@ class PeerServer:
     @web.middleware
     async def _errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            _require_known(request)
             return await handler(request)
         except ClusterError as error:
             # In a header too: a client that asked for a WebSocket is not shown the body.
@@ -128,12 +134,12 @@ class PeerServer:
         message = msgspec.msgpack.decode(await _small_body(request), type=JoinMessage)
         connection = request.get(CONNECTION)
         with connection.served() if connection is not None else contextlib.nullcontext():
-            return _answer(await self._manager.join(message))
+            return _answer(await self._manager.admission.join(message))
 
     async def _become_manager(self, request: web.Request) -> web.Response:
         node_id = self._node(request)
         message = msgspec.msgpack.decode(await request.read(), type=BecomeManager)
-        return _answer(await self._manager.become_manager(node_id, message))
+        return _answer(await self._manager.admission.become_manager(node_id, message))
 
     async def _renew(self, request: web.Request) -> web.Response:
         node_id = self._node(request)
@@ -141,7 +147,11 @@ class PeerServer:
         return _answer(self._manager.issuer.renew(node_id, message.request))
 
     async def _leave(self, request: web.Request) -> web.Response:
-        await self._manager.left(self._node(request))
+        await self._manager.admission.left(self._node(request))
+        return web.Response()
+
+    async def _withdraw(self, request: web.Request) -> web.Response:
+        await self._manager.admission.withdrawn(self._node(request))
         return web.Response()
 
     async def _session(self, request: web.Request) -> web.WebSocketResponse:
@@ -202,8 +212,9 @@ class PeerServer:
         """Send chunks until the end, or until the other side goes."""
 
         async def send() -> None:
-            async for chunk in self._manager.dispatcher.logs(wanted):
-                await socket.send_bytes(msgspec.msgpack.encode(chunk))
+            async with contextlib.aclosing(self._manager.dispatcher.logs(wanted)) as chunks:
+                async for chunk in chunks:
+                    await socket.send_bytes(msgspec.msgpack.encode(chunk))
 
         sending = asyncio.ensure_future(send())
         gone = asyncio.ensure_future(socket.receive())
@@ -229,6 +240,16 @@ async def _small_body(request: web.Request) -> bytes:
         if len(data) > STRANGERS_BODY:
             raise InvalidArgument(f"a request to join has at most {STRANGERS_BODY} bytes")
     return data
+
+
+def _require_known(request: web.Request) -> None:
+    """Raises InvalidArgument for messages of a newer version."""
+    version = request.headers.get(PEERS, "1")
+    if not version.isdecimal() or int(version) > PEERS_VERSION:
+        raise InvalidArgument(
+            f"this manager speaks version {PEERS_VERSION} of the messages between nodes, and was asked in {version!r}: "
+            "upgrade essaim on the managers first"
+        )
 
 
 def _shown(request: web.Request) -> str:

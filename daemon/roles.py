@@ -19,9 +19,13 @@ from essaim.agent.runtime import Runtime
 from essaim.cluster.errors import ClusterError, Unavailable
 from essaim.cluster.node import Node, TLSInfo
 from essaim.gateway.supervisor import Gateway
+from essaim.raft.found import has_log, prepare_member
+from essaim.raft.interface import Unusable
 from essaim.secrets.nodekey import new_key, request_for
 
 from .addresses import split_host_port
+from .callback import answering
+from .endings import within
 from .identity import BrokenIdentity, Identity, IdentityFile
 from .keyring import Keyring, Keys
 from .manager import ManagerRole
@@ -31,10 +35,15 @@ from .peerserver import PeerServer
 from .renewal import Renewer
 from .runtimes import Runtimes
 from .settings import DEFAULT_CLUSTER_PORT, Settings
+from .transitions import Step, Transitions
 from .worker import WorkerRole
 
 LINGER_SECONDS = 60.0
 """How long the gateway's workers go on serving when the daemon is gone, for the next one to take over."""
+
+PART_SECONDS = 3.0
+MANAGER_SECONDS = 10.0
+"""How long the parts of a role may take to end. The manager has a log to close."""
 
 
 class Roles:
@@ -69,13 +78,14 @@ class Roles:
         self._background: set[asyncio.Task[None]] = set()
         self._renewer: Renewer | None = None
         self._wanted: TLSInfo | None = None
+        self.transitions = Transitions(lambda: self.identity, self._take_step, self.changing, log)
 
     @property
     def raft_dir(self) -> Path:
         return self._settings.state_dir / "raft"
 
     async def load(self) -> None:
-        """Resume what the file says, if there is one and its keys are not locked. Raises BrokenIdentity."""
+        """Resume what the file says, if there is one and its keys are not locked. Raises BrokenIdentity, Unusable."""
         identity = await asyncio.to_thread(self.file.load)
         if identity is None:
             return
@@ -88,6 +98,7 @@ class Roles:
         if self.keyring.locked:
             self._log.warning("this manager is locked; unlock it with `essaim swarm unlock`")
         else:
+            await asyncio.to_thread(require_log, identity, self.raft_dir)
             await self.take_up(identity)
 
     async def unlock(self, unlock_key: str) -> None:
@@ -95,10 +106,13 @@ class Roles:
         assert self.identity is not None
         await asyncio.to_thread(self.keyring.unlock, unlock_key)
         try:
+            await asyncio.to_thread(require_log, self.identity, self.raft_dir)
             await self.take_up(self.identity)
-        except BaseException:
+        except BaseException as error:
             await self.lay_down(keep_tasks=True)
             self.keyring.forget()
+            if isinstance(error, BrokenIdentity | Unusable):
+                raise Unavailable(str(error)) from error
             raise
 
     async def save(self, identity: Identity) -> None:
@@ -108,6 +122,11 @@ class Roles:
     async def empty_log(self) -> None:
         """Only while this node is no member, and before it becomes one."""
         await asyncio.to_thread(shutil.rmtree, self.raft_dir, ignore_errors=True)
+
+    async def new_log(self) -> None:
+        """Begin an empty one, before the identity says that there is one."""
+        await self.empty_log()
+        await asyncio.to_thread(prepare_member, self.raft_dir)
 
     async def take_up(self, identity: Identity) -> None:
         self.identity = identity
@@ -163,70 +182,74 @@ class Roles:
         self.worker = worker
         await worker.start()
 
-    async def lay_down(self, *, keep_tasks: bool) -> None:
+    async def lay_down(self, *, keep_tasks: bool) -> list[str]:
+        """Takes bounded time, whatever a runtime or another daemon does; the names of tasks that may still run."""
+        await within(PART_SECONDS, "a change of role", self.transitions.stop(), self._log)
         renewer, self._renewer = self._renewer, None
         if renewer is not None:
-            await renewer.stop()
+            await within(PART_SECONDS, "the renewal of certificates", renewer.stop(), self._log)
         worker, self.worker = self.worker, None
-        if worker is not None:
-            await worker.stop(keep_tasks=keep_tasks)
+        left = await worker.stop(keep_tasks=keep_tasks) if worker is not None else []
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
-            await runtime.close()
+            await within(PART_SECONDS, "the runtime", runtime.close(), self._log)
         await self.lay_down_manager()
+        return left
 
     async def lay_down_manager(self) -> None:
         """The log's own connections end before the server that carries them: it would wait for them."""
         server, self._server = self._server, None
         manager, self.manager = self.manager, None
         if server is not None:
-            await server.close_sessions()
+            await within(PART_SECONDS, "the sessions of other nodes", server.close_sessions(), self._log)
         if manager is not None:
-            await manager.stop()
+            await within(MANAGER_SECONDS, "the manager", manager.stop(), self._log)
         if server is not None:
-            await server.stop()
+            await within(PART_SECONDS, "the port for other nodes", server.stop(), self._log)
 
-    async def abandon(self) -> None:
-        """Back to outside any swarm, with nothing left on disk."""
-        await self.lay_down(keep_tasks=False)
+    async def abandon(self) -> list[str]:
+        """Back to outside any swarm, with nothing left on disk; the names of tasks that may still run."""
+        left = await self.lay_down(keep_tasks=False)
         self.identity, self.error, self._wanted = None, "", None
         await asyncio.to_thread(self.file.erase)
         await asyncio.to_thread(self.keyring.erase)
         for name in ("raft", "agent", "gateway"):
             await asyncio.to_thread(shutil.rmtree, self._settings.state_dir / name, ignore_errors=True)
+        return left
 
     # -- what the cluster tells this node ---------------------------------------------------------------------------
 
     def _on_node(self, node: Node) -> None:
-        """The node's own object changed: its role may have. A demoted manager stays one until it is out of the log."""
-        under_way = node.spec.role == "worker" and node.manager_status is not None
-        if self.identity is not None and node.spec.role != self.identity.role and not under_way:
-            self._spawn(self._change_role(node.spec.role))
+        """The node's own object changed: its role may have."""
+        self.transitions.told(node)
 
-    async def _change_role(self, role: str) -> None:
-        """Runs alone. What fails is tried again when the agent's next session tells the role anew."""
+    async def _take_step(self, step: Step) -> None:
         identity = self.identity
-        if identity is None or identity.role == role:
-            return
-        try:
-            if role == "manager":
-                await self._become_manager(identity)
-            else:
-                await self._become_worker(identity)
-        except (ClusterError, OSError) as error:
-            self._log.error("this node could not change its role", role=role, reason=str(error))
+        assert identity is not None
+        if step == "enlist":
+            await self._become_manager(identity)
         else:
-            self._log.info("this node has a new role", role=role)
+            await self._become_worker(identity)
+        self._log.info("this node has a new role", role=self.identity.role if self.identity else "")
 
     async def _become_manager(self, identity: Identity) -> None:
         key = await asyncio.to_thread(new_key)
         message = BecomeManager(identity.advertise, request_for(key))
-        answer: JoinAnswer = await self._ask_manager("/cluster/manager", message, JoinAnswer)
+        async with answering(identity.listen, key, self.keyring.keys.roots) as door:
+            if door.failure:
+                raise Unavailable(door.failure)
+            answer: JoinAnswer = await self._ask_manager("/cluster/manager", message, JoinAnswer)
         promoted = msgspec.structs.replace(identity, role="manager", raft_id=answer.raft_id, managers=answer.managers)
-        await self.empty_log()
+        self.transitions.seen(answer.version)
+        await self.new_log()
         await self._keep(key, Issued(answer.certificate, answer.roots))
         await self.save(promoted)
-        await self.start_manager(promoted)
+        try:
+            await self.start_manager(promoted)
+        except BaseException:
+            await self.lay_down_manager()
+            await self.save(identity)
+            raise
 
     async def _become_worker(self, identity: Identity) -> None:
         others = [a for a in identity.managers if a != identity.advertise]
@@ -313,6 +336,19 @@ class Roles:
     def _on_refused(self, reason: str) -> None:
         self.error = f"{reason}. Use `essaim swarm leave --force` on this node, then join again"
         self._log.error("the cluster does not know this node any more", reason=reason)
+
+
+def require_log(identity: Identity, folder: Path) -> None:
+    """A manager that has begun has a log; with an empty one it would vote twice. Raises BrokenIdentity."""
+    try:
+        lost = identity.role == "manager" and not has_log(folder)
+    except OSError as error:
+        raise BrokenIdentity(f"{folder}: cannot look for this manager's log ({error.strerror})") from error
+    if lost:
+        raise BrokenIdentity(
+            f"{folder}: this manager's log (*.wal) is missing. Restore the folder from a backup; or, if the cluster "
+            "has other managers, demote and remove this node there, empty its state directory and let it join again"
+        )
 
 
 def _part(identity: Identity) -> tuple[str, str, int]:

@@ -58,6 +58,20 @@ def joining_context(roots: bytes) -> ssl.SSLContext:
     return context
 
 
+def candidate_context(certificate: bytes, key: bytes, roots: bytes) -> ssl.SSLContext:
+    """For who wants to become a manager and has no manager's certificate yet: it serves nobody without one."""
+    context = serving_context(certificate, key, roots)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def calling_back_context(certificate: bytes, key: bytes) -> ssl.SSLContext:
+    """For a manager that calls a candidate, whose key it knows and looks at itself."""
+    context = trusting_context()
+    _load_pair(context, certificate, key)
+    return context
+
+
 def trusting_context() -> ssl.SSLContext:
     """For the one question whose answer proves itself: the root certificate, which a token names by its digest."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -18,11 +18,17 @@ from essaim.api.tunnel import serve_engine
 from essaim.cluster.errors import ClusterError
 from essaim.cluster.node import Node, TLSInfo
 from essaim.cluster.routes import RouteTable
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.supervisor import STOP_GRACE, Gateway
 
 from .channel import SocketChannel
+from .endings import within
 from .identity import Identity
 from .peers import PeerClient
+
+TUNNEL_SECONDS = 1.0
+OVERLAY_SECONDS = 5.0
+GATEWAY_SECONDS = STOP_GRACE + 5.0
+"""How long each may take to end."""
 
 
 class ManagerBook:
@@ -95,6 +101,7 @@ class WorkerRole:
             open_requests=gateway.open_requests,
             unfit=gateway.unfit,
             health=gateway.health,
+            look=gateway.health.answers,
             on_certificates=gateway.set_certificates,
             on_managers=self._managers,
             on_redirect=self.book.prefer,
@@ -116,16 +123,25 @@ class WorkerRole:
         await self.gateway.start()
         await self.agent.start()
 
-    async def stop(self, *, keep_tasks: bool) -> None:
-        """`keep_tasks`: leave them, and the gateway's workers, running for the next start (a restart of the daemon)."""
-        await self.agent.stop(keep_tasks=keep_tasks)
-        if self._overlays is not None and not keep_tasks:
-            with contextlib.suppress(RuntimeUnavailable, EngineError, OSError):
-                await self._overlays.clear()
+    async def stop(self, *, keep_tasks: bool) -> list[str]:
+        """`keep_tasks`: leave them, and the gateway's workers, running for the next start (a restart of the daemon).
+
+        Takes bounded time; the names of tasks that could not be stopped.
+        """
+        left = await self.agent.stop(keep_tasks=keep_tasks)
         for tunnel in self._tunnels:
             tunnel.cancel()
-        await asyncio.gather(*self._tunnels, return_exceptions=True)
-        await self.gateway.stop(leave_workers=keep_tasks)
+        if self._tunnels:
+            await asyncio.wait(list(self._tunnels), timeout=TUNNEL_SECONDS)
+        if self._overlays is not None and not keep_tasks:
+            await within(OVERLAY_SECONDS, "the overlay networks", self._clear_overlays(), self._log)
+        await within(GATEWAY_SECONDS, "the gateway", self.gateway.stop(leave_workers=keep_tasks), self._log)
+        return left
+
+    async def _clear_overlays(self) -> None:
+        assert self._overlays is not None
+        with contextlib.suppress(RuntimeUnavailable, EngineError, OSError):
+            await self._overlays.clear()
 
     async def _dial(self) -> SocketChannel:
         address = self.book.pick()

@@ -18,11 +18,10 @@ import structlog
 from .core import Core, Dropped
 from .disk import DiskThread
 from .entries import Entry, Kind, SnapshotMeta, entries_size
-from .interface import Leadership, NoQuorum, StateMachine, Stopped
-from .members import Configuration
+from .interface import CannotApply, Leadership, NoQuorum, StateMachine, Stopped
 from .messages import InstallSnapshot, Message
 from .options import Options
-from .policy import SnapshotPolicy
+from .snapshotter import Snapshotter
 from .state import Settings, Write
 from .storage import Recovered, Storage
 from .transport import HttpTransport
@@ -39,7 +38,7 @@ class Driver:
     """`open` recovers and begins; `halt` ends it all, and `open` may follow again."""
 
     def __init__(self, directory: Path, machine: StateMachine, member_id: int, address: str, options: Options) -> None:
-        self.id, self.directory, self.options = member_id, directory, options
+        self.id, self.directory, self.options, self._address = member_id, directory, options, address
         self.storage = Storage(directory, segment_bytes=options.segment_bytes, codecs=options.codecs)
         self.transport = HttpTransport(member_id, address, self.storage.snapshots, options.access)
         self.disk = DiskThread("raft-disk")
@@ -48,15 +47,15 @@ class Driver:
         self.reads = Reads(random.getrandbits(KEY_BITS))
         self.running: Core | None = None
         self.reason = "the log has not been started"  # why nothing is running
+        self.lasting = False  # whether it stays so until a restart, or longer
         self.applied = SnapshotMeta()  # index and term of the newest applied entry
-        self.members: tuple[Configuration, bool] | None = None  # as the transport knows them; whether committed
         self.received: dict[int, bytes] = {}  # snapshots that the core has been told of, by index
         self.on_pump: Callable[[], None] = lambda: None
         self.on_halt: Callable[[str], None] = lambda reason: None
-        self.on_disk_full: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self.on_passing_error: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._machine, self._machine_index = machine, 0  # ahead of `applied` after opening once more
-        self._policy = SnapshotPolicy()
-        self._pumping = self._snapshotting = self._preparing = False
+        self._snapshots = Snapshotter(self.storage, self.disk, options)
+        self._pumping = self._preparing = False
         self._leader_since = self._saved_since = 0.0  # loop times: a leader was known, the commit index was written
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,11 +97,16 @@ class Driver:
     async def open(self) -> None:
         """Recover from disk, apply what is known to be committed, and begin to take part."""
         found: Recovered = await self.disk.run(self.storage.open)
-        timing = self.options.timing
-        self._policy = self.options.policy()
-        self._policy.stagger(random.random())  # noqa: S311 - not a secret
-        self._policy.written(len(found.data))
+        self._snapshots.opened(len(found.data))
         self.applied = SnapshotMeta(found.snapshot.index, found.snapshot.term)
+        self.lasting = False
+        try:
+            await self._open(found)
+        except CannotApply as error:
+            self._cannot_apply(error)
+
+    async def _open(self, found: Recovered) -> None:
+        timing = self.options.timing
         if found.snapshot.index > self._machine_index:
             self._machine.restore(found.snapshot.index, found.data)
             self._machine_index = found.snapshot.index
@@ -115,16 +119,17 @@ class Driver:
         while core.state.log.applied < core.state.log.committed:
             self._apply(core.ready().committed)
             await asyncio.sleep(0)
-        self.running, self.reason, self.members = core, "", None
+        self.running, self.reason = core, ""
+        self.transport.contacts.restart()
         self._leader_since = self._saved_since = asyncio.get_running_loop().time()
         if core.members.voters == (self.id,):
             core.campaign()
         self._schedule_tick()
         self.wake()
 
-    def halt(self, reason: str) -> None:
-        """Take no part any more: no vote, no acknowledgement, no answer."""
-        stopped, self.reason = self.running is None, reason
+    def halt(self, reason: str, *, lasting: bool = False) -> None:
+        """Take no part any more: no vote, no acknowledgement, no answer. `lasting`: until somebody acts."""
+        stopped, self.reason, self.lasting = self.running is None, reason, lasting
         self.running = None
         if stopped:
             return
@@ -168,9 +173,12 @@ class Driver:
         try:
             self._feed(core)
             self._carry_out(core)
+        except CannotApply as error:
+            self._cannot_apply(error)
+            return
         except Exception as error:
             _log.exception("this member stops: its state machine or a rule of Raft failed")
-            self.halt(f"this member stopped after an internal error: {error}")
+            self.halt(f"this member stopped after an internal error: {error}", lasting=True)
             return
         self._follow_members(core)
         self._show_leadership(core)
@@ -210,7 +218,11 @@ class Driver:
             self._restore(ready.restore)
         if ready.committed:
             self._apply(ready.committed)
-            self._consider_snapshot(core)
+            exact = self.applied.index == self._machine_index
+            if exact and self._snapshots.due and self.applied.index <= core.state.log.durable:
+                self._snapshots.begin()
+                meta, frozen = core.meta_at(self.applied.index), self._machine.snapshot()
+                self.begin(self._snapshots.take(core, meta, frozen, lambda: self.running is core))
             if core.state.log.applied < core.state.log.committed:
                 self.wake()
         for context, index in ready.reads:
@@ -255,8 +267,8 @@ class Driver:
             self._machine_index = meta.index
         self.proposals.skipped(meta.term)
         self.applied = SnapshotMeta(meta.index, meta.term)
-        self._policy.begun()
-        self._policy.written(len(data))
+        self._snapshots.policy.begun()
+        self._snapshots.policy.written(len(data))
 
     def _apply(self, entries: list[Entry]) -> None:
         apply, sent, done = self._machine.apply, self.proposals.sent, self._machine_index
@@ -266,33 +278,18 @@ class Driver:
                 term = entry.term
                 self.proposals.passed(term)
             if entry.kind == Kind.COMMAND and entry.index > done:
-                result = apply(entry.index, entry.data)
+                try:
+                    result = apply(entry.index, entry.data)
+                except CannotApply:
+                    self._machine_index = entry.index - 1
+                    raise
                 if sent and (proposal := sent.pop(entry.key, None)) is not None and not proposal.answer.done():
                     proposal.answer.set_result(result)
+            elif entry.kind > Kind.MEMBERS:
+                raise CannotApply(f"entry {entry.index} of the log is of a kind ({entry.kind}) that is not known here")
         self.applied = SnapshotMeta(entries[-1].index, term)
         self._machine_index = max(done, entries[-1].index)
-        self._policy.applied(len(entries), entries_size(entries))
-
-    def _consider_snapshot(self, core: Core) -> None:
-        exact = self.applied.index == self._machine_index
-        if exact and self._policy.due and not self._snapshotting and self.applied.index <= core.state.log.durable:
-            self._snapshotting = True
-            self._policy.begun()
-            self.begin(self._take_snapshot(core, core.meta_at(self.applied.index), self._machine.snapshot()))
-
-    async def _take_snapshot(self, core: Core, meta: SnapshotMeta, serialise: Callable[[], bytes]) -> None:
-        try:
-            data = await asyncio.to_thread(serialise)
-            await asyncio.to_thread(self.storage.snapshots.write, meta, data)
-            await self.disk.run(self.storage.compact)
-        except OSError as error:
-            _log.error("cannot write a snapshot", directory=str(self.directory), error=str(error))
-            return
-        finally:
-            self._snapshotting = False
-        self._policy.written(len(data))
-        if self.running is core:
-            core.snapshot_saved(meta, keep=self.options.keep_entries)
+        self._snapshots.policy.applied(len(entries), entries_size(entries))
 
     async def _send_snapshot(self, core: Core, message: InstallSnapshot) -> None:
         arrived = await self.transport.send_snapshot(message)
@@ -301,34 +298,48 @@ class Driver:
             self.wake()
 
     def _follow_members(self, core: Core) -> None:
-        """Talk to whom the configuration names; while it is not committed, also to those of the one before."""
-        configurations = core.state.configurations
-        index, members = configurations[-1]
-        settled = index <= self.applied.index
-        if (members, settled) == self.members:
+        contacts = self.transport.contacts
+        if not contacts.follow(core.state.configurations, self.applied.index, core.leader):
             return
-        self.members = (members, settled)
-        if settled and self.id in members.removed:
+        if contacts.is_removed(self.id):
             self.halt(REMOVED)
             return
-        before = configurations[-2][1].addresses if not settled and len(configurations) > 1 else {}
-        self.transport.set_members({**before, **members.addresses})
+        self.transport.follow_contacts()
 
     def _show_leadership(self, core: Core) -> None:
         if self.running is None:
             return
         leader = core.leader
         local = core.is_leader and self.applied.term == core.term
-        address = core.members.addresses.get(leader, "") if leader else ""
-        self.watchers.set(Leadership(core.term, leader, address, is_local=local))
+        known = self._address if leader == self.id else self.transport.contacts.address(leader)
+        self.watchers.set(Leadership(core.term, leader, (leader and known) or "", is_local=local))
+
+    def _cannot_apply(self, error: CannotApply) -> None:
+        """Going on would give this member another state than the others have at the same index."""
+        self.halt(f"this manager takes no part any more: {error}", lasting=True)
+        _log.error("this member stops", reason=self.reason)
 
     def _on_disk_error(self, error: BaseException) -> None:
-        self.halt(f"cannot write to {self.directory}: {error}")
+        if passes(error) and self.on_passing_error is not None:
+            self.halt(f"cannot write to {self.directory}: {why(error)}; this member waits until that has passed")
+            _log.error("this member stops", reason=self.reason)
+            self.begin(self.on_passing_error())
+            return
+        self.halt(
+            f"cannot write to {self.directory}: {why(error)}. Look at the disk and the kernel's messages, then start "
+            "essaimd again: this manager takes no part until then",
+            lasting=True,
+        )
         _log.error("this member stops", reason=self.reason)
-        if is_full(error) and self.on_disk_full is not None:
-            self.begin(self.on_disk_full())
 
 
-def is_full(error: BaseException) -> bool:
-    """A full disk is the one failure that passes by itself; after others only a restart reads the disk anew."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+def why(error: BaseException) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
+def passes(error: BaseException) -> bool:
+    """A disk, a quota or a table of descriptors that is full gets room again by itself; after other failures what a
+    write has left on the disk is only known once a restart has read it."""
+    return isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The first record of a member's log, written while the member does not run.
+"""The beginning of a member's log, written while the member does not run.
 
 All functions block.
 """
@@ -25,6 +25,21 @@ def found_cluster(directory: Path, members: dict[int, str], codecs: Codecs = PLA
         storage.save(HardState(term=1, commit=1), [Entry(1, 1, Kind.MEMBERS, data=data)])
     finally:
         storage.close()
+
+
+def prepare_member(directory: Path) -> None:
+    """An empty log, for a member that a leader is going to add: a directory without any has lost it."""
+    storage = Storage(directory)
+    try:
+        storage.open()
+        storage.wal.cut()
+    finally:
+        storage.close()
+
+
+def has_log(directory: Path) -> bool:
+    """Whether a member has ever begun there. Raises OSError."""
+    return directory.is_dir() and any(directory.glob("*.wal"))
 
 
 def force_new_cluster(directory: Path, member_id: int, address: str, codecs: Codecs = PLAIN) -> None:

@@ -44,13 +44,6 @@ class Inbox:
             core.leader_lost()
         self._driver.wake()
 
-    def is_removed(self, member: int) -> bool:
-        """Only when it is certain: an uncommitted removal may still be undone."""
-        if self._driver.members is None:
-            return False
-        members, settled = self._driver.members
-        return settled and member in members.removed
-
     async def on_snapshot(self, message: InstallSnapshot, path: Path) -> None:
         """A snapshot has arrived and is durable at `path`."""
         _, data = await asyncio.to_thread(self._driver.storage.snapshots.read, path)
@@ -64,7 +57,7 @@ class Inbox:
             self._driver.core.step(message)
         except AssertionError as error:
             _log.exception("this member stops: a rule of Raft was broken")
-            self._driver.halt(f"this member stopped after an internal error: {error}")
+            self._driver.halt(f"this member stopped after an internal error: {error}", lasting=True)
 
     def _on_node_message(self, message: Forward | ForwardRefused | Control | ControlReply) -> None:
         driver = self._driver

@@ -13,7 +13,7 @@ Rules every implementation keeps:
   effect.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,11 +38,23 @@ class Refused(LogError):
     """A membership change that makes no sense now, or would cost the quorum; nothing was changed."""
 
 
+class Unusable(Exception):
+    """What a member has on its disk cannot be used; the message says what is wrong where, and what to do."""
+
+
+class CannotApply(Exception):
+    """A command or a snapshot that this version does not understand; the message says what, and what to do."""
+
+
 class StateMachine(Protocol):
     """The deterministic consumer of the log. All methods are called from the event loop, in log order."""
 
     def apply(self, index: int, command: bytes) -> Any:
-        """Apply one committed command. The result is what the local `propose` returns. Must not raise."""
+        """Apply one committed command. The result is what the local `propose` returns.
+
+        May raise `CannotApply`, with nothing changed: the member then takes no part any more, since it would go on
+        with another state than the others. Must not raise anything else.
+        """
 
     def snapshot(self) -> Callable[[], bytes]:
         """Freeze the state now, cheaply; the returned function serialises it and runs in a thread.
@@ -52,7 +64,7 @@ class StateMachine(Protocol):
         """
 
     def restore(self, index: int, data: bytes) -> None:
-        """Replace the whole state with a snapshot taken at `index`."""
+        """Replace the whole state with a snapshot taken at `index`. May raise `CannotApply`, as `apply`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +128,9 @@ class Membership(Protocol):
 
     def members(self) -> Sequence[MemberView]:
         """Everyone in the configuration in force, by id."""
+
+    def removed(self) -> Collection[int]:
+        """The ids that were taken out, by the configuration in force."""
 
     async def add_learner(self, member_id: int, address: str, *, timeout: float | None = None) -> None:
         """Let a new member receive the log; it does not vote. `address` is "host:port"."""

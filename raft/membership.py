@@ -11,17 +11,14 @@ from typing import Any
 
 from .core import Core, Dropped
 from .driver import Driver
+from .guard import Premature, Situation, Standing, judge
 from .interface import MemberView, NoQuorum, Refused, Stopped, Uncertain
-from .members import Change, ChangeKind, Configuration, RefusedChange, change
-from .quorum import Vote, joint_tally
+from .members import Change, ChangeKind, RefusedChange
 from .waiting import NO_LEADER
 from .wire import Control, ControlReply
 
 PATIENCE = 30.0  # seconds, where the caller gives no time-out
 PAUSE = 0.1  # seconds before asking again
-LAG = 1000  # entries that a learner may lack when it is promoted
-LOSS = "raft: member cannot be removed, because removing it may result in loss of quorum"
-LOSS_DEMOTED = "raft: member cannot be demoted, because demoting it may result in loss of quorum"
 
 
 class Controls:
@@ -80,7 +77,7 @@ class Controls:
             else:
                 self._judge(core, request)
                 index = core.change_members(request.changes, request.key)
-        except Dropped as error:
+        except (Dropped, Premature) as error:
             return self._reply(request, error=str(error), again=True)
         except RefusedChange as error:
             return self._reply(request, error=str(error), again="under way" in str(error))
@@ -91,24 +88,15 @@ class Controls:
         return ControlReply(request.sender, self._node.id, self._node.core.term, request.key, index, error, again)
 
     def _judge(self, core: Core, request: Control) -> None:
-        """Refuse what would cost the quorum, and put off the promotion of a learner that lags."""
         if not core.is_leader:
             raise Dropped("this member does not lead")
-        new = change(core.members, request.changes)
-        for step in request.changes:
-            if step.kind is ChangeKind.PROMOTE:
-                progress = core.progress(step.member)
-                if progress is None:
-                    raise RefusedChange(f"{step.member:x} is not a member")
-                if progress.match + LAG < core.state.log.last:
-                    raise Dropped(f"{step.member:x} has not caught up yet")
-        shrinks = [step.kind for step in request.changes if step.kind in (ChangeKind.REMOVE, ChangeKind.DEMOTE)]
-        if shrinks and not request.force and not self._has_quorum(core, new):
-            raise RefusedChange(LOSS if ChangeKind.REMOVE in shrinks else LOSS_DEMOTED)
-
-    def _has_quorum(self, core: Core, members: Configuration) -> bool:
-        up = {member: self._is_up(core, member) for member in members.everyone}
-        return joint_tally(members.voters, members.outgoing, up) is Vote.WON
+        standings = {
+            member: Standing(progress.match, self._is_up(core, member))
+            for member in core.members.everyone
+            if (progress := core.progress(member)) is not None
+        }
+        index, now = core.state.configurations[-1]
+        judge(Situation(now, index, core.state.log.last, standings), request.changes, force=request.force)
 
     def _is_up(self, core: Core, member: int) -> bool:
         """Whether the leader can reach a member: a stopped process keeps its connections and does not answer."""

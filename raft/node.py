@@ -2,17 +2,17 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import structlog
 from aiohttp import web
 
-from .driver import Driver
+from .driver import REMOVED, Driver
 from .found import force_new_cluster
 from .inbox import Inbox
-from .interface import Leadership, MemberView, StateMachine
+from .interface import Leadership, MemberView, StateMachine, Unusable
 from .membership import Controls
 from .options import Options, Timing
 from .wal import RECORD_MAX
@@ -37,7 +37,7 @@ class RaftLog:
         self._controls = Controls(self._driver)
         self._inbox = Inbox(self._driver, self._controls)
         self._driver.on_pump, self._driver.on_halt = self._controls.check, self._controls.fail
-        self._driver.on_disk_full = self._reopen_when_there_is_space
+        self._driver.on_passing_error = self._reopen_when_there_is_room
         self._started = False
 
     async def __aenter__(self) -> "RaftLog":
@@ -48,7 +48,10 @@ class RaftLog:
         await self.stop()
 
     async def start(self) -> None:
-        """Recover and take part. Raises `wal.Corrupt`, `storage.InUse` or `OSError`; then it is stopped."""
+        """Recover and take part. Raises `Unusable` or `OSError`; then it is stopped.
+
+        A member whose disk is in order but whose state machine `CannotApply` what is on it starts `halted`.
+        """
         self._driver.disk.start()
         self._driver.transport.start(self._inbox)
         self._started = True
@@ -94,6 +97,16 @@ class RaftLog:
         await answer
 
     @property
+    def halted(self) -> str:
+        """Why this member takes no part, if that lasts until somebody does something about it; else empty."""
+        return self._driver.reason if self._driver.running is None and self._driver.lasting else ""
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether this member knows that it was taken out of the cluster."""
+        return self._driver.running is None and self._driver.reason == REMOVED
+
+    @property
     def leadership(self) -> Leadership:
         return self._driver.watchers.current
 
@@ -108,6 +121,9 @@ class RaftLog:
 
     def members(self) -> Sequence[MemberView]:
         return self._controls.views()
+
+    def removed(self) -> Collection[int]:
+        return self._driver.core.members.removed
 
     async def add_learner(self, member_id: int, address: str, *, timeout: float | None = None) -> None:
         await self._controls.add_learner(member_id, address, timeout)
@@ -133,16 +149,21 @@ class RaftLog:
         )
         await driver.open()
 
-    async def _reopen_when_there_is_space(self) -> None:
+    async def _reopen_when_there_is_room(self) -> None:
+        """For a disk, a quota, or a table of descriptors that was full."""
         driver, options = self._driver, self._driver.options
         await driver.disk.run(driver.storage.close)
         while True:
             await asyncio.sleep(options.timing.disk_retry)
-            free = (await asyncio.to_thread(shutil.disk_usage, driver.directory)).free
-            if free < 2 * options.segment_bytes:
-                continue
             try:
+                free = (await asyncio.to_thread(shutil.disk_usage, driver.directory)).free
+                if free < 2 * options.segment_bytes:
+                    continue
                 await driver.open()
+            except Unusable as error:
+                driver.halt(str(error), lasting=True)
+                _log.error("this member stops", reason=str(error))
+                return
             except OSError as error:
                 await driver.disk.run(driver.storage.close)
                 _log.warning("cannot start again yet", directory=str(driver.directory), error=str(error))

@@ -17,6 +17,7 @@ class SnapshotPolicy:
     _count: int = 0
     _bytes: int = 0
     _last_size: int = 0
+    _before: tuple[int, int] = (0, 0)
 
     def stagger(self, chance: float) -> None:
         """Shift by up to a third, `chance` being in 0..1: members that apply alike must not all be busy at once."""
@@ -36,7 +37,14 @@ class SnapshotPolicy:
 
     def begun(self) -> None:
         """A snapshot was taken: count from here."""
+        self._before = (self._count, self._bytes)
         self._count = self._bytes = 0
+
+    def failed(self) -> None:
+        """It could not be written: what it would have covered counts again."""
+        entries, size = self._before
+        self._before = (0, 0)
+        self.applied(entries, size)
 
     def written(self, size: int) -> None:
         self._last_size = size

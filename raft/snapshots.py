@@ -19,7 +19,8 @@ from crc32c import crc32c
 
 from .codec import AS_IT_IS, Codec
 from .entries import SnapshotMeta
-from .wal import Corrupt, sync_directory
+from .interface import Unusable
+from .wal import Corrupt, Newer, later_format, sync_directory
 
 MAGIC = b"ESSAIMS1"
 KEEP = 2
@@ -103,6 +104,8 @@ class Snapshots:
 
 def parse_snapshot(raw: bytes, path: Path) -> tuple[SnapshotMeta, bytes]:
     """Meta and data, checked. Raises `Corrupt`, which names the path."""
+    if later_format(raw[:8], MAGIC):
+        raise Newer(path, raw[:8])
     if len(raw) < _HEAD.size or raw[:8] != MAGIC:
         raise Corrupt(path, 0, "not a snapshot")
     start = _HEAD.size
@@ -143,7 +146,7 @@ class Incoming:
         self._chunks.clear()
         try:
             meta, data = parse_snapshot(raw, self._snapshots.directory / f"{self._index:016x} as received")
-        except Corrupt as error:
+        except Unusable as error:
             raise ValueError(str(error)) from None
         self._snapshots.write(meta, data)
         return meta, self._snapshots.path(meta)

@@ -5,20 +5,27 @@ without looking for the newest term and vote. Entries with an index that is in t
 behind it (paper, figure 2: AppendEntries rule 3). A record with a `mark` says that a snapshot received from the
 leader replaced the whole log; the snapshot itself is durable before the mark.
 
+The file `end` says how far the log has come: written after each record, and never synced, so it may be behind after a
+power cut and is never ahead. A log that ends before it has lost what was acknowledged: without it, a file that was
+cut short looks like one whose last write was torn.
+
 All methods block; the node calls them from one thread.
 """
 
 import fcntl
 import os
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from crc32c import crc32c
 
 from .codec import AS_IT_IS, PLAIN, Codec, Codecs
 from .entries import Entry, HardState, SnapshotMeta
+from .interface import Unusable
 from .snapshots import Snapshots
-from .wal import SEGMENT_BYTES, Corrupt, Record, Wal
+from .wal import SEGMENT_BYTES, Corrupt, Record, Wal, preallocate
 
 
 class LogRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -29,6 +36,9 @@ class LogRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     mark: tuple[int, int] | None = None  # index and term of the snapshot that replaced the log
 
 
+_END = struct.Struct("<QQ")  # segment number, offset behind its last record; followed by their CRC
+_CRC = struct.Struct("<I")
+END_BYTES = 16 << 10  # reserved for it: a full disk refuses the log's own write, not this one
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(LogRecord).decode
 
@@ -47,7 +57,7 @@ class Recovered:
         return self.state == HardState() and not self.snapshot.index and not self.entries
 
 
-class InUse(Exception):
+class InUse(Unusable):
     """Another process has the directory; the message names it."""
 
 
@@ -61,7 +71,7 @@ class Storage:
         self._codec = codecs.log
         self._last_index: dict[int, int] = {}  # segment number -> highest index of an entry in it
         self._mark: tuple[int, int] | None = None  # to be written with the next record
-        self._lock = -1
+        self._lock = self._end = -1
 
     def open(self) -> Recovered:
         """Recover. Raises `Corrupt`, `InUse` or `OSError`; a torn last record is cut off."""
@@ -74,14 +84,17 @@ class Storage:
             raise InUse(f"{self.directory} is in use by another process. Stop it, or use another directory.") from None
         self._last_index, self._mark = {}, None
         self.wal.open()
+        if not self.wal.segments and self.snapshots.paths():
+            raise Corrupt(self.directory, 0, "there are snapshots and no log: its files (*.wal) are missing")
         replay = Replay(self._codec)
         for record in self.wal.records():
             self._note(record.path, replay.take(record))
-        self.snapshots.clean()
-        self.snapshots.prune()
         recovered = self._with_snapshot(replay)
         if replay.state.commit > (top := recovered.snapshot.index + len(recovered.entries)):
             raise Corrupt(self.directory, 0, f"the log ends at {top}, before its commit index {replay.state.commit}")
+        self._require_end()
+        self.snapshots.clean()
+        self.snapshots.prune()
         return recovered
 
     def save(self, state: HardState, entries: list[Entry], mark: tuple[int, int] | None = None) -> None:
@@ -90,6 +103,8 @@ class Storage:
             self.wal.cut()  # nothing is released before the record that now follows, which has the hard state
         segment = self.wal.append(self._codec.seal(_encode(LogRecord(state, entries, mark or self._mark))))
         self._mark = None
+        where = _END.pack(segment.number, segment.end)
+        os.pwrite(self._end, where + _CRC.pack(crc32c(where)), 0)
         if entries:
             self._last_index[segment.number] = max(self._last_index.get(segment.number, 0), entries[-1].index)
 
@@ -113,9 +128,29 @@ class Storage:
 
     def close(self) -> None:
         self.wal.close()
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        for fd in (self._lock, self._end):
+            if fd >= 0:
+                os.close(fd)
+        self._lock = self._end = -1
+
+    def _require_end(self) -> None:
+        """Raises `Corrupt` when the log ends earlier than it once did. What cannot be read there proves nothing."""
+        path = self.directory / "end"
+        self._end = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        preallocate(self._end, END_BYTES)
+        raw = os.pread(self._end, _END.size + _CRC.size, 0)
+        if len(raw) < _END.size + _CRC.size or _CRC.unpack_from(raw, _END.size)[0] != crc32c(raw[: _END.size]):
+            return
+        last = self.wal.segments[-1] if self.wal.segments else None
+        once = _END.unpack_from(raw)
+        if (last.number, last.end) < once if last else True:
+            name = f"{once[0]:016x}.wal"
+            raise Corrupt(
+                self.directory / name,
+                last.end if last else 0,
+                f"the log ends before offset {once[1]} of {name}, which it had reached (if this is a backup of a "
+                f"running manager, remove {path} and start again)",
+            )
 
     def _note(self, path: Path, last_index: int) -> None:
         number = int(path.stem, 16)

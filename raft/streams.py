@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
+import structlog
 from aiohttp import web
 
 from .wire import FrameReader, WireMessage
@@ -18,9 +19,11 @@ from .wire import FrameReader, WireMessage
 PATH = "/raft/stream"
 UPGRADE = "essaim-raft"
 FROM, ADDRESS, TO = "Essaim-From", "Essaim-Address", "Essaim-To"
+PROTOCOL, VERSION = "Essaim-Raft", 1  # of the messages; a member refuses a newer one than its own
 BUFFER_BYTES = 8 << 20  # unsent, beyond which a peer counts as stuck
 SILENCE_MS = 3000  # unacknowledged data for so long closes the connection: TCP alone would wait for many minutes
 HANDSHAKE_SECONDS = 2.0
+_log = structlog.get_logger("raft")
 
 
 def _anyone(_: web.BaseRequest, __: int) -> bool:
@@ -154,7 +157,8 @@ class Inbound(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             messages = self._reader.feed(data)
-        except ValueError:  # msgspec's errors are ValueErrors
+        except ValueError as error:  # msgspec's errors are ValueErrors
+            _log.warning("a member sent what this version of essaim cannot decode", error=str(error))
             self.close()
             return
         if messages:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import random
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -19,15 +19,18 @@ import structlog
 from aiohttp import web
 
 from . import streams
+from .contacts import Contacts
+from .interface import Unusable
 from .messages import InstallSnapshot, Message
 from .snapshots import Incoming, Snapshots, parse_snapshot_name, plain_snapshot
-from .streams import ADDRESS, FROM, TO, Access, HandshakeFailed, Inbound, Outbound, open_stream
-from .wal import Corrupt
+from .streams import ADDRESS, FROM, PROTOCOL, TO, VERSION, Access, HandshakeFailed, Inbound, Outbound, open_stream
 from .wire import WireMessage, encode_frame
 
 SNAPSHOT_PATH = "/raft/snapshot"
 CHUNK = 256 << 10
 RETRY_SECONDS = (0.05, 1.0)  # first and longest pause between attempts to connect
+SNAPSHOT_SECONDS = 60.0  # for a snapshot to arrive, and besides what its size takes at the slowest
+SNAPSHOT_SLOWEST = 1 << 20  # bytes a second; a peer that stopped reading would hold its snapshot for ever
 GONE, BUSY = 410, 503
 _log = structlog.get_logger("raft")
 
@@ -47,8 +50,6 @@ class Receiver(Protocol):
     def on_messages(self, messages: Sequence[WireMessage]) -> None: ...
 
     def on_reach(self, member: int, reach: Reach) -> None: ...
-
-    def is_removed(self, member: int) -> bool: ...
 
     async def on_snapshot(self, message: InstallSnapshot, path: Path) -> None: ...
 
@@ -121,9 +122,8 @@ class HttpTransport:
     def __init__(self, member: int, address: str, snapshots: Snapshots, access: Access | None = None) -> None:
         self.member, self.address, self.access = member, address, access or Access()
         self._snapshots = snapshots
+        self.contacts = Contacts(member)
         self._peers: dict[int, Peer] = {}
-        self._addresses: dict[int, str] = {}  # by configuration
-        self._heard: dict[int, str] = {}  # of members that have called: a joining member knows no configuration yet
         self._inbound: dict[Inbound, int] = {}  # who sends there
         self._ending: set[asyncio.Task[None]] = set()
         self._session: aiohttp.ClientSession | None = None
@@ -146,20 +146,18 @@ class HttpTransport:
         return [web.get(streams.PATH, self._accept), web.post(SNAPSHOT_PATH, self._receive_snapshot)]
 
     def headers(self, to: int) -> dict[str, str]:
-        own = {FROM: str(self.member), ADDRESS: self.address, TO: str(to)}
+        own = {FROM: str(self.member), ADDRESS: self.address, TO: str(to), PROTOCOL: str(VERSION)}
         return {**self.access.headers(), **own}
 
-    def set_members(self, addresses: Mapping[int, str]) -> None:
-        """The configuration in force: connect to all, leave others."""
-        self._addresses = {m: a for m, a in addresses.items() if m != self.member}
-        for member in list(self._peers):
-            if member not in self._addresses:
-                self._heard.pop(member, None)
-                self._drop(member)
-        for member in self._addresses:
+    def follow_contacts(self) -> None:
+        """Whom to talk to has changed: connect to all of them, leave others."""
+        wanted = self.contacts.wanted()
+        for member in [member for member in self._peers if member not in wanted]:
+            self._drop(member)
+        for member in wanted:
             self._peer(member)
         for inbound, sender in list(self._inbound.items()):
-            if self.receiver.is_removed(sender):
+            if self.contacts.is_removed(sender):
                 inbound.close()  # it comes back, and is told then
 
     def connected(self, member: int) -> bool:
@@ -179,7 +177,7 @@ class HttpTransport:
 
     async def send_snapshot(self, message: InstallSnapshot) -> bool:
         """Send the file that the message is about; whether it arrived."""
-        address = self._addresses.get(message.to) or self._heard.get(message.to)
+        address = self.contacts.address(message.to)
         path = self._snapshots.path(message.meta)
         if address is None or self._session is None:
             return False
@@ -188,24 +186,29 @@ class HttpTransport:
         headers = {**self.headers(message.to), "Essaim-Term": str(message.term), "Essaim-Snapshot": path.name}
         try:
             meta, data = await asyncio.to_thread(self._snapshots.read, path)
-            body = _chunks(await asyncio.to_thread(plain_snapshot, meta, data))
-            async with self._session.post(
-                url,
-                data=body,
-                headers=headers,
-                ssl=context or True,
-                server_hostname=self.access.server_name(message.to),
-            ) as response:
+            plain = await asyncio.to_thread(plain_snapshot, meta, data)
+            patience = SNAPSHOT_SECONDS + len(plain) / SNAPSHOT_SLOWEST
+            body = _chunks(plain)
+            async with (
+                asyncio.timeout(patience),
+                self._session.post(
+                    url,
+                    data=body,
+                    headers=headers,
+                    ssl=context or True,
+                    server_hostname=self.access.server_name(message.to),
+                ) as response,
+            ):
                 if response.status == web.HTTPOk.status_code:
                     return True
                 reason = (await response.text()).strip()
-        except (aiohttp.ClientError, OSError, TimeoutError, Corrupt) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, Unusable) as error:
             reason = str(error) or type(error).__name__
         _log.warning("cannot send a snapshot", address=address, index=message.meta.index, error=reason)
         return False
 
     def _peer(self, member: int) -> Peer | None:
-        address = self._addresses.get(member) or self._heard.get(member)
+        address = self.contacts.address(member)
         peer = self._peers.get(member)
         if peer is not None and peer.address != address:
             self._drop(member)
@@ -225,16 +228,20 @@ class HttpTransport:
             raise web.HTTPServiceUnavailable(text="this member does not run")
         try:
             sender, to = int(request.headers[FROM]), int(request.headers[TO])
+            version = int(request.headers.get(PROTOCOL, VERSION))
         except (KeyError, ValueError):
             raise web.HTTPBadRequest(text=f"{FROM} and {TO} must name members") from None
         if not self.access.allows(request, sender):
             raise web.HTTPForbidden(text="the credentials are not those of this member")
+        if version > VERSION:
+            reason = f"version {version} of the log's messages is not known here, {VERSION} is: upgrade essaim"
+            raise web.HTTPUpgradeRequired(reason=reason, text=reason)
         if to != self.member:
             raise web.HTTPConflict(text=f"this is not member {to:x}")
-        if self.receiver.is_removed(sender):
+        if self.contacts.is_removed(sender):
             raise web.HTTPGone(text="this member was removed from the cluster")
         if address := request.headers.get(ADDRESS):
-            self._heard[sender] = address
+            self.contacts.called(sender, address)
         return sender
 
     async def _accept(self, request: web.Request) -> web.StreamResponse:
@@ -265,9 +272,9 @@ class HttpTransport:
             incoming.write(chunk)
         try:
             meta, path = await asyncio.to_thread(incoming.finish)
-        except (OSError, ValueError) as error:
+            await self.receiver.on_snapshot(InstallSnapshot(self.member, sender, term, meta), path)
+        except (OSError, ValueError, Unusable) as error:
             raise web.HTTPInsufficientStorage(text=str(error)) from None
-        await self.receiver.on_snapshot(InstallSnapshot(self.member, sender, term, meta), path)
         return web.Response()
 
 

@@ -9,7 +9,8 @@ Segments are preallocated: a write then changes no metadata, which makes fdatasy
 Rules:
 - One record is outstanding at a time (`append` writes and syncs), so a crash can tear the last record and no other.
 - What a crash leaves, a record cut short by the end of the file or with an unwritten (all zero) sector, at the
-  very end, is cut off by `open`. Any other damage is `Corrupt`, with file and offset: it was acknowledged once.
+  very end, is not read, and cut off before the next is written. Any other damage is `Corrupt`, with file and offset:
+  it was acknowledged once.
 - After an `OSError` the log refuses everything: what a failed fsync left on disk is unknown until it is read again.
 
 - The next segment is prepared in advance, under its name: a cut then waits for nothing. Segments that were never
@@ -29,6 +30,8 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
+from .interface import Unusable
+
 SEGMENT_BYTES = 16 << 20
 RECORD_MAX = (16 << 20) - 1  # bytes of payload
 SECTOR = 512
@@ -41,14 +44,32 @@ HEAD_BYTES = _HEAD.size + _CRC.size
 RECORD_BYTES = _RECORD.size + _CRC.size
 
 
-class Corrupt(Exception):
+WHAT_TO_DO = (
+    "Restore it from a backup; or, if the cluster has other managers, take this one out of it (demote and remove the "
+    "node on one of them), empty its state directory and let it join again. Nothing was deleted"
+)
+
+
+class Corrupt(Unusable):
     """Bytes that were durable once cannot be read; the message names file and offset."""
 
     def __init__(self, path: Path, offset: int, what: str) -> None:
+        super().__init__(f"{path}, offset {offset}: {what}. The file was damaged after it was written. {WHAT_TO_DO}.")
+
+
+class Newer(Unusable):
+    """A file that a later version of essaim has written."""
+
+    def __init__(self, path: Path, magic: bytes) -> None:
         super().__init__(
-            f"{path}, offset {offset}: {what}. The file was damaged after it was written. Restore it from a "
-            f"backup, or remove this member from the cluster, empty its state directory and join it again."
+            f"{path} is in a format ({magic.decode('ascii', 'replace')}) of a newer version of essaim, or its first "
+            f"bytes are damaged. Start that version again. {WHAT_TO_DO}."
         )
+
+
+def later_format(found: bytes, known: bytes) -> bool:
+    """Whether a file's first bytes are those of `known` but for a higher number at their end."""
+    return found[:-1] == known[:-1] and found[-1:].isdigit() and found[-1:] > known[-1:]
 
 
 class Record(NamedTuple):
@@ -81,12 +102,13 @@ class Wal:
         self.segments: list[Segment] = []
         self._fd = -1
         self._failed: OSError | None = None
+        self._torn: Segment | None = None  # its last record was: cut off before anything is written
         self._prepared: tuple[Segment, int] | None = None  # with its descriptor
         self._creating = threading.Lock()
 
     def open(self) -> None:
         """Find the segments; nothing is read yet beyond their headers. May be called again after `close`."""
-        self._failed = None
+        self._failed = self._torn = None
         for stray in self.directory.glob("*.wal.tmp"):
             stray.unlink()
         paths = sorted(self.directory.glob("*.wal"))
@@ -98,7 +120,7 @@ class Wal:
                 raise Corrupt(after.path, 0, f"segment {before.number + 1} is missing before this one")
 
     def records(self) -> Iterator[Record]:
-        """Every durable record, oldest first. Cuts off a torn last one; raises `Corrupt`."""
+        """Every durable record, oldest first, without a torn last one; raises `Corrupt`."""
         for segment in self.segments:
             yield from self._read(segment, last=segment is self.segments[-1])
 
@@ -111,6 +133,7 @@ class Wal:
         try:
             if self._fd < 0:
                 self._reopen()
+            self._cut_off()
             segment = self.segments[-1]
             frame = segment.frame(payload)
             _write(self._fd, frame, segment.end)
@@ -149,6 +172,7 @@ class Wal:
             raise self._failed
         with self._creating:
             try:
+                self._cut_off()
                 made = self._prepared or self._create(self.segments[-1].number + 1 if self.segments else 1)
             except OSError as error:
                 self._failed = error
@@ -180,7 +204,7 @@ class Wal:
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             _write(fd, head + _CRC.pack(crc32c(head)), 0)
-            _preallocate(fd, self.segment_bytes)
+            preallocate(fd, self.segment_bytes)
             os.fsync(fd)
             temporary.rename(path)
             sync_directory(self.directory)
@@ -213,14 +237,17 @@ class Wal:
             raise Corrupt(segment.path, offset, "a record is damaged and it is not the last one")
         if not _torn(data, offset, end):
             raise Corrupt(segment.path, offset, "the checksum of a completely written record does not match")
-        self._cut_off(segment, offset)
+        self._torn = segment
 
-    def _cut_off(self, segment: Segment, offset: int) -> None:
-        """Zero the rest, so that nothing torn is ever seen behind a newer, shorter record."""
+    def _cut_off(self) -> None:
+        """Zero the rest of a torn segment, so that nothing torn is ever seen behind a newer, shorter record."""
+        if self._torn is None:
+            return
         self._reopen()
-        os.ftruncate(self._fd, offset)
-        _preallocate(self._fd, self.segment_bytes)
+        os.ftruncate(self._fd, self._torn.end)
+        preallocate(self._fd, self.segment_bytes)
         os.fsync(self._fd)
+        self._torn = None
 
 
 def sync_directory(directory: Path) -> None:
@@ -239,7 +266,7 @@ def _write(fd: int, data: bytes, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def _preallocate(fd: int, size: int) -> None:
+def preallocate(fd: int, size: int) -> None:
     """Reserve space. A file system that cannot is used without: records then extend the file."""
     try:
         os.posix_fallocate(fd, 0, size)
@@ -251,6 +278,8 @@ def _preallocate(fd: int, size: int) -> None:
 def _read_head(path: Path) -> Segment:
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
+    if later_format(head[: len(MAGIC)], MAGIC):
+        raise Newer(path, head[: len(MAGIC)])
     if len(head) < HEAD_BYTES or _CRC.unpack_from(head, _HEAD.size)[0] != crc32c(head[: _HEAD.size]):
         raise Corrupt(path, 0, "the segment's header is damaged")
     magic, number, salt = _HEAD.unpack_from(head)

@@ -2,42 +2,41 @@
 
 It tells nodes their tasks and gateways the routes, takes in their reports, and notices when a node falls silent.
 On a manager that does not lead, `serve` only says who does.
+
+- Nothing here waits for an agent, a reader or the log: what a session has to send is kept as state (`session.py`),
+  output goes to its reader's own store (`log_readers.py`), reports wait on their own (`reports.py`), and a session that
+  is to end is closed beside the loops, since the other side may not answer.
+- `check` compares what is so with what is stored and told, and repairs it: no event is the only chance of anything.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import datetime
 
 import msgspec
 
 from essaim.cluster import wire
-from essaim.cluster.certificates import CertificateBook
-from essaim.cluster.changes import NodeReport, Report
+from essaim.cluster.changes import Report
 from essaim.cluster.errors import Unavailable
-from essaim.cluster.node import Node, NodeDescription, NodeStatus
+from essaim.cluster.node import Node
 from essaim.cluster.store import Store
-from essaim.cluster.swarm import SECOND
 from essaim.cluster.task import Task
 from essaim.cluster.watch import Event, Lagged
-from essaim.cluster.wire import Channel, FromAgent, Hello, LogCancel, LogChunk, LogRequest, Redirect, Refused, Trust
+from essaim.cluster.wire import Channel, FromAgent, Hello, LogChunk, LogRequest, Redirect, Refused, Trust
 from essaim.cluster.writer import Writer
 
-from .book_spread import BookSpread
-from .liveness import Liveness
-from .loop import BACKLOG, Logger
-from .network_tables import NetworkTables
-from .overlays import concerns_networks
+from .broadcast import Broadcast
+from .loop import BACKLOG, RETRY, Logger
+from .node_states import NodeStates, grace_of, heartbeat_of
 from .reports import ReportWriter
-from .session import NO_NETWORKS, Session
-from .traffic import Traffic
-from .verdicts import SharedVerdicts
+from .session import Session
 
-DEFAULT_HEARTBEAT = 1.0
+CLOSE_SECONDS = 3.0
+"""How long `stop` waits for the sessions to end."""
 TABLES = ("nodes", "tasks", "services", "clusters", "networks")
+REMOVED = "this node was removed from the cluster"
 TICK = 0.25
 """Seconds between looks at drain limits and silent nodes."""
-ROUTES_REST = 10
-"""The route table is made at most one part in this of the time: a big table must not eat the leader."""
 
 
 class Dispatcher:
@@ -70,40 +69,53 @@ class Dispatcher:
         self._on_session_end = on_session_end
         self._reports = ReportWriter(writer, log)
         self._sessions: dict[str, Session] = {}
-        self._traffic = Traffic(store)
-        self._verdicts = SharedVerdicts()
-        self._books = BookSpread()
-        self._liveness = Liveness(DEFAULT_HEARTBEAT)
-        self._routes_stale = asyncio.Event()
-        self._networks_stale = asyncio.Event()
-        self._networks = NetworkTables()
+        self.told = Broadcast(store, self._sessions, monotonic)
+        """What all sessions are told, and what their gateways say of it."""
+        self._states = self._new_states()
         self._managers: list[str] = []
         self._running: list[asyncio.Task[None]] = []
+        self._closing: set[asyncio.Task[None]] = set()
+        self._handlers: dict[type[FromAgent], Callable[..., None]] = {
+            wire.Heartbeat: lambda session, _: session.send_latest(wire.HeartbeatAck()),
+            wire.Reports: self._take_reports,
+            wire.RoutesApplied: self._take_routed,
+            wire.Findings: lambda session, word: self.told.found(session.node_id, word),
+            wire.NetworksApplied: lambda session, word: self.told.netted(session.node_id, word),
+            wire.CertificatesApplied: lambda session, word: self.told.certified(session.node_id, word),
+            wire.LogChunk: lambda session, chunk: session.logs.deliver(chunk),
+            wire.Answered: lambda _, word: self._states.told(word, self._monotonic()),
+            wire.Goodbye: lambda session, _: self._states.left(session, self._monotonic()),
+            wire.Describe: lambda session, word: self._states.described(session.node_id, word.description),
+        }
 
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         if self._running:
             return
-        self._traffic = Traffic(self._store)
-        self._verdicts = SharedVerdicts()
-        self._networks = NetworkTables()
-        self._books = BookSpread()
-        self._liveness = Liveness(self._heartbeat())
+        self.told.begin()
+        self._states = self._new_states()
         self._managers = list(self._manager_addresses())
-        self._routes_stale.set()
-        self._networks_stale.set()
-        self._look_at_tasks()
         self._running = [
-            asyncio.create_task(work, name=f"dispatcher {name}")
+            asyncio.create_task(self._endure(name, work), name=f"dispatcher {name}")
             for name, work in (
-                ("reports", self._reports.run()),
-                ("watch", self._watch_store()),
-                ("routes", self._publish_routes()),
-                ("networks", self._publish_networks()),
-                ("clock", self._tick()),
+                ("reports", self._reports.run),
+                ("watch", self._watch_store),
+                ("routes", self.told.publish_routes),
+                ("networks", self.told.publish_networks),
+                ("clock", self._tick),
             )
         ]
+
+    async def _endure(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """A bug in one loop is logged, and the loop begins anew from the store: nothing else notices who is down."""
+        while True:
+            try:
+                await work()
+            except Exception as error:
+                self._log.error("a part of the dispatcher failed; it starts anew", part=name, error=repr(error))
+                await asyncio.sleep(RETRY)
+                self._look_at_everything()
 
     async def stop(self) -> None:
         running, self._running = self._running, []
@@ -112,18 +124,40 @@ class Dispatcher:
         await asyncio.gather(*running, return_exceptions=True)
         self._reports.clear()
         for session in list(self._sessions.values()):
-            await session.close()
+            self._part(session)
+        if self._closing:
+            await asyncio.wait(list(self._closing), timeout=CLOSE_SECONDS)
+
+    def _part(self, session: Session) -> None:
+        """End a session beside the loops: the other side may be gone, or not read."""
+        session.end()
+        closing = asyncio.create_task(session.close(), name=f"closing {session.node_id}")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closed)
+
+    def _closed(self, closing: asyncio.Task[None]) -> None:
+        self._closing.discard(closing)
+        if not closing.cancelled() and (error := closing.exception()) is not None:
+            self._log.debug("a session did not close", error=repr(error))
+
+    def _new_states(self) -> NodeStates:
+        def unreachable() -> set[str]:
+            return {node_id for node_id, reachable in self._reachable().items() if not reachable}
+
+        return NodeStates(
+            self._store,
+            self._reports,
+            self._sessions,
+            self._log,
+            period=heartbeat_of(self._store),
+            grace=grace_of(self._store),
+            unreachable=unreachable,
+        )
 
     @property
     def connected(self) -> frozenset[str]:
         """Ids of the nodes that have a session here."""
         return frozenset(self._sessions)
-
-    def _heartbeat(self) -> float:
-        """Seconds, from the cluster's specification."""
-        cluster = self._store.cluster
-        period = cluster.spec.dispatcher.heartbeat_period if cluster and cluster.spec.dispatcher else None
-        return period / SECOND if period else DEFAULT_HEARTBEAT
 
     # -- sessions -----------------------------------------------------------------------------------------------
 
@@ -133,7 +167,7 @@ class Dispatcher:
         `peer` is the id of the node that the channel is known to come from.
         """
         try:
-            hello = await self._hello(channel, hello_timeout)
+            hello = await _hello(channel, hello_timeout)
             if hello is None:
                 return
             if not self._running:
@@ -151,105 +185,75 @@ class Dispatcher:
         finally:
             await channel.close()
 
-    async def _hello(self, channel: Channel, timeout: float) -> Hello | None:
-        try:
-            async with asyncio.timeout(timeout):
-                data = await channel.receive()
-            message = wire.decode_from_agent(data) if data is not None else None
-        except (TimeoutError, msgspec.DecodeError):
-            return None
-        return message if isinstance(message, Hello) else None
-
     async def _hold(self, node: Node, hello: Hello, channel: Channel) -> None:
         older = self._sessions.get(node.id)
-        session = Session(node, channel, self._store, self._is_held)
+        session = Session(node, channel, self._store, self.told.is_held, hello.version)
         self._sessions[node.id] = session
         if older is not None:
-            await older.close()
+            self._part(older)
         now = self._monotonic()
-        self._liveness.heard(node.id, now)
-        self._traffic.connect(node.id, now)
-        self._networks.connect(node.id)
-        self._report_node(node, hello.description)
-        session.set_routes(self._traffic.history.since)
-        session.set_networks(self._networks.message(node.id) or NO_NETWORKS)
-        session.set_certificates(self._books.since)
-        session.begin_verdicts(lambda: wire.encode(self._verdicts.full()))
+        self._states.connected(node, hello.description, now)
+        self.told.connect(session, now)
         if (trust := self._trust()) is not None:
-            session.send_soon(trust)
+            session.send_latest(trust)
         self._log.info("agent connected", node=node.id, hostname=hello.description.hostname)
-        writer = asyncio.create_task(session.run_writer(self._liveness.period, self._managers))
-        reader = asyncio.create_task(self._read(session, channel))
+        parts = [
+            asyncio.create_task(session.run_writer(self._states.liveness.period, self._managers)),
+            asyncio.create_task(self._read(session, channel)),
+            asyncio.create_task(_when(session.ended)),
+        ]
         try:
-            done, _ = await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 if not isinstance(task.exception(), OSError | None):
                     self._log.error("a session failed", node=node.id, error=repr(task.exception()))
         finally:
-            writer.cancel()
-            reader.cancel()
-            await asyncio.gather(writer, reader, return_exceptions=True)
-            session.close_logs()
+            for task in parts:
+                task.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+            session.logs.close()
             if self._sessions.get(node.id) is session:
                 del self._sessions[node.id]
-                self._disconnected(node.id)
+                self.told.disconnect(node.id)
             self._on_session_end(node.id)
-
-    def _disconnected(self, node_id: str) -> None:
-        """What the node told in its session counts no more."""
-        self._traffic.disconnect(node_id)
-        self._networks.disconnect(node_id)
-        self._books.disconnect(node_id)
-        self._spread(self._verdicts.disconnect(node_id))
 
     async def _read(self, session: Session, channel: Channel) -> None:
         while (data := await channel.receive()) is not None:
             try:
                 message = wire.decode_from_agent(data)
             except msgspec.DecodeError as error:
-                self._log.warning("an agent sent what is no message", node=session.node_id, error=str(error))
+                self._log.warning("cannot decode a message from an agent", node=session.node_id, error=str(error))
                 return
             if self._sessions.get(session.node_id) is not session:
                 return
-            self._liveness.heard(session.node_id, self._monotonic())
-            await self._receive(session, message)
+            if not session.is_leaving:
+                self._states.liveness.heard(session.node_id, self._monotonic())
+            self._receive(session, message)
 
-    async def _receive(self, session: Session, message: FromAgent) -> None:
-        if isinstance(message, wire.Heartbeat):
-            session.send_soon(wire.HeartbeatAck())
-        elif isinstance(message, wire.Reports):
-            for report in message.reports:
-                self._take_report(session.node_id, report)
-        elif isinstance(message, wire.RoutesApplied):
-            for verdict in self._traffic.applied(session.node_id, message):
-                self._reports.add(verdict)
-            self._release()
-        elif isinstance(message, wire.Findings):
-            self._spread(self._verdicts.told(session.node_id, message))
-        elif isinstance(message, wire.NetworksApplied):
-            self._networks.applied(session.node_id, message.version)
-            self._release()
-        elif isinstance(message, wire.CertificatesApplied):
-            self._books.applied(session.node_id, message.version)
-        elif isinstance(message, wire.LogChunk):
-            await session.deliver(message)
-        elif isinstance(message, wire.Describe):
-            node = self._store.nodes.get(session.node_id)
-            if node is not None:
-                self._report_node(node, message.description)
+    def _receive(self, session: Session, message: FromAgent) -> None:
+        """Never waits. A message that a bug makes impossible to take in ends no session: it would come again."""
+        handler = self._handlers.get(type(message))
+        try:
+            if handler is not None:
+                handler(session, message)
+        except Exception as error:
+            self._log.error(
+                "a message of an agent could not be taken in",
+                node=session.node_id,
+                message=type(message).__name__,
+                error=repr(error),
+            )
 
-    def _take_report(self, node_id: str, report: wire.TaskReport) -> None:
-        task = self._store.tasks.get(report.task_id)
-        if task is not None and task.node_id == node_id and not task.is_terminal:
-            status = self._traffic.as_reported(task, report)
-            self._reports.add(Report(report.task_id, node_id, status, report.endpoints))
+    def _take_routed(self, session: Session, message: wire.RoutesApplied) -> None:
+        for verdict in self.told.routed(session.node_id, message):
+            self._reports.add(verdict)
 
-    def _report_node(self, node: Node, description: NodeDescription | None, state: str = "ready") -> None:
-        address = node.status.addr or (description.data_addr if description else None)
-        message = None if state == "ready" else "heartbeat failure"
-        status = NodeStatus(state=state, message=message, addr=address)
-        if status != node.status or (description is not None and description != node.description):
-            self._reports.add(NodeReport(node.id, status, description))
+    def _take_reports(self, session: Session, message: wire.Reports) -> None:
+        for report in message.reports:
+            task = self._store.tasks.get(report.task_id)
+            if task is not None and task.node_id == session.node_id and not task.is_terminal:
+                status = self.told.traffic.as_reported(task, report)
+                self._reports.add(Report(report.task_id, session.node_id, status, report.endpoints))
 
     # -- store events -------------------------------------------------------------------------------------------
 
@@ -261,155 +265,84 @@ class Dispatcher:
                 except Lagged:
                     self._look_at_everything()
                     continue
-                self._traffic.observe(events, self._monotonic())
+                self.told.observe(events)
                 for event in events:
                     self._observe(event)
-                if self._traffic.is_stale:
-                    self._routes_stale.set()
 
     def _look_at_everything(self) -> None:
-        self._look_at_tasks()
-        self._routes_stale.set()
-        self._networks_stale.set()
-        for task in self._store.tasks:
-            if (session := self._sessions.get(task.node_id or "")) is not None:
-                session.task_changed(task.id)
-
-    def _look_at_tasks(self) -> None:
-        now = self._monotonic()
-        self._traffic.look_at_everything(now)
-        for task in self._store.tasks:
-            self._networks.consider(task, self._store, now)
+        self.told.look_at_everything()
+        for session in self._sessions.values():
+            session.look_again()
+            if (trust := self._trust()) is not None:
+                session.send_latest(trust)
 
     def _observe(self, event: Event) -> None:
-        if concerns_networks(event):
-            self._networks_stale.set()
         if event.table == "tasks":
             task: Task = event.object
-            if event.kind == "delete":
-                self._networks.forget(task.id)
-            else:
-                self._networks.consider(task, self._store, self._monotonic())
             for node_id in {task.node_id, event.old.node_id if event.old else None}:
                 if node_id and (session := self._sessions.get(node_id)) is not None:
                     session.task_changed(task.id)
         elif event.table == "nodes":
-            self._books.look_again()
             session = self._sessions.get(event.object.id)
             if event.kind == "delete":
-                self._liveness.forget(event.object.id)
+                self._states.liveness.forget(event.object.id)
                 if session is not None:
-                    session.refuse("this node was removed from the cluster")
-            elif session is not None:
-                session.node_changed(event.object)
+                    session.refuse(REMOVED)
+            else:
+                self._states.changed(event.object)
+                if session is not None:
+                    session.node_changed(event.object)
         elif event.table == "clusters":
             self._observe_cluster(event)
 
     def _observe_cluster(self, event: Event) -> None:
         if (event.old is None or event.object.tls_info != event.old.tls_info) and (trust := self._trust()) is not None:
             for session in self._sessions.values():
-                session.send_soon(trust)
-        if self._heartbeat() != self._liveness.period:
-            # Agents are told their period at the beginning of a session: let them begin anew.
-            self._liveness.period = self._heartbeat()
-            for session in self._sessions.values():
-                session.end()
+                session.send_latest(trust)
 
     def _trust(self) -> Trust | None:
         cluster = self._store.cluster
         return Trust(cluster.tls_info) if cluster is not None and cluster.tls_info is not None else None
 
-    # -- traffic ------------------------------------------------------------------------------------------------
-
-    def _release(self) -> None:
-        """Pass on the orders to stop that nothing holds back any more."""
-        now = self._monotonic()
-        for task_id in (*self._traffic.release(now), *self._networks.release(now)):
-            task = self._store.tasks.get(task_id)
-            session = self._sessions.get(task.node_id or "") if task else None
-            if session is not None:
-                session.task_changed(task_id)
-
-    def _is_held(self, task_id: str) -> bool:
-        return self._traffic.is_held(task_id) or self._networks.is_held(task_id)
-
-    def _spread(self, changes: wire.Verdicts | None) -> None:
-        """Tell every gateway what the others found."""
-        if changes is not None:
-            encoded = wire.encode(changes)
-            for session in self._sessions.values():
-                session.add_verdicts(encoded)
-
-    async def _publish_routes(self) -> None:
-        while True:
-            await self._routes_stale.wait()
-            self._routes_stale.clear()
-            began = self._monotonic()
-            if self._traffic.publish():
-                for session in self._sessions.values():
-                    session.set_routes(self._traffic.history.since)
-            self._release()
-            await asyncio.sleep((self._monotonic() - began) * ROUTES_REST)
-
-    async def _publish_networks(self) -> None:
-        """A session gets its node's table whenever that changes."""
-        while True:
-            await self._networks_stale.wait()
-            self._networks_stale.clear()
-            began = self._monotonic()
-            self._networks.renew(self._store)
-            for node_id, session in self._sessions.items():
-                session.set_networks(self._networks.message(node_id) or NO_NETWORKS)
-            self._release()
-            await asyncio.sleep((self._monotonic() - began) * ROUTES_REST)
-
-    # -- certificates -------------------------------------------------------------------------------------------
-
-    def publish_certificates(self, book: CertificateBook) -> None:
-        """Every gateway is to serve by this book."""
-        self._books.publish(book)
-        for session in self._sessions.values():
-            session.set_certificates(self._books.since)
-
-    async def certificates_served(self, version: int) -> None:
-        """Wait until the gateway of every node that is up, or connected, serves by the book of that version."""
-        await self._books.everywhere(version, self._live_nodes)
-
-    def gateways_behind(self, version: int) -> list[str]:
-        """Host names (or ids) of the live nodes that `certificates_served` would still wait for."""
-        names = {node.id: node.hostname or node.id for node in self._store.nodes}
-        return [names.get(node_id, node_id) for node_id in self._books.behind(version, self._live_nodes())]
-
-    def _live_nodes(self) -> set[str]:
-        return {node.id for node in self._store.nodes if node.is_ready} | set(self._sessions)
-
     # -- time ---------------------------------------------------------------------------------------------------
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(min(TICK, self._liveness.period / 2))
+            await asyncio.sleep(min(TICK, self._states.liveness.period / 2))
             self.check()
 
     def check(self) -> None:
-        """What the passing of time brings: silent nodes, drains at their limit, other managers."""
+        """What the passing of time brings, and whatever does not fit: silent nodes, drains at their limit, other
+        managers, another specification, sessions of nodes that were removed."""
         now = self._monotonic()
-        self._release()
-        believed = [node.id for node in self._store.nodes if node.status.state != "down"]
-        unreachable = {node_id for node_id, reachable in self._reachable().items() if not reachable}
-        for node_id in self._liveness.silent(believed, now, unreachable):
-            node = self._store.nodes.get(node_id)
-            if node is not None:
-                self._log.warning("a node is down: its agent is silent", node=node_id, hostname=node.hostname)
-                self._report_node(node, None, "down")
-            self._liveness.forget(node_id)
+        self.told.release()
+        for verdict in self.told.traffic.again():
+            self._reports.add(verdict)
+        for node_id in self._states.check(now):
             if (session := self._sessions.pop(node_id, None)) is not None:
-                self._disconnected(node_id)
-                session.end()
+                self.told.disconnect(node_id)
+                self._part(session)
+        self._follow_cluster()
+        for session in self._sessions.values():
+            node = self._store.nodes.get(session.node_id)
+            if node is None:
+                session.refuse(REMOVED)
+            else:
+                session.node_changed(node)
+
+    def _follow_cluster(self) -> None:
+        """The managers' addresses, and how the cluster's specification has nodes looked after."""
         managers = list(self._manager_addresses())
         if managers != self._managers:
             self._managers = managers
             for session in self._sessions.values():
                 session.managers_changed(managers)
+        self._states.liveness.grace = grace_of(self._store)
+        if heartbeat_of(self._store) != self._states.liveness.period:
+            # Agents are told their period at the beginning of a session: let them begin anew.
+            self._states.liveness.period = heartbeat_of(self._store)
+            for session in self._sessions.values():
+                session.end()
 
     # -- tunnels ------------------------------------------------------------------------------------------------
 
@@ -428,23 +361,28 @@ class Dispatcher:
         session = self._sessions.get(task.node_id or "") if task is not None else None
         if task is None or session is None:
             why = "task not found" if task is None else f"node {task.node_id or '(none)'} is not connected"
-            yield LogChunk(request.request, request.task_id, end=True, error=why)
+            yield LogChunk(request.request, request.task_id, end=True, error=why, lost=task is not None)
             return
-        number, queue = session.open_log()
-        session.send_soon(msgspec.structs.replace(request, request=number))
-        ended = False
+        number, reader = session.logs.open(request)
         try:
+            ended = False
             while not ended:
-                chunk = await queue.get()
-                if chunk is None:
-                    ended = True
-                    yield LogChunk(
-                        request.request, request.task_id, end=True, error="the connection to the node was lost"
-                    )
-                    return
+                chunk = await reader.next()
                 ended = chunk.end
                 yield msgspec.structs.replace(chunk, request=request.request)
         finally:
-            session.log_readers.pop(number, None)
-            if not ended:
-                session.send_soon(LogCancel(number))
+            session.logs.close_one(number)
+
+
+async def _when(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+async def _hello(channel: Channel, timeout: float) -> Hello | None:
+    try:
+        async with asyncio.timeout(timeout):
+            data = await channel.receive()
+        message = wire.decode_from_agent(data) if data is not None else None
+    except (TimeoutError, msgspec.DecodeError):
+        return None
+    return message if isinstance(message, Hello) else None

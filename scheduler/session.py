@@ -2,7 +2,8 @@
 
 Everything goes out through `run_writer`, in an order that agents rely on: Welcome, the full assignments, the route
 table, then changes. What is not yet sent is kept as state (which tasks changed, which table is newest), not as a
-queue of messages: a slow agent costs no memory and gets the latest of everything.
+queue of messages: a slow agent costs no memory and gets the latest of everything. Only requests are queued, and an
+agent that leaves DIRECT of them unread is cut off.
 """
 
 import asyncio
@@ -13,13 +14,22 @@ from essaim.cluster import wire
 from essaim.cluster.certificates import CertificateBook
 from essaim.cluster.node import Node
 from essaim.cluster.store import Store
-from essaim.cluster.wire import Channel, LogChunk, Managers, NodeChanged, Refused, ToAgent, Welcome
+from essaim.cluster.wire import (
+    SESSION,
+    Channel,
+    Managers,
+    NodeChanged,
+    Refused,
+    ToAgent,
+    Welcome,
+)
 
 from .assignments import IsHeld, Told
 from .book_spread import BookSince
+from .log_readers import LogReaders
 
-LOG_CHUNKS = 1024
-"""Chunks of output that may wait for a reader before the session's own reading waits for it."""
+DIRECT = 1000
+"""Requests that may wait for an agent."""
 
 VERDICTS_BEHIND = 32
 """Changes of verdicts that may wait for a slow agent; beyond, it gets the whole."""
@@ -32,10 +42,14 @@ RoutesSince = Callable[[int | None], tuple[int, bytes] | None]
 
 
 class Session:
-    """Made after the agent proved who it is. `close` may be called at any time, more than once."""
+    """Made after the agent proved who it is; `version` is what it understands. `close` may be called at any time, more
+    than once."""
 
-    def __init__(self, node: Node, channel: Channel, store: Store, is_held: IsHeld) -> None:
+    def __init__(self, node: Node, channel: Channel, store: Store, is_held: IsHeld, version: int = SESSION) -> None:
         self.node_id = node.id
+        self.version = version
+        self.is_leaving = False
+        """The agent has said goodbye."""
         self._node = node
         self._channel = channel
         self._store = store
@@ -43,6 +57,7 @@ class Session:
         self._told = Told(node.id)
         self._dirty: dict[str, None] = {}
         self._direct: deque[ToAgent] = deque()
+        self._latest: dict[type[ToAgent], ToAgent] = {}
         self._routes: RoutesSince | None = None
         self._routes_told: int | None = None
         self._certificates: BookSince | None = None
@@ -53,10 +68,9 @@ class Session:
         self._all_verdicts: Callable[[], bytes] | None = None
         self._networks_told = NO_NETWORKS
         self._refused: str | None = None
-        self._ended = False
+        self.ended = asyncio.Event()
         self._wake = asyncio.Event()
-        self._log_requests = 0
-        self.log_readers: dict[int, asyncio.Queue[LogChunk | None]] = {}
+        self.logs = LogReaders(self.send_soon, version)
 
     # -- what is to be sent -------------------------------------------------------------------------------------
 
@@ -64,8 +78,24 @@ class Session:
         self._dirty[task_id] = None
         self._wake.set()
 
+    def look_again(self) -> None:
+        """Changes were missed: every task that the agent was told of, or is to be told of, may have changed."""
+        for task_id in self._told.tasks:
+            self._dirty[task_id] = None
+        for task in self._store.tasks.by("node", self.node_id):
+            self._dirty[task.id] = None
+        self._wake.set()
+
     def send_soon(self, message: ToAgent) -> None:
+        """A request: each one is sent."""
         self._direct.append(message)
+        if len(self._direct) > DIRECT:
+            self.end()
+        self._wake.set()
+
+    def send_latest(self, message: ToAgent) -> None:
+        """Something of which only the newest of its kind matters."""
+        self._latest[type(message)] = message
         self._wake.set()
 
     def set_routes(self, since: RoutesSince) -> None:
@@ -101,11 +131,11 @@ class Session:
     def node_changed(self, node: Node) -> None:
         """Only what the node does not know by itself is worth a message."""
         if (node.spec, node.manager_status) != (self._node.spec, self._node.manager_status):
-            self.send_soon(NodeChanged(node))
+            self.send_latest(NodeChanged(node))
         self._node = node
 
     def managers_changed(self, managers: list[str]) -> None:
-        self.send_soon(Managers(managers))
+        self.send_latest(Managers(managers))
 
     def refuse(self, reason: str) -> None:
         """The node was removed: say so and end."""
@@ -113,19 +143,18 @@ class Session:
         self._wake.set()
 
     def end(self) -> None:
-        """End the session without a word: the other side has been silent."""
-        self._ended = True
+        """End the session without a word: the other side does not read, or has been silent."""
+        self.ended.set()
         self._wake.set()
 
     # -- sending ------------------------------------------------------------------------------------------------
 
     async def run_writer(self, heartbeat: float, managers: list[str]) -> None:
         """Send until the session ends. Raises OSError when the other side is gone."""
-        await self._send(Welcome(heartbeat, self._node, managers))
+        await self._send(Welcome(heartbeat, self._node, managers, SESSION))
         await self._send(self._told.full(self._store, self._is_held))
-        while not self._ended:
-            while self._direct:
-                await self._send(self._direct.popleft())
+        while not self.ended.is_set():
+            await self._send_messages()
             if self._refused is not None:
                 await self._send(Refused(self._refused))
                 return
@@ -147,8 +176,14 @@ class Session:
             self._wake.clear()
 
     def _has_more(self) -> bool:
-        waiting = self._direct or self._dirty or self._networks or self._routes or self._certificates
-        return bool(waiting or self._verdicts or self._all_verdicts or self._refused or self._ended)
+        waiting = self._direct or self._latest or self._dirty or self._networks or self._routes or self._certificates
+        return bool(waiting or self._verdicts or self._all_verdicts or self._refused or self.ended.is_set())
+
+    async def _send_messages(self) -> None:
+        while self._latest:
+            await self._send(self._latest.pop(next(iter(self._latest))))
+        while self._direct and not self.ended.is_set():
+            await self._send(self._direct.popleft())
 
     async def _send_certificates(self) -> None:
         if self._certificates is not None:
@@ -162,31 +197,11 @@ class Session:
         if self._all_verdicts is not None:
             full, self._all_verdicts = self._all_verdicts, None
             await self._channel.send(full())
-        while self._verdicts and not self._ended:
+        while self._verdicts and not self.ended.is_set():
             await self._channel.send(self._verdicts.popleft())
 
     async def _send(self, message: ToAgent) -> None:
         await self._channel.send(wire.encode(message))
-
-    # -- logs ---------------------------------------------------------------------------------------------------
-
-    def open_log(self) -> tuple[int, asyncio.Queue[LogChunk | None]]:
-        """A number for a request, and where its answer arrives (None at the session's end)."""
-        self._log_requests += 1
-        queue: asyncio.Queue[LogChunk | None] = asyncio.Queue(LOG_CHUNKS)
-        self.log_readers[self._log_requests] = queue
-        return self._log_requests, queue
-
-    async def deliver(self, chunk: LogChunk) -> None:
-        reader = self.log_readers.get(chunk.request)
-        if reader is not None:
-            await reader.put(chunk)
-
-    def close_logs(self) -> None:
-        for reader in self.log_readers.values():
-            while reader.full():
-                reader.get_nowait()
-            reader.put_nowait(None)
 
     async def close(self) -> None:
         await self._channel.close()

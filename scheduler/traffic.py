@@ -28,6 +28,7 @@ class Traffic:
         self._routes = RouteCache()
         self._gate = DrainGate()
         self._proofs = Proofs()
+        self._words: dict[str, RoutesApplied] = {}
         self.history = RouteHistory()
 
     def look_at_everything(self, now: float) -> None:
@@ -74,10 +75,19 @@ class Traffic:
     def disconnect(self, node_id: str) -> None:
         self._gate.disconnect(node_id)
         self._proofs.disconnect(node_id)
+        self._words.pop(node_id, None)
 
     def applied(self, node_id: str, word: RoutesApplied) -> list[Verdict]:
         """A gateway's word on what it serves by, and how; what it means for the tasks of its node."""
         self._gate.applied(node_id, word.version, word.open_requests)
+        self._words[node_id] = word
+        return self._judge(node_id, word)
+
+    def again(self) -> list[Verdict]:
+        """What the gateways' last words still mean: a verdict may have been written after a newer word had come."""
+        return [verdict for node_id, word in self._words.items() for verdict in self._judge(node_id, word)]
+
+    def _judge(self, node_id: str, word: RoutesApplied) -> list[Verdict]:
         found = [
             self._verdict(task_id, node_id, None if word.unfit is None else True)
             for task_id in self._proofs.told(node_id, word.version, word.unfit)

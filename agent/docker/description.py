@@ -5,6 +5,7 @@ Pure: no I/O, no clock.
 
 from typing import Any
 
+from essaim.cluster.formats import FORMAT
 from essaim.cluster.node import EngineDescription, EnginePlugin, NodeDescription
 from essaim.cluster.service import Platform, Resources
 
@@ -28,6 +29,7 @@ def node_description(info: dict[str, Any], data_addr: str, hostname: str) -> Nod
         engine=engine,
         runtime="docker",
         data_addr=data_addr,
+        format=FORMAT,
     )
 
 

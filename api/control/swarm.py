@@ -123,6 +123,7 @@ def check(spec: SwarmSpec) -> None:
         raise InvalidArgument(f'invalid PlacementStrategy "{spec.placement_strategy}": use spread or binpack')
     numbers = {
         "HeartbeatPeriod": spec.dispatcher and spec.dispatcher.heartbeat_period,
+        "RestartGrace": spec.dispatcher and spec.dispatcher.restart_grace,
         "SnapshotInterval": spec.raft and spec.raft.snapshot_interval,
     }
     for name, value in numbers.items():

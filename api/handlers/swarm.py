@@ -6,7 +6,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from essaim.api import bodies, present, query
-from essaim.api.context import Api, api_of, json_reply, read_body, read_json, version_of
+from essaim.api.context import WARNING, Api, api_of, json_reply, read_body, read_json, version_of
 from essaim.api.control import networks, swarm
 from essaim.api.node import InitRequest, JoinRequest
 from essaim.api.routing import Route
@@ -120,8 +120,8 @@ async def leave_swarm(request: web.Request) -> web.Response:
     force = query.flag(request.query, "force")
     if not force and (objection := _objection(api)):
         raise Unavailable(objection)
-    await api.finish(api.node.leave(force=force))
-    return web.Response()
+    warning = await api.finish(api.node.leave(force=force))
+    return web.Response(headers={WARNING: warning} if warning else None)
 
 
 def _objection(api: Api) -> str | None:

@@ -39,6 +39,7 @@ SETTINGS = [
     Flag("autolock", SWITCH, "Ask for a key when a stopped manager starts"),
     Flag("cert-expiry", POSITIVE, "How long nodes' certificates last", default=90 * 24 * 3600 * SECOND),
     Flag("dispatcher-heartbeat", POSITIVE, "Time between a node's signs of life", default=5 * SECOND),
+    Flag("restart-grace", POSITIVE, "How long a node's tasks stay while its daemon restarts", default=30 * SECOND),
     Flag("external-ca", LIST, "An external CA that signs certificates (protocol=cfssl,url=...)"),
     Flag("max-snapshots", UINT, "Older Raft snapshots to keep"),
     Flag("snapshot-interval", UINT, "Raft log entries between snapshots", default=10000, shown_default="10000"),

@@ -15,6 +15,7 @@ FIELDS = {
     "snapshot-interval": ("Raft", "SnapshotInterval"),
     "max-snapshots": ("Raft", "KeepOldSnapshots"),
     "dispatcher-heartbeat": ("Dispatcher", "HeartbeatPeriod"),
+    "restart-grace": ("Dispatcher", "RestartGrace"),
     "cert-expiry": ("CAConfig", "NodeCertExpiry"),
 }
 

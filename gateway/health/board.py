@@ -18,6 +18,7 @@ from .check import check
 from .monitor import Checker, Monitor
 from .share import Found, Share
 from .targets import Target
+from .witness import answers
 
 AT_ONCE = 500
 SLICE = 50
@@ -48,6 +49,7 @@ class Board:
         self._on_turn = on_turn
         self._on_news = on_news
         self._monitor = Monitor(self._settled, checker, log)
+        self._checker = checker
         self._assignment = Assignment(())
         self._gateways: list[str] = []
         self._share = Share(node_id, 0.0)
@@ -245,6 +247,11 @@ class Board:
             elif not full:
                 dropped.append(key)
         return found, dropped
+
+    async def answers(self, node_id: str) -> bool | None:
+        """Whether any endpoint on that node that is not known to be down answers now; None: none is known."""
+        there = [target for key, target in self._targets.items() if target[1] == node_id and key not in self._down]
+        return await answers(there, self._checker)
 
     @property
     def checks(self) -> int:

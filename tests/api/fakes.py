@@ -92,6 +92,7 @@ class FakeNode:
         self.description = host()
         self.engine_url: str | None = None
         self.unlocked_by = ""
+        self.left_behind = ""
         self.joined: JoinRequest | None = None
         self.removed: list[str] = []
         self.logs: dict[str, list[tuple[int, bytes]]] = {}
@@ -149,8 +150,9 @@ class FakeNode:
             raise Unauthorized("swarm could not be unlocked: invalid key provided")
         self.swarm_state = "active"
 
-    async def leave(self, *, force: bool) -> None:
+    async def leave(self, *, force: bool) -> str:
         self.swarm_state, self.manager, self.node_id = "inactive", None, ""
+        return self.left_behind
 
     async def promote(self, node_id: str) -> None:
         raise NotYet("promotion is not supported yet")

@@ -32,6 +32,9 @@ class Gateways:
     def gateways_behind(self, version: int) -> list[str]:
         return []
 
+    def gateways_following(self, version: int) -> int:
+        return 1
+
 
 class Publishing(World):
     def __init__(self) -> None:

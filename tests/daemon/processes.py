@@ -79,6 +79,21 @@ class Daemon:
             self._process.wait(30)
             self._process = None
 
+    async def ended(self, within: float) -> None:
+        """Wait until it has ended by itself."""
+        process = self._process
+        assert process is not None
+
+        async def gone() -> bool:
+            return process.poll() is not None
+
+        await eventually_async(gone, within, f"{self.name} ends; it said:\n{self.log.read_text()}")
+        self._process = None
+
+    @property
+    def is_started(self) -> bool:
+        return self._process is not None
+
     def end(self) -> None:
         """kill -9 it and all that came of it. Its tasks have supervisors of their own: not for tests that run any."""
         if self._process is not None:

@@ -5,6 +5,7 @@ import pytest
 
 from essaim.cluster.errors import InvalidArgument
 from essaim.daemon.addresses import (
+    check_addresses,
     choose_addresses,
     join_host_port,
     resolve_ip,
@@ -87,3 +88,28 @@ def test_listen_address_is_the_advertised_one_unless_another_is_asked_for(asked:
     settings = Settings(Path("s"), Path("s"), listen_addr=flag)
     advertised, listened, _ = choose_addresses(settings, "127.0.0.1:2377", asked, "")
     assert (advertised, listened) == ("127.0.0.1:2377", expected)
+
+
+OWN, FOREIGN = "127.0.0.1:2377", "192.0.2.7:2377"
+
+
+def test_check_addresses_of_this_host_and_a_foreign_one_with_its_own_listener_pass() -> None:
+    check_addresses(OWN, OWN, "127.0.0.1")
+    check_addresses(FOREIGN, "0.0.0.0:2377", "192.0.2.7")  # one-to-one NAT
+    check_addresses(FOREIGN, OWN, "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("advertise", "listen", "data_ip", "says"),
+    [
+        (FOREIGN, FOREIGN, "192.0.2.7", r"must specify a listening address because .* 192\.0\.2\.7.*--listen-addr"),
+        (OWN, FOREIGN, "127.0.0.1", r"listen address must be .* 192\.0\.2\.7"),
+        ("0.0.0.0:2377", "0.0.0.0:2377", "127.0.0.1", "advertise address must be a non-zero IP address"),
+        ("[::]:2377", "0.0.0.0:2377", "127.0.0.1", "advertise address must be a non-zero IP address"),
+        ("224.0.0.1:2377", "0.0.0.0:2377", "127.0.0.1", "advertise address must be a non-zero IP address"),
+        (OWN, OWN, "0.0.0.0", "data path address must be a non-zero IP address"),
+    ],
+)
+def test_check_addresses_that_cannot_work_are_refused(advertise: str, listen: str, data_ip: str, says: str) -> None:
+    with pytest.raises(InvalidArgument, match=says):
+        check_addresses(advertise, listen, data_ip)

@@ -1,13 +1,15 @@
 """The keeper's decisions, and that they end where the nodes' roles say, from any start."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.cluster.node import ManagerStatus, Node, NodeSpec
-from essaim.daemon.keeper import Step, discharged, next_steps
+from essaim.cluster.node import ManagerStatus, Node, NodeSpec, NodeStatus
+from essaim.daemon.keeper import Step, discharged, next_steps, outlived
+from essaim.daemon.membership import JOIN_SECONDS, WAITING, never_came
 from essaim.raft.interface import MemberView
 
 
@@ -54,6 +56,22 @@ def test_discharged_are_demoted_nodes_that_are_out_of_the_log() -> None:
         manager(4, role="worker", enlisted=False),
     ]
     assert discharged(nodes, [member(1, leader=True), member(2)]) == ["n3"]
+
+
+def test_outlived_are_managers_whose_members_were_removed() -> None:
+    nodes = [manager(1), manager(2), manager(3, role="worker"), manager(4, enlisted=False)]
+    assert outlived(nodes, {2, 3, 4}) == ["n2"]
+
+
+def test_never_came_are_nodes_that_have_not_said_hello_since_their_admission() -> None:
+    now = datetime(2026, 11, 30, tzinfo=UTC)
+    early, late = now - timedelta(seconds=JOIN_SECONDS + 1), now - timedelta(seconds=JOIN_SECONDS - 1)
+    waiting, down = NodeStatus(state="down", message=WAITING), NodeStatus(state="down", message="heartbeat failure")
+    nodes = [
+        Node(id=name, spec=NodeSpec(), status=status, created_at=created)
+        for name, status, created in (("gone", waiting, early), ("coming", waiting, late), ("down", down, early))
+    ]
+    assert never_came(nodes, now) == ["gone"]
 
 
 def take(step: Step, members: Sequence[MemberView]) -> list[MemberView]:

@@ -19,6 +19,7 @@ from essaim.cluster.changes import Delete
 from essaim.cluster.errors import ClusterError, Unavailable
 from essaim.cluster.node import NodeDescription
 from essaim.daemon import tls
+from essaim.daemon.callback import answering
 from essaim.daemon.membership import Issued, JoinAnswer, JoinMessage, LeaveMessage, RenewMessage
 from essaim.daemon.peers import PeerClient
 from essaim.raft.streams import Access, HandshakeFailed, open_stream
@@ -52,8 +53,8 @@ def renewal() -> bytes:
 
 
 ENTRANCES = [
-    ("POST", "/cluster/manager"), ("POST", "/cluster/renew"), ("POST", "/cluster/leave"), ("GET", "/cluster/session"),
-    ("GET", "/cluster/tunnel"), ("GET", "/cluster/logs"), ("GET", "/cluster/engine/x"),
+    ("POST", "/cluster/manager"), ("POST", "/cluster/renew"), ("POST", "/cluster/leave"), ("POST", "/cluster/withdraw"),
+    ("GET", "/cluster/session"), ("GET", "/cluster/tunnel"), ("GET", "/cluster/logs"), ("GET", "/cluster/engine/x"),
 ]  # fmt: skip
 BETWEEN_MANAGERS = [("GET", "/cluster/logs"), ("GET", "/cluster/engine/x")]
 
@@ -165,11 +166,12 @@ async def test_plain_http_and_old_tls_get_no_answer(port: Port) -> None:
 
 
 async def test_join_gives_a_certificate_for_the_role_of_the_token(port: Port, tmp_path: Path) -> None:
-    key = new_key()
+    key, address = new_key(), f"127.0.0.1:{free_port()}"
     for token, role in ((port.tokens.worker, "worker"), (port.tokens.manager, "manager")):
-        message = JoinMessage(token, "127.0.0.1:1", "127.0.0.1", "active", NodeDescription(), request_for(key))
+        message = JoinMessage(token, address, "127.0.0.1", "active", NodeDescription(), request_for(key))
         nobody = tls.joining_context(port.authority.certificate)
-        status, data = await ask(port, "POST", "/cluster/join", nobody, msgpack.encode(message))
+        async with answering(message.address, key, port.authority.certificate):
+            status, data = await ask(port, "POST", "/cluster/join", nobody, msgpack.encode(message))
         answer = msgpack.decode(data, type=JoinAnswer)
         assert (status, answer.role, bool(answer.raft_id)) == (200, role, role == "manager")
         assert belongs(key, answer.certificate)
@@ -241,3 +243,13 @@ async def test_joining_host_shows_its_token_to_the_tokens_cluster_only(tmp_path:
                     await client.post("/swarm/join", {"RemoteAddrs": [address], "JoinToken": token})
             assert asked == ["/cluster/ca"]
         assert (await client.get("/info"))["Swarm"]["LocalNodeState"] == "inactive"
+
+
+async def test_request_of_a_newer_version_is_refused_in_clear_words(port: Port) -> None:
+    context = context_of(port.authority, WORKER)
+    async with aiohttp.ClientSession(headers={"Essaim-Peers": "2"}) as session:
+        for path in ("ca", "session", "renew"):
+            method = "POST" if path == "renew" else "GET"
+            url = f"https://{port.address}/cluster/{path}"
+            async with session.request(method, url, ssl=context, server_hostname="swarm-manager") as response:
+                assert (response.status, "upgrade essaim on the managers" in await response.text()) == (400, True)

@@ -8,7 +8,7 @@ from unittest import mock
 
 from simulation import Disk, Faults
 
-from essaim.raft import core, election, logview, members, quorum, reads, replication, state
+from essaim.raft import contacts, core, election, guard, logview, members, quorum, reads, replication, state
 from essaim.raft.entries import HardState
 from essaim.raft.messages import AppendReply
 
@@ -28,6 +28,14 @@ FIGURE_8 = Faults(
     disk=(0.001, 0.1),
 )
 ELECTIONS = Faults(ideas=("crash", "restart", "crash"), nemesis=0.15, down=(0.01, 0.1), delay=(0.01, 0.15))
+JOINS = Faults(
+    ideas=("join", "promote", "join", "promote", "transfer", "retire", "crash"),
+    loss=0,
+    straggler=0,
+    snapshots=0,
+    nemesis=0.3,
+    duration=12,
+)
 STALE = Faults(ideas=("isolate", "heal", "crash"), nemesis=0.2, straggler=0.3, late=4, duration=12)
 STABLE = Faults(ideas=("isolate", "heal"), loss=0, straggler=0, stable=True, delay=(0.001, 0.003), duration=10)
 
@@ -157,6 +165,19 @@ def counts_itself_too_early(now: state.State) -> int:
     return _commit_index(now)
 
 
+def lets_anybody_vote(situation: guard.Situation, member: int) -> None:
+    """A learner that has never answered is promoted, as long as the log is short."""
+
+
+def talks_to_whom_it_lists(now: contacts.Contacts, configurations: Any, applied: int, leader: int) -> bool:
+    """Who is not in the configuration that is in force here is forgotten, be it the leader."""
+    news = _follow(now, configurations, applied, 0)
+    if news:
+        now._heard.clear()
+    return news
+
+
+_follow = contacts.Contacts.follow
 _on_append = replication.on_append
 _recover = Disk.recover
 _campaign = election.campaign
@@ -209,4 +230,13 @@ MUTATIONS = [
     Mutation("ignores the pre-vote", [(election, "campaign", campaigns_without_asking)], STABLE, {"members": 3}),
     Mutation("counts what is not on its own disk", [(replication, "commit_index", counts_itself_too_early)]),
     Mutation("restores a snapshot one entry short", [(logview.LogView, "restore", applies_from_the_start)], CHURN),
+    Mutation(
+        "gives a vote to who has not answered", [(guard, "_require_fit", lets_anybody_vote)], JOINS, {"members": 1}
+    ),
+    Mutation(
+        "forgets a leader that it does not list",
+        [(contacts.Contacts, "follow", talks_to_whom_it_lists)],
+        JOINS,
+        {"members": 1},
+    ),
 ]

@@ -6,7 +6,11 @@ same faults therefore give the same run, to the last message. Invariants are che
 - log matching: two entries of one index and term are the same and have the same predecessor;
 - leader completeness: a new leader has every entry that was ever committed;
 - state machine safety: no two members apply different entries at one index, none applies one twice;
-- no acknowledged write is lost, and what clients saw is linearizable.
+- no acknowledged write is lost, and what clients saw is linearizable;
+- a member that nobody can reach never gets a vote.
+
+The network is that of the nodes: a message goes to the address that its sender knows of by its `Contacts`, and a
+caller says its own address when it opens a stream, which stays open while the sender wants it.
 """
 
 import heapq
@@ -18,13 +22,12 @@ from typing import Any
 
 import msgspec
 from linearizability import Operation, is_linearizable
+from nemesis import Faults, Nemesis
 
+from essaim.raft.contacts import Contacts
 from essaim.raft.core import Core, Dropped, Ready
 from essaim.raft.entries import Entry, HardState, Kind, SnapshotMeta
 from essaim.raft.members import (
-    Change,
-    ChangeKind,
-    RefusedChange,
     decode_configuration,
     encode_configuration,
     first_configuration,
@@ -40,28 +43,6 @@ KEYS = ("a", "b", "c")
 
 class Violation(Exception):
     """An invariant does not hold."""
-
-
-@dataclass(frozen=True)
-class Faults:
-    """What the world does to the members. Probabilities are per message; delays in seconds."""
-
-    loss: float = 0.02
-    duplication: float = 0.02
-    delay: tuple[float, float] = (0.001, 0.02)
-    straggler: float = 0.02  # messages that take up to `late` seconds: reordering
-    late: float = 1.0
-    append_bytes: int = 400  # of entries in a message
-    inflight: int = 4  # messages with entries
-    down: tuple[float, float] = (0.05, 2)  # seconds that a crashed member is away
-    disk: tuple[float, float] = (0.001, 0.01)
-    nemesis: float = 0.4  # mean seconds between the nemesis' ideas; 0 for none
-    ideas: tuple[str, ...] = ("partition", "one way", "heal", "crash", "restart", "slow disk", "transfer", "members")
-    duration: float = 8.0
-    clients: int = 4
-    think: float = 0.04  # mean seconds between a client's operations
-    synced: bool = True  # False: the disk claims to be done before it is (a mutation)
-    stable: bool = False  # whether a change of leader after the first one is a violation
 
 
 @dataclass
@@ -98,6 +79,8 @@ class Member:
         self.world, self.id = world, number
         self.disk = Disk()
         self.core: Core | None = None
+        self.contacts = Contacts(number)
+        self.streams: dict[int, int] = {}  # to whom -> in which of its lives
         self.rate = world.random.uniform(0.8, 1.25)
         self.life = 0  # counts starts: what belongs to an earlier life is void
         self.kv: dict[str, int] = {}
@@ -119,6 +102,7 @@ class Member:
             max_apply_bytes=world.random.choice((100, 10_000)),
         )
         self.core = Core(settings, hard, meta, entries)
+        self.contacts, self.streams = Contacts(self.id), {}
         self.life += 1
         self.kv, self.applied = {}, 0
         if meta.index:
@@ -154,10 +138,13 @@ class Member:
         while self.core is not None:
             ready = self.core.ready()
             self.world.observe(self)
+            if self.contacts.follow(self.core.state.configurations, self.applied, self.core.leader):
+                wanted = self.contacts.wanted()
+                self.streams = {to: life for to, life in self.streams.items() if to in wanted}
             if ready == Ready():
                 return
             for message in ready.messages:
-                self.world.send(self, message)
+                self.send(message)
             if ready.write is not None:
                 self.begin_write(ready.write)
             if ready.restore is not None:
@@ -165,6 +152,14 @@ class Member:
             for entry in ready.committed:
                 self.apply(entry)
             self.finish_reads(ready.reads)
+
+    def send(self, message: Message) -> None:
+        if self.contacts.address(message.to) is not None:
+            self.world.send(self, message)
+        elif isinstance(message, InstallSnapshot):
+            self.world.later(0.1, self.world.snapshot_sent, self.id, self.life, message.to, False)
+        elif self.core is not None:
+            self.core.unreachable(message.to)
 
     def begin_write(self, write: Write) -> None:
         self.world.note_entries(self, write)
@@ -235,7 +230,7 @@ class Member:
         self.world.trace(f"{self.id} has a snapshot at {meta.index}")
 
 
-class World:
+class World(Nemesis):
     """Build with a seed, `run()`; raises `Violation` with the seed in it."""
 
     def __init__(self, seed: int, faults: Faults | None = None, *, members: int = 0, traced: bool = False) -> None:
@@ -255,11 +250,15 @@ class World:
         self.acknowledged: set[bytes] = set()
         count = members or self.random.choice((3, 3, 4, 5, 5, 6, 7))
         self.members = {i: Member(self, i) for i in range(1, count + 1)}
+        self.unreachable: set[int] = set()  # joined with an address that nobody reaches; they reach others
         first = encode_configuration(first_configuration({i: f"m{i}" for i in self.members}))
         for member in self.members.values():
             member.disk.records.append(
                 msgspec.msgpack.encode(LogRecord(HardState(1, 0, 1), [Entry(1, 1, Kind.MEMBERS, data=first)]))
             )
+
+    def make_member(self, number: int) -> Member:
+        return Member(self, number)
 
     # Time and trace.
 
@@ -316,9 +315,15 @@ class World:
             self.later(0.1, self.snapshot_sent, sender.id, sender.life, message.to, copies > 0)
 
     def deliver(self, message: Message, data: bytes) -> None:
-        member = self.members.get(message.to)
-        if member is not None and (message.sender, message.to) not in self.blocked:
-            member.receive(message, data)
+        member, sender = self.members.get(message.to), self.members[message.sender]
+        if member is None or member.core is None or message.to in self.unreachable:
+            return
+        if (message.sender, message.to) in self.blocked:
+            return
+        if sender.streams.get(message.to) != member.life:
+            sender.streams[message.to] = member.life
+            member.contacts.called(sender.id, f"m{sender.id}")
+        member.receive(message, data)
 
     def snapshot_sent(self, sender: int, life: int, to: int, arrived: bool) -> None:
         member = self.members[sender]
@@ -384,123 +389,6 @@ class World:
             request.done = True
             self.client(number)
 
-    # Faults.
-
-    def nemesis(self) -> None:
-        if self.calm:
-            return
-        idea = self.random.choice(self.faults.ideas)
-        victim = self.random.choice(list(self.members.values()))
-        leader = next((m for m in self.members.values() if m.core is not None and m.core.is_leader), victim)
-        if self.faults.stable:  # the leader itself is left alone
-            victim = self.random.choice([m for m in self.members.values() if m is not leader])
-        elif self.random.random() < 0.5:
-            victim = leader
-        self.trace(f"nemesis: {idea} {victim.id}")
-        getattr(self, "do_" + idea.replace(" ", "_"))(victim)
-        for member in self.members.values():
-            if self.random.random() < 0.15:
-                member.snapshot()
-        self.later(self.random.expovariate(1 / self.faults.nemesis), self.nemesis)
-
-    def do_partition(self, victim: Member) -> None:
-        others = [i for i in self.members if i != victim.id]
-        self.isolate_side({victim.id, *self.random.sample(others, self.random.randrange(len(others)))})
-
-    def do_isolate(self, victim: Member) -> None:
-        self.isolate_side({victim.id})
-
-    def do_one_way(self, victim: Member) -> None:
-        for other in self.members:
-            if self.random.random() < 0.6:
-                self.blocked.add((victim.id, other) if self.random.random() < 0.5 else (other, victim.id))
-
-    def do_heal(self, _: Member) -> None:
-        self.blocked = set()
-
-    def do_crash(self, victim: Member) -> None:
-        if victim.core is not None:
-            victim.crash()
-            self.later(self.random.uniform(*self.faults.down), self.restart, victim)
-
-    def do_restart(self, _: Member) -> None:
-        """All at once: only what is on the disks is left."""
-        for member in self.members.values():
-            if member.core is not None and self.random.random() < 0.9:
-                member.crash()
-            self.later(self.random.uniform(0.05, 0.3), self.restart, member)
-
-    def restart(self, member: Member) -> None:
-        if member.core is None:
-            member.start()
-
-    def do_slow_disk(self, victim: Member) -> None:
-        victim.disk.slow = self.random.choice((1.0, 10.0, 50.0))
-
-    def do_transfer(self, victim: Member) -> None:
-        if victim.core is None or not victim.core.is_leader:
-            return
-        try:
-            victim.core.transfer(self.random.choice(victim.core.members.voters))
-        except (Dropped, RefusedChange):
-            return
-        victim.pump()
-
-    def do_members(self, victim: Member) -> None:
-        core = victim.core
-        if core is None or not core.is_leader:
-            return
-        self.propose_change(victim, core, self.random_changes(core))
-
-    def do_replace(self, victim: Member) -> None:
-        """Most members at once: new ones come, and are soon alone with the leader."""
-        core = victim.core
-        if core is None or not core.is_leader or max(self.members) > 12:
-            return
-        new = max(self.members) + 1
-        old = self.random.sample(core.members.voters, len(core.members.voters) - 1)
-        changes = [Change(ChangeKind.PROMOTE, new + i, f"m{new + i}") for i in range(3)]
-        self.propose_change(victim, core, [*changes, *(Change(ChangeKind.REMOVE, i) for i in old)])
-        self.later(self.random.uniform(0, 0.1), self.isolate_side, {victim.id, *(i for i in self.members if i >= new)})
-
-    def isolate_side(self, side: set[int]) -> None:
-        self.blocked = {(a, b) for a in self.members for b in self.members if (a in side) != (b in side)}
-
-    def propose_change(self, victim: Member, core: Core, changes: list[Change]) -> None:
-        try:
-            core.change_members(changes)
-        except (Dropped, RefusedChange):
-            return
-        self.trace(f"{victim.id} proposes {changes}")
-        for step in changes:
-            if step.member not in self.members:
-                self.members[step.member] = Member(self, step.member)
-                self.members[step.member].start()
-        victim.pump()
-
-    def random_changes(self, core: Core) -> list[Change]:
-        changes, now = [], core.members
-        size = len(now.voters)
-        for _ in range(self.random.choice((1, 1, 2, 3, 4))):
-            kind = self.random.choice(list(ChangeKind))
-            new = max(self.members) + 1 + len(changes)
-            if kind in (ChangeKind.ADD_LEARNER, ChangeKind.PROMOTE):
-                known = self.random.choice([*now.learners, new])
-                if len(self.members) + len(changes) < 10 or known != new:
-                    changes.append(Change(kind, known, f"m{known}"))
-            elif size > 2:
-                changes.append(Change(kind, self.random.choice(now.everyone)))
-                size -= 1
-        return changes
-
-    def make_calm(self) -> None:
-        """The end of all faults: now everything has to come right."""
-        self.calm, self.blocked = True, set()
-        self.faults = replace(self.faults, delay=Faults.delay, disk=Faults.disk)
-        for member in self.members.values():
-            member.disk.slow = 1.0
-            self.restart(member)
-
     # Invariants.
 
     def note_vote(self, voter: int, message: VoteReply) -> None:
@@ -511,6 +399,8 @@ class World:
         core = member.core
         assert core is not None
         state = core.state
+        if self.unreachable.intersection(core.members.deciders):
+            raise Violation(f"a member that nobody reaches has a vote: {core.members}")
         if state.role is Role.LEADER and self.leaders.get(state.term) != member.id:
             if state.term in self.leaders:
                 raise Violation(f"{self.leaders[state.term]} and {member.id} both lead term {state.term}")
@@ -553,7 +443,9 @@ class World:
             raise Violation("nobody leads although nothing is wrong any more")
         core = max(leaders, key=lambda m: m.core.term if m.core else 0).core
         assert core is not None
-        for number in core.members.voters:
+        for number in core.members.everyone:
+            if number in self.unreachable:
+                continue
             member = self.members[number]
             if member.applied != core.state.log.last or core.members.joint:
                 raise Violation(f"{number} applied {member.applied} of {core.state.log.last} although nothing is wrong")

@@ -196,10 +196,9 @@ async def test_processes_full_disk_stops_one_member_until_there_is_space(tmp_pat
             load.start()
             await load.more(50)
             filler = small / "filler"
-            with filler.open("wb") as file, contextlib.suppress(OSError):
+            with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
                 while True:
                     file.write(bytes(1 << 20))
-                    file.flush()
             big = [asyncio.create_task(write_much(cluster, n)) for n in range(4)]
             await asyncio.gather(*big)  # more than a segment: the full member needs a new one
             async with asyncio.timeout(DEADLINE):

@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from mutations import CHURN, ELECTIONS, FIGURE_8, LAGGING, MUTATIONS, REPLACED, SPLITS, STABLE, STALE, Mutation
+from mutations import (
+    CHURN,
+    ELECTIONS,
+    FIGURE_8,
+    JOINS,
+    LAGGING,
+    MUTATIONS,
+    REPLACED,
+    SPLITS,
+    STABLE,
+    STALE,
+    Mutation,
+)
 from simulation import Faults, Violation, World, run
 
 PROFILES = {
@@ -19,6 +31,7 @@ PROFILES = {
     "elections": ELECTIONS,
     "figure 8": FIGURE_8,
     "stale": STALE,
+    "joins": JOINS,
 }
 GROUPS = 10
 SEEDS = 3000 if os.environ.get("ESSAIM_TEST_LONG") else 300
@@ -48,7 +61,7 @@ def test_simulation_seeds_keep_every_invariant(group: int) -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_simulation_profile_keeps_every_invariant(profile: str) -> None:
     for seed in range(10_000, 10_000 + SEEDS // 20):
-        run(seed, PROFILES[profile])
+        run(seed, PROFILES[profile], members=1 if profile == "joins" else 0)
 
 
 def test_simulation_stable_leader_is_not_disturbed_by_members_that_return() -> None:

@@ -8,8 +8,9 @@ import aiohttp
 import pytest
 import trustme
 
+from essaim.raft import transport
 from essaim.raft.entries import Entry
-from essaim.raft.messages import Append, Heartbeat
+from essaim.raft.messages import Append, Heartbeat, InstallSnapshot
 from essaim.raft.node import Options, Timing
 from essaim.raft.policy import SnapshotPolicy
 from essaim.raft.streams import Access, HandshakeFailed, open_stream
@@ -146,3 +147,40 @@ async def test_transport_member_that_was_removed_is_told_when_it_comes_back(tmp_
         host: Host = cluster.hosts[away]
         log = await host.start()
         await eventually(lambda: "removed" in log._driver.reason, "it was told")
+
+
+async def test_transport_stream_of_a_newer_version_is_refused_in_clear_words(tmp_path: Path) -> None:
+    async with local_cluster(tmp_path, 1, Options(timing=PATIENT)) as cluster:
+        await cluster.leader()
+        headers = {"Essaim-From": "2", "Essaim-To": "1", "Essaim-Address": "127.0.0.1:1", "Essaim-Raft": "2"}
+        with pytest.raises(HandshakeFailed, match="version 2 of the log's messages is not known here"):
+            await open_stream(cluster.hosts[1].address, headers, Access(), 1)
+
+
+async def test_transport_peer_that_stops_reading_a_snapshot_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over, asked = asyncio.Event(), asyncio.Event()
+
+    async def never_reads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (await reader.readline()).startswith(b"POST /raft/snapshot"):
+            asked.set()
+        await over.wait()
+        writer.transport.abort()
+
+    monkeypatch.setattr(transport, "SNAPSHOT_SECONDS", 0.2)
+    monkeypatch.setattr(transport, "SNAPSHOT_SLOWEST", 1 << 30)
+    options = Options(timing=PATIENT, policy=lambda: SnapshotPolicy(entries=50, share=0), keep_entries=5)
+    async with local_cluster(tmp_path, 1, options) as cluster:
+        await cluster.leader()
+        log, port = cluster.logs[1], free_port()
+        await asyncio.gather(*(log.propose(bytes(300_000), timeout=30) for _ in range(60)))
+        driver = log._driver
+        await eventually(lambda: driver.core.state.snapshot.index > 0, "there is a snapshot")
+        async with await asyncio.start_server(never_reads, "127.0.0.1", port):
+            driver.transport.contacts.called(9, f"127.0.0.1:{port}")
+            message = InstallSnapshot(9, 1, driver.core.term, driver.core.state.snapshot)
+            assert not await asyncio.wait_for(driver.transport.send_snapshot(message), 20)
+            assert asked.is_set()
+            await log.propose(b"it goes on", timeout=20)
+            over.set()

@@ -134,7 +134,7 @@ class SimulatedAgent:
         await self.channel.send(wire.encode(message))
 
     async def _live(self) -> None:
-        await self.send(Hello(self.node_id, description(self.node_id)))
+        await self.send(Hello(self.node_id, description(self.node_id), wire.SESSION))
         beating = asyncio.create_task(self._beat())
         try:
             while (data := await self.channel.receive()) is not None:

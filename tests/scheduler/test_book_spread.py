@@ -42,9 +42,9 @@ def assembled(agent: SimulatedAgent) -> CertificateBook | None:
 async def test_sessions_get_the_whole_first_and_changes_then(bench: Bench) -> None:
     dispatcher = bench.manager.dispatcher
     one = await bench.agent("n1")
-    dispatcher.publish_certificates(book(1, "a", "b"))
+    dispatcher.told.publish_certificates(book(1, "a", "b"))
     await until(lambda: assembled(one) == book(1, "a", "b"))
-    dispatcher.publish_certificates(book(2, "b", "c"))
+    dispatcher.told.publish_certificates(book(2, "b", "c"))
     await until(lambda: assembled(one) == book(2, "b", "c"))
     assert [[c.name for c in message.part.book.certificates] for message in sent(one)] == [["a", "b"], ["c"]]
     late = await bench.agent("n2")
@@ -56,10 +56,10 @@ async def test_book_is_everywhere_once_each_live_gateway_has_applied_it(bench: B
     dispatcher = bench.manager.dispatcher
     one, two = await bench.agent("n1"), await bench.agent("n2")
     await until(lambda: dispatcher.connected == {"n1", "n2"} and all(n.is_ready for n in bench.manager.store.nodes))
-    dispatcher.publish_certificates(book(7, "a"))
-    waiting = asyncio.create_task(dispatcher.certificates_served(7))
+    dispatcher.told.publish_certificates(book(7, "a"))
+    waiting = asyncio.create_task(dispatcher.told.certificates_served(7))
     await one.send(wire.CertificatesApplied(7))
-    await until(lambda: dispatcher.gateways_behind(7) == ["n2"])
+    await until(lambda: dispatcher.told.gateways_behind(7) == ["n2"])
     await asyncio.sleep(0)
     assert not waiting.done()
     await two.send(wire.CertificatesApplied(6))
@@ -72,12 +72,12 @@ async def test_node_that_goes_down_is_waited_for_no_more(bench: Bench) -> None:
     dispatcher = bench.manager.dispatcher
     one, two = await bench.agent("n1"), await bench.agent("n2")
     await until(lambda: dispatcher.connected == {"n1", "n2"} and all(n.is_ready for n in bench.manager.store.nodes))
-    dispatcher.publish_certificates(book(7, "a"))
-    waiting = asyncio.create_task(dispatcher.certificates_served(7))
+    dispatcher.told.publish_certificates(book(7, "a"))
+    waiting = asyncio.create_task(dispatcher.told.certificates_served(7))
     await one.send(wire.CertificatesApplied(7))
     await two.channel.close()
     await until(lambda: "n2" not in dispatcher.connected)
-    assert dispatcher.gateways_behind(7) == ["n2"], "it is up until its silence is noticed"
+    assert dispatcher.told.gateways_behind(7) == ["n2"], "it is up until its silence is noticed"
     await bench.put("nodes", node("n2", state="down"))
     async with asyncio.timeout(10):
         await waiting

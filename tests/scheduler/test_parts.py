@@ -1,4 +1,4 @@
-"""The small decisions, one by one: restarts, drain, liveness, ports, routes, the agenda."""
+"""The small decisions, one by one: restarts, drain, ports, routes, the agenda."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +13,6 @@ from essaim.cluster.task import RestartRecord, Task, TaskEndpoint, TaskStatus
 from essaim.scheduler.agenda import Agenda
 from essaim.scheduler.allocator import FIRST, LAST, allocate, is_allocated, taken_ports
 from essaim.scheduler.drain import NO_GATEWAY, DrainGate, limit_of
-from essaim.scheduler.liveness import GRACE, Liveness
 from essaim.scheduler.restart import next_restart
 from essaim.scheduler.routes import RouteCache, route_table
 from tests.scheduler.world import LONG, World, replicated
@@ -152,46 +151,6 @@ def test_gate_opens_at_the_limit_and_for_nodes_without_a_gateway() -> None:
 )
 def test_drain_limit_is_read_from_the_label(text: str | None, seconds: float) -> None:
     assert limit_of(None if text is None else {"essaim.drain": text}) == seconds
-
-
-# -- liveness ------------------------------------------------------------------------------------------------------
-
-
-def ticks(liveness: Liveness, start: float, end: float, *, unreachable: bool = False) -> float | None:
-    """When node n is called down, looking every half second."""
-    at = start
-    while at <= end:
-        if liveness.silent(["n"], at, {"n"} if unreachable else ()):
-            return at
-        at += 0.5
-    return None
-
-
-def test_silent_node_is_down_after_three_periods() -> None:
-    liveness = Liveness(1.0)
-    liveness.heard("n", 10)
-    assert ticks(liveness, 10, 30) == 13
-
-
-def test_new_leader_grants_more_time_to_nodes_it_never_heard() -> None:
-    assert ticks(Liveness(1.0), 100, 130) == 103 + GRACE
-
-
-def test_new_leader_soon_gives_up_a_manager_that_the_log_cannot_reach_either() -> None:
-    assert ticks(Liveness(1.0), 100, 130, unreachable=True) == 102
-    liveness = Liveness(1.0)
-    liveness.heard("n", 100)
-    assert ticks(liveness, 100, 130, unreachable=True) == 103, "an agent that was heard is believed"
-
-
-def test_leader_that_was_held_up_itself_calls_nobody_down_for_it() -> None:
-    liveness = Liveness(1.0)
-    liveness.heard("n", 10)
-    assert liveness.silent(["n"], 10.5) == []
-    assert liveness.silent(["n"], 25) == []
-    assert ticks(liveness, 25.5, 60) == 25 + 3 + GRACE
-    liveness.heard("n", 38.5)
-    assert ticks(liveness, 38.5, 60) == 41.5
 
 
 # -- ports ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,59 @@
+"""Snapshots of the own state machine: written in the background when one is due, and tried again if that fails."""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import structlog
+
+from .core import Core
+from .disk import DiskThread
+from .entries import SnapshotMeta
+from .options import Options
+from .policy import SnapshotPolicy
+from .storage import Storage
+
+_log = structlog.get_logger("raft")
+
+
+class Snapshotter:
+    """`opened` whenever the log begins anew; tell the policy of what is applied, then ask whether one is `due`."""
+
+    def __init__(self, storage: Storage, disk: DiskThread, options: Options) -> None:
+        self._storage, self._disk, self._options = storage, disk, options
+        self.policy = SnapshotPolicy()
+        self._busy = False
+        self._after = 0.0  # loop time: the last one could not be written
+
+    def opened(self, size: int) -> None:
+        """`size` is that of the newest snapshot on the disk, in bytes."""
+        self.policy = self._options.policy()
+        self.policy.stagger(random.random())  # noqa: S311 - not a secret
+        self.policy.written(size)
+
+    @property
+    def due(self) -> bool:
+        return self.policy.due and not self._busy and asyncio.get_running_loop().time() >= self._after
+
+    def begin(self) -> None:
+        """`take` follows: no other one meanwhile."""
+        self._busy = True
+        self.policy.begun()
+
+    async def take(
+        self, core: Core, meta: SnapshotMeta, serialise: Callable[[], bytes], is_current: Callable[[], bool]
+    ) -> None:
+        try:
+            data = await asyncio.to_thread(serialise)
+            await asyncio.to_thread(self._storage.snapshots.write, meta, data)
+            await self._disk.run(self._storage.compact)
+        except OSError as error:
+            _log.error("cannot write a snapshot yet", directory=str(self._storage.directory), error=str(error))
+            self.policy.failed()
+            self._after = asyncio.get_running_loop().time() + self._options.timing.disk_retry
+            return
+        finally:
+            self._busy = False
+        self.policy.written(len(data))
+        if is_current():
+            core.snapshot_saved(meta, keep=self._options.keep_entries)
