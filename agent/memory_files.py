@@ -85,7 +85,8 @@ def _make(directory: Path) -> None:
     for attempt in range(3):
         try:
             for parent in reversed([p for p in directory.parents if not p.exists()]):
-                parent.mkdir(mode=0o711, exist_ok=True)
+                parent.mkdir(mode=0o700, exist_ok=True)
+                parent.chmod(0o711)  # whatever the umask is
             directory.mkdir(mode=0o700)
             return
         except FileNotFoundError:

@@ -5,6 +5,7 @@ Pure: data and the order of states.
 
 from datetime import datetime
 from enum import IntEnum
+from typing import Any
 
 from .container import DriverSpec
 from .service import GenericResource, PortConfig, TaskSpec
@@ -87,8 +88,11 @@ class TaskEndpoint(Shape):
 
 
 class NetworkAttachment(Shape):
+    """`network` is for the API's clients alone, in place of `network_id`: the network as Docker describes it there."""
+
     network_id: str | None = None
     addresses: list[str] | None = None
+    network: dict[str, Any] | None = None
 
 
 class RestartRecord(Shape):

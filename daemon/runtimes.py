@@ -29,11 +29,13 @@ class NoRuntime(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Runtimes:
-    """Makes this host's runtime. `engine_url` is None where there is no Engine."""
+    """Makes this host's runtime. `engine_url` is None where there is no Engine. `open_files`: the limits of descriptors
+    that the daemon was started with, for processes."""
 
     settings: Settings
     engine_url: str | None
     log: Any
+    open_files: tuple[int, int] | None = None
 
     def make(self, data_addr: str) -> Runtime:
         """`data_addr` is the address of this host at which tasks' ports are reached."""
@@ -46,6 +48,7 @@ class Runtimes:
                 environment=os.environ,
                 log=self.log,
                 hostname=self.settings.hostname,
+                cluster_socket=self.settings.docker_socket,
             )
         return ProcessRuntime(
             state_dir=self.settings.state_dir / "process",
@@ -55,6 +58,8 @@ class Runtimes:
             monotonic=time.monotonic,
             log=self.log,
             hostname=self.settings.hostname,
+            open_files=self.open_files,
+            node_dir=self.settings.state_dir,
         )
 
     async def describe(self) -> NodeDescription:
@@ -66,25 +71,25 @@ class Runtimes:
             await runtime.close()
 
 
-async def choose(settings: Settings, log: Any) -> Runtimes:
+async def choose(settings: Settings, log: Any, open_files: tuple[int, int] | None = None) -> Runtimes:
     """Raises NoRuntime when docker was asked for and no Engine answers, or where tasks are not to run at all."""
     if settings.gateway_only and (settings.engine or settings.runtime != "auto"):
         raise NoRuntime("--gateway-only runs no tasks: leave out --runtime and --engine, or --gateway-only")
     if settings.gateway_only:
-        return Runtimes(settings, None, log)
+        return Runtimes(settings, None, log, open_files)
     if settings.runtime == "process":
-        return Runtimes(settings, None, log)
+        return Runtimes(settings, None, log, open_files)
     url = settings.engine or os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE
     problem = await _problem(url)
     if not problem:
-        return Runtimes(settings, url, log)
+        return Runtimes(settings, url, log, open_files)
     if settings.runtime == "docker" or settings.engine:
         raise NoRuntime(
             f"no Docker Engine answers at {url} ({problem}). Start it, name another with --engine, or use "
             "--runtime process"
         )
     log.info("no Docker Engine answers here: tasks run as plain processes", engine=url, reason=problem)
-    return Runtimes(settings, None, log)
+    return Runtimes(settings, None, log, open_files)
 
 
 async def _problem(url: str) -> str:

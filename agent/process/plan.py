@@ -89,6 +89,7 @@ class Place:
     environment: Mapping[str, str]
     python: str
     whoami: str
+    open_files: tuple[int, int] | None = None
 
 
 def wanted_ports(task: Task) -> list[tuple[PortConfig, int]]:
@@ -118,7 +119,10 @@ def make_plan(work: Work, place: Place) -> ProcessPlan:
             uid=place.user.uid if place.user else None,
             gid=place.user.gid if place.user else None,
             groups=list(place.user.groups) if place.user else [],
-            rlimits=_rlimits(spec, task.spec.resources.limits if task.spec.resources else None),
+            rlimits={
+                **({"RLIMIT_NOFILE": place.open_files} if place.open_files else {}),
+                **_rlimits(spec, task.spec.resources.limits if task.spec.resources else None),
+            },
             oom_score_adj=spec.oom_score_adj,
             stop_signal=stop_signal(spec),
             stop_grace=stop_grace(spec),
