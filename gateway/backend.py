@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import zip_longest
 from random import random
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from .balance.choose import make_policy
 from .balance.policy import Policy
@@ -31,10 +31,8 @@ from .counting import add_codes
 from .crowd import ALONE, Crowd
 from .failure_rate import FailureRate
 from .options import ServiceOptions
+from .upstream import Upstream
 from .wire import EndpointPlan, PortPlan, ServicePlan
-
-if TYPE_CHECKING:
-    from .upstream import Upstream
 
 EJECT_FIRST = 1.0
 EJECT_LONGEST = 30.0

@@ -24,7 +24,7 @@ from .asker import Asker
 from .backend import Backend, Endpoint
 from .by_name import ByName
 from .confinement import close_all_but, confine, read_identity
-from .counting import of_port
+from .counted import of_port
 from .crowd import ALONE, Crowd
 from .departures import Departures
 from .descriptors import USUAL_PORTS, allow, connections_for, flows_for, local_ports

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import election, quorum, reads, replication
+from . import election, heartbeats, quorum, reads, replication
 from .entries import Entry, HardState, Kind, SnapshotMeta
 from .logview import LogView
 from .members import (
@@ -290,7 +290,7 @@ def _tick_leader(state: State) -> None:
             state.become_follower(state.term, 0)
             return
     if state.heartbeat_elapsed >= state.settings.heartbeat_ticks:
-        replication.heartbeat(state)
+        heartbeats.send(state)
 
 
 def _has_quorum(state: State) -> bool:
