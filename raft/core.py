@@ -12,6 +12,7 @@ The loop of a node is: `tick`, `step`, `propose`, ...; then `ready`; then, in th
 3. restore `restore`, then apply `committed` in order, at any time.
 """
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -179,13 +180,15 @@ class Core:
         if self.state.role is Role.LEADER:
             replication.snapshot_sent(self.state, member, arrived=arrived)
 
-    def snapshot_saved(self, meta: SnapshotMeta, *, keep: int) -> None:
-        """A snapshot of the own state machine is durable: forget the log before it, except the last `keep` entries."""
+    def snapshot_saved(self, meta: SnapshotMeta, *, keep: int, keep_bytes: int = sys.maxsize) -> None:
+        """A snapshot of the own state machine is durable: forget the log before it, except the last `keep` entries, or
+        as many of them as have about `keep_bytes`."""
         state = self.state
         if meta.index <= state.snapshot.index:
             return
         state.snapshot = meta
-        state.log.compact(min(meta.index - keep, state.log.durable))
+        first = state.log.first_of(meta.index, count=keep, max_bytes=keep_bytes)
+        state.log.compact(min(first - 1, state.log.durable))
         while len(state.configurations) > 1 and state.configurations[1][0] <= state.log.base:
             state.configurations.pop(0)
 

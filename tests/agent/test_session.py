@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from essaim.agent.agent import Agent
 from essaim.agent.runtime import LogLine, Phase, View
@@ -63,10 +64,14 @@ async def test_agent_beats_and_leaves_a_manager_that_falls_silent(make_agent: Ma
                     await self._greet(end)
 
     manager = Silent()
-    agent = make_agent(FakeRuntime(), dial=manager.dial)
-    await agent.start()
-    await until(lambda: manager.hellos == 2)
+    with capture_logs() as logs:
+        agent = make_agent(FakeRuntime(), dial=manager.dial)
+        await agent.start()
+        await until(lambda: manager.hellos == 2)
     assert len(manager.of_type(wire.Heartbeat)) >= 3
+    # It is the end of a session, not a mistake of ours with a traceback.
+    assert [(e["log_level"], "was silent for" in e["reason"]) for e in logs if "reason" in e] == [("warning", True)]
+    assert [e["event"] for e in logs if e["log_level"] == "error"] == []
     await manager.close()
 
 
