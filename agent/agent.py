@@ -14,6 +14,7 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -22,6 +23,8 @@ from essaim.cluster import wire
 from essaim.cluster.node import Node, NodeSpec, TLSInfo
 from essaim.cluster.overlay import OverlayNetwork
 from essaim.cluster.routes import RouteTable
+from essaim.cluster.task import Task, TaskStatus
+from essaim.cluster.walls import words
 from essaim.cluster.wire import Channel, ToAgent
 
 from .assigned import Assigned
@@ -34,6 +37,7 @@ from .outbox import Outbox
 from .route_keeper import RouteKeeper
 from .runtime import Runtime, RuntimeUnavailable, View
 from .session import Hooks, Refusal, Session, SessionEnded
+from .steady import Steady
 from .task_manager import RETRY_FIRST, RETRY_MOST, Surroundings, TaskManager
 from .verdict_keeper import Health, VerdictKeeper
 from .witness import Look, Witness
@@ -98,6 +102,7 @@ class Agent:
         self._on_managers, self._on_redirect = on_managers, on_redirect
         self._on_node, self._on_refused = on_node, on_refused
         self._networks = NetworkKeeper(state_dir / "networks.msgpack", on_networks, networks_settled, self._log)
+        self._steady = Steady(sleep, self._log)
         self._outbox = Outbox()
         self._assigned = Assigned()
         self._managers: dict[str, TaskManager] = {}
@@ -189,8 +194,10 @@ class Agent:
         return self._session.is_open
 
     async def _live(self) -> None:
-        await self._routes.recover()
-        await self._networks.recover()
+        with self._steady.contained("serving by the last run's route table"):
+            await self._routes.recover()
+        with self._steady.contained("serving by the last run's networks"):
+            await self._networks.recover()
         self._describing.begin()
         recovering = asyncio.create_task(self._recover(), name="recovering tasks")
         try:
@@ -231,23 +238,25 @@ class Agent:
 
     def _jobs(self) -> list[Awaitable[None]]:
         self._outbox.reopen()
+        send = self._session.send
         return [
             self._send_reports(),
-            self._routes.run(self._session.send),
-            self._verdicts.run(self._session.send),
-            self._networks.run(self._session.send),
-            self._books.run(self._session.send),
-            self._describing.run(self._session.send),
-            self._describing.run_at_once(self._session.send),
+            self._steady.job("applying the route table", partial(self._routes.run, send), lambda: self._routes.newest),
+            self._steady.job("exchanging health verdicts", partial(self._verdicts.run, send)),
+            self._steady.job("applying the networks", partial(self._networks.run, send), lambda: self._networks.newest),
+            self._steady.job("applying the certificates", partial(self._books.run, send), lambda: self._books.newest),
+            self._steady.job("describing the node", partial(self._describing.run, send)),
+            self._steady.job("telling what the node trusts", partial(self._describing.run_at_once, send)),
             self._end_logs(),
         ]
 
     async def _handle(self, message: ToAgent) -> None:
         handler = self._handlers.get(type(message))
         if handler is not None:
-            waiting = handler(message)
-            if waiting is not None:
-                await waiting
+            with self._steady.contained(f"carrying out the manager's message {type(message).__name__}"):
+                waiting = handler(message)
+                if waiting is not None:
+                    await waiting
 
     async def _send_reports(self) -> None:
         while True:
@@ -296,15 +305,32 @@ class Agent:
             if task_id in self._managers:
                 self._managers[task_id].forget()
         for task in difference.tasks:
-            work = self._assigned.work(task, self._node)
-            if task.id in self._managers:
-                self._managers[task.id].update(work)
-            else:
-                manager = TaskManager(work, self._found.pop(task.id, None), self._around)
-                self._managers[task.id] = manager
-                manager.start()
+            try:
+                self._take_on(task)
+            except Exception as error:
+                self._turn_away(task, error)
         if message.full:
             self._clear_strays()
+
+    def _take_on(self, task: Task) -> None:
+        work = self._assigned.work(task, self._node)
+        if task.id in self._managers:
+            self._managers[task.id].update(work)
+        else:
+            manager = TaskManager(work, self._found.get(task.id), self._around)
+            self._found.pop(task.id, None)
+            self._managers[task.id] = manager
+            manager.start()
+
+    def _turn_away(self, task: Task, error: Exception) -> None:
+        """A task that this agent cannot even read: the others of the message are taken on. What the last run left of it
+        goes on, for nobody knows what is wanted of it."""
+        self._steady.note(f"taking on task {task.name or task.id}", error)
+        self._found.pop(task.id, None)
+        if task.id not in self._managers:
+            why = f"the agent of this node cannot take it on: {words(error)}"
+            status = TaskStatus(timestamp=self._around.now(), state="rejected", message="preparing", err=why)
+            self._outbox.put(wire.TaskReport(task.id, status))
 
     # What is not to run here
 

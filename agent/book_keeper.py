@@ -24,12 +24,18 @@ class BookKeeper:
         self._on_book = on_book
         self._assembly = Assembly()
         self._newest: CertificateBook | None = None
+        self._applied: CertificateBook | None = None
         self._arrived = asyncio.Event()
+
+    @property
+    def newest(self) -> CertificateBook | None:
+        """What is to be applied."""
+        return self._newest
 
     def begin(self) -> None:
         """A new session begins: the manager sends the whole book first."""
         self._assembly = Assembly()
-        self._newest = None
+        self._newest = self._applied = None
         self._arrived.clear()
 
     def take(self, message: Certificates) -> None:
@@ -45,7 +51,8 @@ class BookKeeper:
     async def run(self, send: Callable[[FromAgent], Awaitable[None]]) -> None:
         """Apply and report; lives as long as a session. Only the newest of several books that wait is applied."""
         while True:
-            await self._arrived.wait()
+            if self._newest is self._applied:
+                await self._arrived.wait()
             self._arrived.clear()
             book = self._newest
             if book is None:
@@ -53,3 +60,4 @@ class BookKeeper:
             if self._on_book is not None:
                 await self._on_book(book)
             await send(CertificatesApplied(book.version))
+            self._applied = book

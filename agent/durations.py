@@ -8,8 +8,9 @@ import signal
 from dataclasses import dataclass
 
 from essaim.cluster.container import DEFAULT_STOP_GRACE_PERIOD, NANOSECONDS, ContainerSpec, HealthConfig
+from essaim.cluster.numerals import whole
 
-_SIZE = re.compile(r"(\d+)\s*([kmgt]?)b?\Z", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,18})\s*([kmgt]?)b?\Z", re.IGNORECASE | re.ASCII)
 _UNIT = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -41,8 +42,9 @@ def stop_grace(spec: ContainerSpec) -> float:
 def stop_signal(spec: ContainerSpec) -> int:
     """The number of `SIGINT`, `INT` or `2`. Raises ValueError."""
     given = spec.stop_signal or "SIGTERM"
-    if given.isdecimal():
-        return int(signal.Signals(int(given)))
+    number = whole(given, 3)
+    if number is not None:
+        return int(signal.Signals(number))
     name = given.upper()
     try:
         return int(signal.Signals[name if name.startswith("SIG") else f"SIG{name}"])

@@ -120,16 +120,25 @@ def _open_folder(folder: Path, *, make: bool) -> int:
     handle = os.open("/", FOLDER)
     try:
         for number, part in enumerate(folder.parts[1:], 2):
-            if make:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(part, 0o711, dir_fd=handle)
+            made = make and _is_made(part, handle)
             inner = _open_checked(part, handle, Path(*folder.parts[:number]))
             os.close(handle)
             handle = inner
+            if made:
+                os.fchmod(handle, 0o711)  # whatever the umask is: tasks of other users find their own folder below
     except BaseException:
         os.close(handle)
         raise
     return handle
+
+
+def _is_made(name: str, inside: int) -> bool:
+    """Make a folder, unless it is there. Raises OSError."""
+    try:
+        os.mkdir(name, 0o700, dir_fd=inside)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _open_checked(name: str, inside: int, shown: Path) -> int:

@@ -20,7 +20,9 @@ async def _at_once() -> None:
 
 
 class NetworkKeeper:
-    """`offer` hands tables on at once; `settled` returns when containers have the rules of what was offered last."""
+    """`offer` hands tables on at once; `settled` returns when containers have the rules of what was offered last.
+
+    Tables that could not be handed on are tried again whenever `run` is begun anew."""
 
     def __init__(
         self,
@@ -34,9 +36,16 @@ class NetworkKeeper:
         self._settled = settled or _at_once
         self._log = log
         self._newest = Networks([])
+        self._is_offered = True
+        self._is_told = True
         self._news = asyncio.Event()
         # A save whose caller was cancelled goes on beside the next one.
         self._saving = threading.Lock()
+
+    @property
+    def newest(self) -> Networks:
+        """What is to be applied."""
+        return self._newest
 
     async def recover(self) -> None:
         """Offer what the last run was told, if anything."""
@@ -47,20 +56,30 @@ class NetworkKeeper:
     def begin(self) -> None:
         """A session is to be opened: versions of another leader mean nothing there."""
         self._news.clear()
+        self._is_told = True
 
     def take(self, message: Networks) -> None:
-        self._offer(message.networks)
         self._newest = message
+        self._is_offered = self._is_told = False
         self._news.set()
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        if not self._is_offered:
+            self._offer(self._newest.networks)
+            self._is_offered = True
 
     async def run(self, send: Callable[[FromAgent], Awaitable[None]]) -> None:
         """For as long as a session lasts."""
         while True:
-            await self._news.wait()
+            if self._is_told and self._is_offered:
+                await self._news.wait()
             self._news.clear()
             newest = self._newest
+            self._hand_on()
             await self._settled()
             await send(NetworksApplied(newest.version))
+            self._is_told = newest is self._newest
             try:
                 await asyncio.to_thread(self._save, newest.networks)
             except OSError as problem:

@@ -2,6 +2,8 @@
 
 - The manager sends a table whole at first, then what changes.
 - The newest table is also kept on disk: after a restart the gateway serves by it although no manager can be reached.
+- A table that cannot be applied stays what is wanted: `run` raises, and tries it again when it is begun anew; the
+  gateway serves by the last one that it took.
 - While a task of the table drains, what is still open towards it is reported whenever it changes: at 0 on every
   gateway the manager stops the task.
 - Which of the node's own tasks the gateway's checks do not find fit is reported whenever it changes: a replica counts
@@ -52,6 +54,11 @@ class RouteKeeper:
         self._served: RouteTable | None = None
         self._version = 0
 
+    @property
+    def newest(self) -> RouteTable | None:
+        """What is to be applied."""
+        return self._newest
+
     async def recover(self) -> None:
         """Serve by the table of the last run, if there is one."""
         table = await asyncio.to_thread(self._file.load)
@@ -95,7 +102,9 @@ class RouteKeeper:
 
     async def _next(self) -> None:
         """A new table, or, while tasks drain or have yet to pass a check, the time for another look."""
-        if self._served is None or self._newest is not self._served or not self._is_moving(self._served):
+        if self._newest is not None and self._newest is not self._served:
+            pass
+        elif self._served is None or not self._is_moving(self._served):
             await self._arrived.wait()
         elif not self._arrived.is_set():
             await self._sleep(LOOK_EVERY)

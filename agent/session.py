@@ -155,6 +155,7 @@ class Session:
         self._log.info("session with a manager open", heartbeat=welcome.heartbeat)
         await self._hooks.handle(welcome)
         opened = self._monotonic()
+        ends: BaseExceptionGroup[SessionEnded] | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._beat(welcome.heartbeat))
@@ -162,10 +163,13 @@ class Session:
                     group.create_task(_as_coroutine(job))
                 await self._receive_all(channel, agent_patience(welcome.heartbeat))
         except* SessionEnded as ended:
-            raise _first(ended) from None
+            # Raised below: what is raised here would come out in a group, which nobody takes for the end of a session.
+            ends = ended
         finally:
             if self._monotonic() - opened >= LASTED:
                 self._backoff.reset()
+        if ends is not None:
+            raise _first(ends)
 
     async def _turned_away(self, message: ToAgent) -> None:
         await self._hooks.handle(message)

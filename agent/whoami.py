@@ -138,7 +138,7 @@ class Whoami:
             writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             return False
         length = request.header("content-length")
-        if length.isdecimal():
+        if length.isascii() and length.isdigit() and len(length) < 10:
             await reader.readexactly(int(length))
         target = urlsplit(request.target)
         await asyncio.sleep(seconds(parse_qs(target.query).get("wait", ["0"])[0]))

@@ -18,6 +18,7 @@ from essaim.cluster.routes import RouteTable
 from essaim.cluster.store import Store
 
 from . import bodies, present, versions
+from .connections import CONNECTION
 from .control import swarm as swarm_rules
 from .engine_events import EngineEvents
 from .event_hub import EventHub
@@ -154,9 +155,11 @@ async def read_body(request: web.Request) -> bytes:
     """
     length = request.content_length
     large = request.body_exists and (length is None or length > SMALL_BODY)
+    connection = request.get(CONNECTION)
     try:
         async with asyncio.timeout(BODY_SECONDS), api_of(request).large_bodies if large else contextlib.nullcontext():
-            return await request.read()
+            with connection.reading() if connection is not None else contextlib.nullcontext():
+                return await request.read()
     except TimeoutError as error:
         raise RequestTimeout(f"the request's body did not arrive within {BODY_SECONDS:.0f} s") from error
 

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from essaim.cluster.errors import NotYet
+from essaim.cluster.numerals import whole
 
 from . import hijack, versions
 from .context import Api, api_of, in_chunks, version_of
@@ -52,8 +53,8 @@ async def engine_version(api: Api, dial: Dial, node_id: str) -> versions.Version
     if known is not None and now < known[1]:
         return known[0]
     head, _ = await call(dial, "GET", "/_ping")
-    major, _, minor = head.get("api-version").partition(".")
-    version = (int(major), int(minor)) if major.isdigit() and minor.isdigit() else versions.OLDEST
+    major, minor = (whole(part, 4) for part in head.get("api-version").partition(".")[::2])
+    version = versions.OLDEST if major is None or minor is None else (major, minor)
     api.engine_versions[node_id] = (version, now + VERSION_SECONDS)
     return version
 
@@ -195,9 +196,9 @@ async def _answer(request: web.Request, head: Head, exchange: Exchange) -> web.S
     for name, value in head.headers:
         if name not in HOP_BY_HOP and name not in OURS:
             response.headers.add(name, value)
-    length = head.get("content-length")
-    if length.isdigit():
-        response.content_length = int(length)
+    length = whole(head.get("content-length"))
+    if length is not None:
+        response.content_length = length
     elif head.status not in (204, 304) and request.method != "HEAD":
         in_chunks(request, response)
     await response.prepare(request)

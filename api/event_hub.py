@@ -1,11 +1,11 @@
 """Hands the cluster's events to their followers: 500 of them cost a write nothing that can be measured.
 
-One watch on the store feeds a log of encoded events, bounded in number; a follower is a place in that log. What has
-gathered for `GATHER` seconds is joined and framed once for each filter, and these bytes are written straight into the
-connections, a few at a time (`SLICE`, `REST`), so that the answer to the write leaves first and no follower's task is
-woken. A follower whose connection is full is left to its own handler, which writes at the client's pace until it has
-caught up. One that falls off the log's end is cut off with a reason in the daemon's log (the client sees its stream
-break, and may come back with `since`): neither memory nor writers depend on readers.
+One watch on the store feeds a log of encoded events, bounded in number and bytes; a follower is a place in that log.
+What has gathered for `GATHER` seconds is joined and framed once for each filter, and these bytes are written straight
+into the connections, a few at a time (`SLICE`, `REST`), so that the answer to the write leaves first and no follower's
+task is woken. A follower whose connection is full is left to its own handler, which writes at the client's pace until
+it has caught up. One that falls off the log's end is cut off with a reason in the daemon's log (the client sees its
+stream break, and may come back with `since`): neither memory nor writers depend on readers.
 
 Rejected: a queue and a wake-up for each follower. With 500 followers, writes took twice as long.
 """
@@ -26,6 +26,8 @@ from .query import Filters
 
 KEPT = 10_000
 """Events in the log, some 400 bytes each."""
+KEPT_BYTES = 8 << 20
+"""Bytes of all events in the log: an error's text may be long, and each event of a task that fails has it."""
 GATHER = 0.02
 SLICE = 8
 REST = 0.001
@@ -77,6 +79,7 @@ class EventHub:
         store: Callable[[], Store | None],
         *,
         kept: int = KEPT,
+        kept_bytes: int = KEPT_BYTES,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     ) -> None:
         self._now = now
@@ -88,6 +91,8 @@ class EventHub:
         self._handing: asyncio.Task[None] | None = None
         self._followers: dict[Follower, None] = {}
         self._limit = kept
+        self._limit_bytes = kept_bytes
+        self._bytes = 0
         self._kept: list[Message] = []
         self._end = 0
         self._grown = asyncio.Event()
@@ -102,6 +107,7 @@ class EventHub:
             self._reading.cancel()
             self._reading = None
         self._kept.clear()
+        self._bytes = 0
         for follower in self._followers:
             follower.place = self._end
         if store is not None:
@@ -192,10 +198,20 @@ class EventHub:
 
     def _keep(self, message: Message) -> None:
         self._kept.append(message)
+        self._bytes += len(message.data)
         self._end += 1
-        if len(self._kept) > self._limit * 5 // 4:
-            del self._kept[: -self._limit]
+        if len(self._kept) > self._limit * 5 // 4 or self._bytes > self._limit_bytes * 5 // 4:
+            self._forget()
         self._grown.set()
+
+    def _forget(self) -> None:
+        """Drop the oldest events until the rest is within the limits."""
+        drop = max(len(self._kept) - self._limit, 0)
+        self._bytes -= sum(len(message.data) for message in self._kept[:drop])
+        while self._bytes > self._limit_bytes:
+            self._bytes -= len(self._kept[drop].data)
+            drop += 1
+        del self._kept[:drop]
 
     def _after(self, place: int) -> Iterator[Message]:
         """Events from that place on."""

@@ -79,6 +79,7 @@ def _attributes(noun: str, event: Event) -> dict[str, str] | None:
         _note(attributes, "replicas", _replicas(old), _replicas(value))
         states = [s.update_status.state if s.update_status else "" for s in (old, value)]
         _note(attributes, "updatestate", states[0], states[1])
+        _note(attributes, "fault", old.fault or "", value.fault or "")
     return attributes
 
 

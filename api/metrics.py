@@ -63,3 +63,8 @@ def exposition(node: LocalNode) -> bytes:
     registry = CollectorRegistry()
     registry.register(ClusterCollector(node))
     return generate_latest(registry)
+
+
+async def whole(node: LocalNode) -> bytes:
+    """What the cluster and this node's gateway tell, in Prometheus' text format."""
+    return exposition(node) + (await node.gateway_metrics()).encode()

@@ -1,4 +1,5 @@
-"""Around every request: the version check, errors as an Engine sends them, and the headers of every answer."""
+"""Around every request: is it a web page's, the version check, errors as an Engine sends them, and the headers of every
+answer."""
 
 import platform
 import traceback
@@ -6,10 +7,11 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from essaim.cluster.errors import ClusterError
+from essaim.cluster.errors import ClusterError, Forbidden, InvalidArgument
 from essaim.cluster.shape import to_json
 
-from . import versions
+from . import browsers, versions
+from .connections import CONNECTION
 from .context import WARNING, api_of, json_reply, version_of
 from .hijack import Hijacked
 
@@ -56,6 +58,7 @@ class BrokenOff(Exception):
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
+        _refuse_pages(request)
         version_of(request)
         api_of(request).hub.look()
         await _see_acknowledged_writes(request)
@@ -83,11 +86,35 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return error_reply(500, f"internal error on {request.method} {request.path}; the daemon's log has the details")
 
 
+def _refuse_pages(request: web.Request) -> None:
+    """Raises Forbidden, InvalidArgument."""
+    connection, sent = request.get(CONNECTION), request.headers
+    if connection is not None and connection.door.hosts is not None:
+        reason = browsers.page_refusal(
+            sent.getall("Host", []),
+            sent.getall("Origin", []),
+            sent.getall("Sec-Fetch-Site", []),
+            names=connection.door.hosts,
+            local=connection.local,
+        )
+        if reason:
+            raise Forbidden(reason)
+    if request.content_length or "Transfer-Encoding" in sent:
+        reason = browsers.body_refusal(sent.getall("Content-Type", []), _segments(request))
+        if reason:
+            raise InvalidArgument(reason)
+
+
+def _segments(request: web.Request) -> list[str]:
+    """The path's, below the version."""
+    segments = request.path.lstrip("/").split("/")
+    return segments[1:] if "version" in request.match_info else segments
+
+
 async def _see_acknowledged_writes(request: web.Request) -> None:
     """Reads are linearizable on every manager; without a leader they show the last known state, and say so."""
     node = api_of(request).node
-    segments = request.path.lstrip("/").split("/")
-    first = segments[1] if "version" in request.match_info and len(segments) > 1 else segments[0]
+    first = next(iter(_segments(request)), "")
     if request.method == "GET" and first in STATE and node.manager is not None:
         request[STALE] = not await node.fresh()
 

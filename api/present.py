@@ -5,7 +5,8 @@ nodes and of the cluster, its `RootCA`, signing and unlock keys, a service's
 spec versions, registry credentials and `PendingDelete`, a task's `SpecVersion`, `ServiceLabels`, `StartAfter`,
 `Restarts` and `Generation`. Kept although Docker has no such fields: `Description.Runtime` and `.DataAddr` of nodes,
 `ServiceName`, `RunningSince` and `Endpoints` of tasks, `Healthy` in a task's status, `AppProtocol` and `HostIP` of
-ports, `EngineOptions` of container specs, `PlacementStrategy` of the swarm. Docker's clients ignore them.
+ports, `EngineOptions` of container specs, `PlacementStrategy` of the swarm, `Fault` of services. Docker's clients
+ignore them.
 
 Pure: objects in, objects out.
 """
@@ -21,7 +22,7 @@ from essaim.cluster.objects import Config, Secret
 from essaim.cluster.service import Endpoint, EndpointSpec, Service, ServiceStatus
 from essaim.cluster.shape import to_json
 from essaim.cluster.swarm import Cluster
-from essaim.cluster.task import PortStatus, Task
+from essaim.cluster.task import NetworkAttachment, PortStatus, Task
 
 from . import versions
 from .control.normalise import with_defaults
@@ -59,13 +60,15 @@ def _is_reachable(value: Service) -> bool:
     return bool(attached or (value.endpoint and value.endpoint.ports))
 
 
-def task(value: Task) -> Task:
+def task(value: Task, attachments: list[NetworkAttachment] | None = None) -> Task:
+    """`attachments`: its networks, described (`attachments.py`)."""
     status = value.status
     if status.port_status is None:
         status = replace(status, port_status=PortStatus())
     return replace(
         value,
         labels=value.labels or {},
+        networks_attachments=attachments,
         status=status,
         spec_version=None,
         service_labels=None,

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 import msgspec
 
 from essaim.cluster.errors import InvalidArgument
+from essaim.cluster.numerals import whole
 
 TRUE = {"1", "true", "yes", "on", "y", "t"}
 MAX_FILTERS = 64 << 10
@@ -42,8 +43,8 @@ def filters(query: Mapping[str, str], allowed: Collection[str]) -> Filters:
 def version(query: Mapping[str, str], noun: str) -> int:
     """The version that an update was made from. Raises InvalidArgument in an Engine's words."""
     text = query.get("version", "")
-    if text.isascii() and text.isdigit() and len(text) <= 19:
-        return int(text)
+    if (found := whole(text, 19)) is not None:
+        return found
     raise InvalidArgument(f"invalid {noun} version '{text}': strconv.ParseUint: parsing \"{text}\": invalid syntax")
 
 
@@ -52,10 +53,10 @@ def number(query: Mapping[str, str], name: str, default: int) -> int:
     text = query.get(name, "")
     if not text:
         return default
-    try:
-        return int(text)
-    except ValueError as error:
-        raise InvalidArgument(f'invalid {name} "{text[:80]}": a whole number is expected') from error
+    found = whole(text.removeprefix("-"))
+    if found is None:
+        raise InvalidArgument(f'invalid {name} "{text[:80]}": a whole number is expected')
+    return -found if text.startswith("-") else found
 
 
 def address(query: Mapping[str, str], name: str) -> str:

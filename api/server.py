@@ -2,8 +2,10 @@
 
 import asyncio
 import ipaddress
+import resource
 import socket
 import ssl
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +13,19 @@ from aiohttp import web
 
 from essaim.cluster.errors import InvalidArgument
 
+from .admission import Limits
+from .context import API
+from .doors import Doors, door_for, limits, unix_socket
 from .tls import TlsListener, server_context
 
 __all__ = ["ApiServer", "server_context"]
 
 KEEP_ALIVE_SECONDS = 75.0
 SHUTDOWN_SECONDS = 1.0
-BACKLOG = 1024
 MAX_LINE = 64 << 10
 """Filters of the stock clients travel in the query string."""
 RUNNER: dict[str, Any] = {
     "handler_cancellation": True,
-    "access_log": None,
     "keepalive_timeout": KEEP_ALIVE_SECONDS,
     "shutdown_timeout": SHUTDOWN_SECONDS,
     "max_line_size": MAX_LINE,
@@ -37,18 +40,23 @@ class ApiServer:
     Use it as a context manager, or `start` and `stop`; `listen_*` in between.
     """
 
-    def __init__(self, app: web.Application) -> None:
-        self._runner = web.AppRunner(app, **RUNNER)
+    def __init__(self, app: web.Application, *, names: Collection[str] = (), bounds: Limits | None = None) -> None:
+        """`names`: what TCP clients may call the API beside loopback names and its addresses. `bounds`: of each
+        listener's connections; by the process's descriptors by default."""
+        self._log = app[API].log
+        self._doors = Doors(app, self._log, **RUNNER)
+        self._names = frozenset(name.lower() for name in names)
+        self._bounds = bounds or limits(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._sockets: list[Path] = []
         self._tls: list[TlsListener] = []
 
     async def start(self) -> None:
-        await self._runner.setup()
+        await self._doors.start()
 
     async def stop(self) -> None:
         for listener in self._tls:
             await listener.stop()
-        await self._runner.cleanup()
+        await self._doors.stop()
         for path in self._sockets:
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
@@ -62,13 +70,21 @@ class ApiServer:
     async def listen_unix(self, path: Path, *, mode: int = 0o660) -> None:
         """A socket file left behind by a daemon that was killed is replaced; one that answers is not."""
         await asyncio.to_thread(self._prepare, path)
-        await web.UnixSite(self._runner, str(path), backlog=BACKLOG).start()
+        listening = await asyncio.to_thread(unix_socket, path)
         await asyncio.to_thread(path.chmod, mode)
         self._sockets.append(path)
+        self.listen_at(listening, str(path))
+
+    def listen_at(self, listening: socket.socket, name: str) -> None:
+        """At a Unix socket that listens already, whose file is another's business."""
+        total = self._bounds.total  # one process may speak for many: a proxy in front of the socket
+        self._doors.listen(listening, door_for(name, Limits(total, total)))
 
     @staticmethod
     def _prepare(path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True)
+            path.parent.chmod(0o755)  # whatever the umask is: the socket's own mode says who may
         if not path.is_socket():
             return
         with socket.socket(socket.AF_UNIX) as probe:
@@ -80,23 +96,16 @@ class ApiServer:
                 return
         raise InvalidArgument(f"another daemon answers at {path}: stop it, or choose another --socket")
 
-    async def listen_tls(self, host: str, port: int, context: ssl.SSLContext) -> int:
-        """The port that it listens on. The context demands client certificates (see `tls.server_context`)."""
-        listener = TlsListener(context, self._accept)
+    async def listen_tls(self, host: str, port: int, context: ssl.SSLContext, names: Collection[str] = ()) -> int:
+        """The port that it listens on. The context demands client certificates (see `tls.server_context`); `names` are
+        those that its own certificate shows."""
+        door = door_for(f"{host}:{port} (TLS)", self._bounds, hosts=self._names | {name.lower() for name in names})
+        listener = TlsListener(context, self._doors, door, self._bounds, self._log)
         self._tls.append(listener)
-        return await listener.start(host, port, BACKLOG)
-
-    async def _accept(self, connection: socket.socket) -> None:
-        server = self._runner.server
-        if server is None:
-            raise ConnectionAbortedError("the API is stopping")
-        await asyncio.get_running_loop().connect_accepted_socket(server, connection)
+        return await listener.start(host, port)
 
     async def listen_plain(self, host: str, port: int) -> int:
         """Raises InvalidArgument for any address but loopback: whoever reaches this port owns the cluster."""
         if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
             raise InvalidArgument(f"plain TCP is for loopback only, not {host}: use TLS (port 2376)")
-        site = web.TCPSite(self._runner, host, port, backlog=BACKLOG)
-        before = set(self._runner.addresses)
-        await site.start()
-        return next(int(address[1]) for address in self._runner.addresses if address not in before)
+        return await self._doors.listen_tcp(host, port, door_for(f"{host}:{port}", self._bounds, hosts=self._names))

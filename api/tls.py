@@ -9,15 +9,16 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+from cryptography import x509
+
+from .accepting import Acceptor
+from .admission import Full, Limits
+from .connections import HANDSHAKE_SECONDS, Connection, Door, cut_all, local_of, source_of
+from .doors import Doors, door_for, tcp_sockets
 from .upstream import CHUNK, Streams
-
-HANDSHAKE_SECONDS = 10.0
-
-Accept = Callable[[socket.socket], Awaitable[object]]
-"""Hands a connected socket to the application's server."""
 
 
 def server_context(certificate: Path, key: Path, client_ca: Path) -> ssl.SSLContext:
@@ -27,6 +28,16 @@ def server_context(certificate: Path, key: Path, client_ca: Path) -> ssl.SSLCont
     context.verify_mode = ssl.CERT_REQUIRED
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def names_in(certificate: bytes) -> set[str]:
+    """The names and addresses that a certificate (PEM) is for."""
+    try:
+        extensions = x509.load_pem_x509_certificate(certificate).extensions
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return set()
+    return {*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))}
 
 
 class _Session:
@@ -87,52 +98,72 @@ class _Session:
 
 
 class TlsListener:
-    """Accepts TLS clients for an application. Use `start` and `stop`."""
+    """Accepts TLS clients for an application. Use `start` and `stop`.
 
-    def __init__(self, context: ssl.SSLContext, accept: Accept) -> None:
-        self._context = context
-        self._accept = accept
-        self._server: asyncio.Server | None = None
+    Until a client has shown its certificate it has a place among those that shake hands; then one at `door`.
+    """
+
+    def __init__(self, context: ssl.SSLContext, doors: Doors, door: Door, bounds: Limits, log: Any) -> None:
+        self._context, self._doors, self._door, self._log = context, doors, door, log
+        self._handshakes = door_for(f"{door.name} handshakes", bounds)
+        self._acceptors: list[Acceptor] = []
         self._clients: set[asyncio.Task[None]] = set()
 
-    async def start(self, host: str, port: int, backlog: int) -> int:
-        """The port that it listens on."""
-        self._server = await asyncio.start_server(self._connected, host, port, backlog=backlog)
-        return int(self._server.sockets[0].getsockname()[1])
+    async def start(self, host: str, port: int) -> int:
+        """The port that it listens on. Raises OSError."""
+        listening = await tcp_sockets(host, port)
+        for one in listening:
+            acceptor = Acceptor(one, self._welcome, self._relieve, name=self._door.name, log=self._log)
+            self._acceptors.append(acceptor)
+            acceptor.start()
+        return int(listening[0].getsockname()[1])
 
     async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        for acceptor in self._acceptors:
+            await acceptor.stop()
         clients = list(self._clients)
         for client in clients:
             client.cancel()
         await asyncio.gather(*clients, return_exceptions=True)
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer), name="api tls client")
+    def _welcome(self, connection: socket.socket, address: Any) -> None:
+        try:
+            held = Connection(self._handshakes, source_of(connection, address), local_of(connection), connection.close)
+            held.enter()
+        except (OSError, Full):
+            connection.close()
+            return
+        task = asyncio.get_running_loop().create_task(self._serve(connection, held), name="api tls client")
+        held.end = task.cancel
+        held.expect(HANDSHAKE_SECONDS)
         self._clients.add(task)
-        task.add_done_callback(self._clients.discard)
+        task.add_done_callback(lambda task: self._served(task, connection, held))
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _served(self, task: "asyncio.Task[None]", connection: socket.socket, held: Connection) -> None:
+        self._clients.discard(task)
+        held.leave()
+        if task.cancelled():
+            connection.close()  # it may have been before the first step
+
+    def _relieve(self) -> int:
+        return cut_all(self._handshakes.strangers.waiting()) + cut_all(self._door.strangers.waiting())
+
+    async def _serve(self, connection: socket.socket, held: Connection) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection)
         session = _Session(self._context, (reader, writer))
         try:
-            async with asyncio.timeout(HANDSHAKE_SECONDS):
-                welcome = await session.handshake()
-            if welcome:
-                await self._carry(session)
-        except (OSError, TimeoutError):
+            if await session.handshake():
+                held.leave()
+                await self._carry(session, held)
+        except OSError:
             pass  # the client has gone, or never began
         finally:
             writer.close()
 
-    async def _carry(self, session: _Session) -> None:
+    async def _carry(self, session: _Session, held: Connection) -> None:
         ours, theirs = socket.socketpair()
-        try:
-            await self._accept(theirs)
-        except BaseException:
-            ours.close()
-            theirs.close()
-            raise
+        theirs.setblocking(False)
+        self._doors.take(theirs, self._door, held.source, held.local)
         inner_reader, inner_writer = await asyncio.open_unix_connection(sock=ours)
         inward = asyncio.create_task(_inward(session, inner_writer), name="api tls inward")
         try:

@@ -10,6 +10,7 @@ import functools
 from typing import Any
 
 from essaim.cluster.errors import InvalidArgument
+from essaim.cluster.numerals import whole
 
 Version = tuple[int, int]
 
@@ -23,10 +24,10 @@ def text(version: Version) -> str:
 
 def parse(wanted: str) -> Version:
     """The client's version. Raises InvalidArgument in an Engine's words when it is too old or too new."""
-    major, _, minor = wanted.partition(".")
-    if not (major.isdigit() and minor.isdigit() and len(wanted) <= 8):
+    major, minor = (whole(part, 6) for part in wanted.partition(".")[::2])
+    if major is None or minor is None or len(wanted) > 8:
         raise InvalidArgument(f"invalid API version {wanted[:20]!r}")
-    version = (int(major), int(minor))
+    version = (major, minor)
     if version < OLDEST:
         raise InvalidArgument(
             f"client version {wanted} is too old. Minimum supported API version is {text(OLDEST)}, please upgrade your "

@@ -1,8 +1,8 @@
 """The certificate book, out of the store: what every gateway gets, and what is wrong with what it does not get.
 
-A certificate is in it when a service asks for it, or when its secret is offered to all (`essaim.certificate=true`). One
-that has expired stays: a client that insists may still come in, and the reason is told. Challenges of every order in
-progress are in it.
+A certificate is in it when a service asks for it, or when its secret is offered to all (`essaim.certificate=true`) and
+there is a service that ends TLS: no gateway has a use for it before. One that has expired stays: a client that insists
+may still come in, and the reason is told. Challenges of every order in progress are in it.
 
 Pure: the store and the time in, a book out; equal stores give equal books but for what time does.
 """
@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from essaim.cluster.acme import Failure, OrderedCertificate, Resolver, certificate_id
 from essaim.cluster.certificates import Authority, Certificate, CertificateBook, CertificateProblem
 from essaim.cluster.store import Store
+from essaim.cluster.walls import Faults, words
 
 from .pem import BadCertificate, Pair, read_authority, read_pair
 from .survey import Survey
@@ -99,6 +100,8 @@ def _parsed(kind: str, parts: list[bytes]) -> Read:
         return Read(pair=read_pair(*parts)) if kind == "pair" else Read(authority=read_authority(parts[0]))
     except BadCertificate as error:
         return Read(problem=str(error))
+    except Exception as error:  # libraries raise many kinds, and one certificate must not stop the book
+        return Read(problem=f"it cannot be read ({words(error)})")
 
 
 def _content(store: Store, name: str, *, is_key: bool) -> tuple[str, bytes] | str:
@@ -118,8 +121,8 @@ def _content(store: Store, name: str, *, is_key: bool) -> tuple[str, bytes] | st
 class BookMaker:
     """Makes one book after the other; `now` in seconds since 1970."""
 
-    def __init__(self) -> None:
-        self._survey = Survey()
+    def __init__(self, faults: Faults | None = None) -> None:
+        self._survey = Survey(faults)
         self._shelf = Shelf()
 
     def read_ahead(self, store: Store) -> Iterator[None]:
@@ -174,7 +177,8 @@ class BookMaker:
             if pair is None:
                 problems += _told(entry.services, f"{name} cannot be used: {entry.read.problem}")
                 continue
-            made.append(_certificate(f"secret {entry.reference}", pair.chain, pair.key, pair.names, pair.not_after))
+            if entry.services or wanted.ends_tls:
+                made.append(_certificate(f"secret {entry.reference}", pair.chain, pair.key, pair.names, pair.not_after))
             if aged := age(pair.not_before, pair.not_after, now, SOON):
                 problems += _told(entry.services, f"{name} {aged}")
         return made

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from essaim.cluster.store import Store
+from essaim.cluster.walls import Faults
 from essaim.cluster.writer import Writer
 
 from .orderer import Orderer
@@ -16,7 +17,8 @@ RETRY = 1.0
 
 
 class CertificateKeeper:
-    """Use `start()` and `stop()`; it may be started again later."""
+    """Use `start()` and `stop()`; it may be started again later. `faults` hears of services whose labels cannot be
+    read."""
 
     def __init__(
         self,
@@ -27,7 +29,9 @@ class CertificateKeeper:
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
         log: Any,
+        faults: Faults | None = None,
     ) -> None:
+        self._faults = faults
         self._store = store
         self._writer = writer
         self._gateways = gateways
@@ -51,7 +55,8 @@ class CertificateKeeper:
         await asyncio.gather(*running, return_exceptions=True)
 
     async def _publish(self) -> None:
-        await Publisher(self._store, self._gateways, self._now, self._monotonic, self._log).run()
+        gateways, faults = self._gateways, self._faults
+        await Publisher(self._store, gateways, self._now, self._monotonic, self._log, faults).run()
 
     async def _order(self) -> None:
         await Orderer(self._store, self._writer, self._gateways, self._now, self._monotonic, self._log).run()

@@ -96,7 +96,10 @@ class Orderer:
         made = plan(self._store, self._survey.take(self._store), self._now().timestamp())
         if made.changes:
             try:
-                await self._writer.write(made.changes, atomic=False)
+                outcome = await self._writer.write(made.changes, atomic=False)
+                if outcome.rejected:  # something has changed meanwhile, perhaps before this looked
+                    await self._sleep(RETRY)
+                    return self._now().timestamp()
             except ClusterError as error:
                 self._log.warning("certificates cannot be looked after yet", reason=str(error))
                 await self._sleep(RETRY)
@@ -138,11 +141,19 @@ class Orderer:
             await self._sleep(RETRY)
         except Exception as error:
             self._log.error("the work on a certificate failed", error=repr(error), exc_info=True)
-            await self._sleep(RETRY)
+            await self._give_way(key, error)
         finally:
             del self._busy[key]
             self._places.leave(key)
             self._freed.set()
+
+    async def _give_way(self, key: str, error: Exception) -> None:
+        """What nobody foresaw is a failure like any other: tried again later, so that others have their turn."""
+        try:
+            await self._ordering.broke(key, error)
+        except ClusterError as unwritten:
+            self._log.warning("a certificate's state could not be written", reason=str(unwritten))
+            await self._sleep(RETRY)
 
     async def _rest(self, watch: Watch, wake: float | None) -> None:
         """Until the store changes, something is done, or the time has come."""

@@ -21,6 +21,7 @@ from essaim.cluster.acme import HTTP, Order, OrderedCertificate, Resolver
 from essaim.cluster.certificates import HttpChallenge
 from essaim.cluster.changes import Change, put
 from essaim.cluster.store import Store
+from essaim.cluster.walls import words
 from essaim.cluster.writer import Writer
 
 from .acme_server import AcmeFailure, AcmeServer, OrderState, Proof
@@ -237,6 +238,14 @@ class Ordering:
         except Gone:
             return
         self._log.warning("a certificate could not be had", names=", ".join(row.domains), reason=reason)
+
+    async def broke(self, key: str, error: Exception) -> None:
+        """Work on a certificate or resolver ended in a way that is no answer of a server: it is tried again later."""
+        resolver = self._store.resolvers.get(key)
+        if resolver is None:
+            await self._failed(key, AcmeFailure(words(error)))
+        else:
+            await self._change_resolver(key, failure=failed(resolver.failure, words(error), self._seconds()))
 
     # -- the store ----------------------------------------------------------------------------------------------
 

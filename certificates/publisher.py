@@ -14,6 +14,7 @@ import msgspec
 
 from essaim.cluster.certificates import CertificateBook, CertificateProblem
 from essaim.cluster.store import Store
+from essaim.cluster.walls import Faults
 from essaim.cluster.watch import Lagged
 
 from .book import BookMaker
@@ -46,13 +47,14 @@ class Publisher:
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
         log: Any,
+        faults: Faults | None = None,
     ) -> None:
         self._store = store
         self._gateways = gateways
         self._now = now
         self._monotonic = monotonic
         self._log = log
-        self._maker = BookMaker()
+        self._maker = BookMaker(faults)
         self._book: CertificateBook | None = None
         self._said: set[tuple[str, str]] = set()
 

@@ -1,5 +1,7 @@
 """What all services want, looked at as often as the store changes: a service is read again only when its labels change.
 
+Labels that cannot be read leave their service with what it wanted before, and with a problem; the others go on.
+
 Most changes of services are none of their labels (tasks, updates, scales): they concern no certificate, and a leader of
 5,000 services is spared 45 ms for each.
 
@@ -7,29 +9,45 @@ Pure: the store and its events in, wants out.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
+from essaim.cluster.certificates import CertificateProblem
 from essaim.cluster.service import Service
 from essaim.cluster.store import Store
+from essaim.cluster.walls import Faults, Walls
 from essaim.cluster.watch import Event
 
 from .wanted import Wanted, merged, wanted_by
 
 NO_LABELS: Mapping[str, str] = {}
+UNREAD: Mapping[str, str] = {"": "labels that could not be read, and are tried anew"}
 
 
 class Survey:
-    def __init__(self) -> None:
+    def __init__(self, faults: Faults | None = None) -> None:
+        self._walls = Walls("its labels for certificates cannot be read", faults)
         self._known: dict[str, tuple[Mapping[str, str], Wanted]] = {}
 
     def take(self, store: Store) -> Wanted:
         known: dict[str, tuple[Mapping[str, str], Wanted]] = {}
+        problems = Wanted()
+        self._walls.begin()
         for service in store.services:
             labels = service.spec.labels or NO_LABELS
             before = self._known.get(service.id)
-            same = before is not None and before[0] == labels
-            known[service.id] = before if before and same else (labels, wanted_by(service.id, labels))
+            if before is not None and before[0] == labels:
+                known[service.id] = before
+                continue
+            read = self._walls.guard(service.id, service.id, partial(wanted_by, service.id, labels), None)
+            if read is not None:
+                known[service.id] = (labels, read)
+                continue
+            known[service.id] = (UNREAD, before[1] if before is not None else Wanted())
+            reason = self._walls.reason(service.id) or ""
+            problems.problems.append(CertificateProblem(service_id=service.id, text=reason))
+        self._walls.end()
         self._known = known
-        return merged(wanted for _, wanted in known.values())
+        return merged([*(wanted for _, wanted in known.values()), problems])
 
 
 def concern_certificates(events: Iterable[Event]) -> bool:
@@ -48,4 +66,4 @@ def _labels(service: Service) -> Mapping[str, str]:
 
 
 def _is_ours(label: str) -> bool:
-    return label.lower().startswith(("essaim.tls.", "traefik."))
+    return label.lower().startswith(("essaim.tls", "traefik."))

@@ -23,7 +23,7 @@ from essaim.cluster.certificates import CertificateProblem
 from .rules import hosts_of
 
 ROUTER = re.compile(r"traefik\.(http|tcp)\.routers\.([^.]+)\.(.+)")
-DOMAIN = re.compile(r"tls\.domains\[(\d+)\]\.(main|sans)")
+DOMAIN = re.compile(r"tls\.domains\[([0-9]{1,6})\]\.(main|sans)")
 NAME = re.compile(r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9-]{0,61}[a-z0-9])?")
 ORDERED = "acme "
 """What the book's names of ordered certificates begin with; a label may name one, and asks for no secret then."""
@@ -42,6 +42,8 @@ class Wanted:
     authorities: dict[str, set[str]] = field(default_factory=dict)
     orders: dict[Order, set[str]] = field(default_factory=dict)
     problems: list[CertificateProblem] = field(default_factory=list)
+    ends_tls: bool = False
+    """Whether any service may have the gateways end TLS for it: in doubt it does."""
 
 
 def wanted_by(service_id: str, labels: Mapping[str, str]) -> Wanted:
@@ -55,7 +57,15 @@ def wanted_by(service_id: str, labels: Mapping[str, str]) -> Wanted:
         wanted.authorities[reference] = {service_id}
     if ours.get("traefik.enable", "true").lower() != "false":
         _routers(service_id, ours, wanted)
+    wanted.ends_tls = any(_means_tls(label, value) for label, value in ours.items())
     return wanted
+
+
+def _means_tls(label: str, value: str) -> bool:
+    if label == "essaim.tls" or label.startswith("essaim.tls."):
+        return True
+    parts = ROUTER.fullmatch(label)
+    return parts is not None and (parts[3].startswith("tls") or "websecure" in value.lower())
 
 
 def merged(parts: Iterable[Wanted]) -> Wanted:
@@ -70,6 +80,7 @@ def merged(parts: Iterable[Wanted]) -> Wanted:
         for order, users in part.orders.items():
             everything.orders.setdefault(order, set()).update(users)
         everything.problems += part.problems
+        everything.ends_tls = everything.ends_tls or part.ends_tls
     return everything
 
 

@@ -14,13 +14,15 @@ from .shape import Shape
 
 
 class RouteDelta(Shape):
-    """`services` are new or changed, `removed` are ids; `gateways` is the whole list, or None when it is as before."""
+    """`services` are new or changed, `removed` are ids; `gateways` and `idle` are whole lists, or None when they are as
+    before."""
 
     base: int
     version: int
     services: list[RouteService] = []
     removed: list[str] = []
     gateways: list[RouteGateway] | None = None
+    idle: list[str] | None = None
 
 
 class WrongBase(ValueError):
@@ -35,12 +37,14 @@ def changed_services(old: RouteTable, new: RouteTable) -> list[str]:
 
 
 def make_delta(base: int, ids: Iterable[str], gateways_changed: bool, new: RouteTable) -> RouteDelta:
-    """The delta that brings a table of version `base`, of which at most the services `ids` differ, to `new`."""
+    """The delta that brings a table of version `base`, of which at most the services `ids` differ, to `new`.
+    `gateways_changed`: who serves, or is idle, is not as it was."""
     wanted = set(ids)
     services = [service for service in new.services if service.id in wanted]
     removed = sorted(wanted - {service.id for service in services})
     gateways = new.gateways if gateways_changed else None
-    return RouteDelta(base=base, version=new.version, services=services, removed=removed, gateways=gateways)
+    idle = new.idle if gateways_changed else None
+    return RouteDelta(base=base, version=new.version, services=services, removed=removed, gateways=gateways, idle=idle)
 
 
 def apply_delta(table: RouteTable, delta: RouteDelta) -> RouteTable:
@@ -56,4 +60,5 @@ def apply_delta(table: RouteTable, delta: RouteDelta) -> RouteTable:
         version=delta.version,
         services=sorted(services.values(), key=lambda service: service.name),
         gateways=table.gateways if delta.gateways is None else delta.gateways,
+        idle=table.idle if delta.idle is None else delta.idle,
     )

@@ -63,8 +63,10 @@ class RouteGateway(Shape):
 
 
 class RouteTable(Shape):
-    """`version` is the store version it was derived at; a gateway ignores a table older than the one it has."""
+    """`version` is the store version it was derived at; a gateway ignores a table older than the one it has.
+    `idle` are the ids of the nodes whose gateways are to serve nothing (`gateway_nodes.py`), sorted."""
 
     version: int = 0
     services: list[RouteService] = []
     gateways: list[RouteGateway] = []
+    idle: list[str] = []

@@ -199,7 +199,9 @@ class Service(StoredObject, kw_only=True):
     `registry_auth` is the X-Registry-Auth header that came with `spec` (base64 of what a registry wants to know), with
     which nodes pull its image; `previous_registry_auth` that of `previous_spec`. Never shown to anybody.
 
-    `asked_ports`: target ports that other services' labels have gateways ask at it; the scheduler keeps them."""
+    `asked_ports`: target ports that other services' labels have gateways ask at it; the scheduler keeps them.
+
+    `fault` is why the leader cannot do what the specification says, while that is so; the scheduler keeps it."""
 
     spec: ServiceSpec
     previous_spec: ServiceSpec | None = None
@@ -215,3 +217,4 @@ class Service(StoredObject, kw_only=True):
     asked_ports: list[int] | None = None
     registry_auth: str | None = None
     previous_registry_auth: str | None = None
+    fault: str | None = None

@@ -5,6 +5,7 @@ Pure: data and the order of states.
 
 from datetime import datetime
 from enum import IntEnum
+from typing import Any
 
 from .container import DriverSpec
 from .service import GenericResource, PortConfig, TaskSpec
@@ -87,20 +88,26 @@ class TaskEndpoint(Shape):
 
 
 class NetworkAttachment(Shape):
+    """`network` is for the API's clients alone, in place of `network_id`: the network as Docker describes it there."""
+
     network_id: str | None = None
     addresses: list[str] | None = None
+    network: dict[str, Any] | None = None
 
 
 class RestartRecord(Shape):
     """What the restart policy needs to know of a slot's past, handed from each task to its replacement.
 
     `count`: restarts since the service's last change; `recent`: when the last ones were (kept only for a policy with a
-    window); `streak`: ends in a row that came soon after the start.
+    window); `streak`: ends in a row that came soon after the start; `early`: ends in a row before anything ran.
+    `basis` is the service's `spec_after` when it was made: another one means that its user has changed something since.
     """
 
     count: int = 0
     streak: int = 0
     recent: list[datetime] | None = None
+    early: int = 0
+    basis: int | None = None
 
 
 class Task(StoredObject, kw_only=True):

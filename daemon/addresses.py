@@ -25,7 +25,7 @@ ENGINE_BRIDGE = re.compile(r"docker0|docker_gwbridge|br-[0-9a-f]{12}")
 
 def split_host_port(text: str, default_port: int) -> tuple[str, int]:
     """`10.0.0.1`, `10.0.0.1:2377`, `[::1]:2377`, `eth0` and `eth0:2377`. Raises InvalidArgument."""
-    match = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?|([^:]*)(?::(\d+))?", text)
+    match = re.fullmatch(r"\[([^\]]+)\](?::([0-9]{1,9}))?|([^:]*)(?::([0-9]{1,9}))?", text)
     if match is None:
         try:
             return str(ipaddress.IPv6Address(text)), default_port

@@ -40,7 +40,8 @@ KillMode=process
 StateDirectory=essaim
 StateDirectoryMode=0700
 RuntimeDirectory=essaim
-RuntimeDirectoryPreserve=restart
+# Containers may hold the file of the socket below it (--serve-docker-socket).
+RuntimeDirectoryPreserve=yes
 UMask=0077
 LimitNOFILE=1048576
 TasksMax=infinity

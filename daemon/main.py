@@ -16,21 +16,23 @@ import click
 import uvloop
 
 from essaim.api.app import create_app
-from essaim.api.server import ApiServer, server_context
-from essaim.cluster.errors import ClusterError, InvalidArgument
+from essaim.cluster.errors import ClusterError
 from essaim.gateway.entry_points import FORM, EntryPoint, read_entry_points
 from essaim.raft.interface import Unusable
 
-from .addresses import split_host_port
 from .balancers import renderers
 from .collector import tune_collector
 from .daemon import Daemon
+from .descriptors import Bounds, raise_limit
+from .docker_socket import DEFAULT as DOCKER_SOCKET
 from .endings import CANCEL_SECONDS
 from .first_join import join_first, request_of
 from .identity import BrokenIdentity, IdentityFile
+from .listening import Listening
 from .logs import LEVELS, configure
 from .runtimes import NoRuntime, choose
-from .settings import DEFAULT_API_PORT, Settings
+from .settings import Settings
+from .state_dir import UMASK, prepare
 
 STOP_SECONDS = 45.0
 """How long an orderly stop may take, whatever the Engine, the disk or other managers do. Parts of it are given up much
@@ -69,9 +71,22 @@ def _entry_points(texts: tuple[str, ...]) -> dict[str, EntryPoint]:
 @click.option("--advertise-addr", default="", help="Address that other nodes reach this one at (IP or interface).")
 @click.option("--listen-addr", default="", help="Address for managers and agents (IP:2377).")
 @click.option("--api-addr", default="", help="Serve the API over TCP too (IP:2376); off by default.")
+@click.option(
+    "--api-host", "api_hosts", multiple=True, help="A further name that clients call --api-addr by. Repeatable."
+)
 @click.option("--tlscacert", "tls_ca", type=FILE, default=None, help="CA whose client certificates --api-addr trusts.")
 @click.option("--tlscert", "tls_cert", type=FILE, default=None, help="Certificate of the API over TLS.")
 @click.option("--tlskey", "tls_key", type=FILE, default=None, help="Its key.")
+@click.option("--metrics-addr", default="", help="Serve /metrics for Prometheus (IP:9323), read-only; off by default.")
+@click.option(
+    "--serve-docker-socket",
+    "docker_socket",
+    type=click.Path(path_type=Path),
+    is_flag=False,
+    flag_value=str(DOCKER_SOCKET),
+    default=None,
+    help="Tasks that mount Docker's socket get the cluster's API, by way of this socket.",
+)
 @click.option("--mesh-addr", default="", help="Address on which published ports listen; all by default.")
 @click.option("--runtime", type=click.Choice(["auto", "docker", "process"]), default="auto", help="What runs tasks.")
 @click.option("--engine", default="", help="Docker Engine to drive (unix:///... or http://...).")
@@ -102,9 +117,12 @@ def main(log_level: str, log_format: str, **flags: Any) -> None:
     `essaim swarm join` give it its part."""
     log = configure(log_level, log_format)
     settings = Settings(**flags)
+    os.umask(UMASK)
+    started_with, now = raise_limit()
+    log.debug("descriptors", soft=now[0], hard=now[1], started_with=started_with)
     tune_collector()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(_run(settings, log))
+        code = runner.run(_run(settings, started_with, log))
         # A thread that hangs on a disk would hold up the end of the interpreter for ever.
         last = threading.Timer(THREAD_SECONDS, os._exit, [code])
         last.daemon = True
@@ -153,20 +171,6 @@ class Stopping:
             self._end(1)
 
 
-async def _listen_tcp(server: ApiServer, settings: Settings) -> None:
-    """TLS with client certificates where they were given; in plain on loopback only. Raises InvalidArgument."""
-    if not settings.api_addr:
-        return
-    host, port = split_host_port(settings.api_addr, DEFAULT_API_PORT)
-    if settings.tls_ca and settings.tls_cert and settings.tls_key:
-        context = await asyncio.to_thread(server_context, settings.tls_cert, settings.tls_key, settings.tls_ca)
-        await server.listen_tls(host, port, context)
-    elif settings.tls_ca or settings.tls_cert or settings.tls_key:
-        raise InvalidArgument("--tlscacert, --tlscert and --tlskey belong together: give all three, or none")
-    else:
-        await server.listen_plain(host, port)
-
-
 def _reason(error: Exception) -> str:
     """The system's own errors name a file and no more."""
     if isinstance(error, OSError) and error.filename and error.strerror:
@@ -177,19 +181,25 @@ def _reason(error: Exception) -> str:
 class Program:
     """One run of the daemon: what `start` has begun, `stop` ends, however far it came."""
 
-    def __init__(self, settings: Settings, stopping: Stopping, log: Any) -> None:
+    def __init__(self, settings: Settings, stopping: Stopping, open_files: Bounds, log: Any) -> None:
+        """`open_files`: the limits of descriptors that the daemon was started with."""
         self._settings = settings
         self._stopping = stopping
+        self._open_files = open_files
         self._log = log
         self._parts: list[Callable[[], Awaitable[None]]] = []
 
     async def start(self) -> None:
         """Raises START_ERRORS."""
         settings, log = self._settings, self._log
-        await asyncio.to_thread(settings.state_dir.mkdir, parents=True, exist_ok=True)
+        closed = await asyncio.to_thread(prepare, settings.state_dir)
+        if closed:
+            log.warning(
+                "the state directory was open to other users: closed", path=str(settings.state_dir), files=closed
+            )
         joining = request_of(settings)
         identity = await asyncio.to_thread(IdentityFile(settings.state_dir).load)
-        chosen = await choose(settings, identity.runtime if identity else "", log)
+        chosen = await choose(settings, identity.runtime if identity else "", log, self._open_files)
         daemon = Daemon(
             settings,
             chosen,
@@ -206,12 +216,10 @@ class Program:
             renderers=renderers(daemon),
             dial_engine=daemon.dial_engine,
         )
-        server = ApiServer(app)
+        server = Listening(daemon, app, settings, log)
         self._parts = [server.stop, daemon.stop]
         await daemon.start()
         await server.start()
-        await server.listen_unix(settings.socket)
-        await _listen_tcp(server, settings)
         if joining is not None:
             await join_first(daemon, joining, asyncio.sleep, log)
         log.info("essaimd is up", socket=str(settings.socket), node=daemon.node_id or "not in a swarm")
@@ -220,10 +228,10 @@ class Program:
         await self._stopping.carry_out(self._parts)
 
 
-async def _run(settings: Settings, log: Any) -> int:
+async def _run(settings: Settings, open_files: Bounds, log: Any) -> int:
     stopping = Stopping(log)
     stopping.listen(asyncio.get_running_loop())
-    program = Program(settings, stopping, log)
+    program = Program(settings, stopping, open_files, log)
     code = 0
     try:
         await stopping.unless(program.start())

@@ -103,7 +103,13 @@ class ManagerRole:
         self._keeper = MemberKeeper(self.store, self.writer, self.log, log)
         self._rotation = RotationKeeper(self.store, self.writer, self._chance, log)
         self._certificates = CertificateKeeper(
-            self.store, self.writer, self.dispatcher.told, now=now, monotonic=monotonic, log=log
+            self.store,
+            self.writer,
+            self.dispatcher.told,
+            now=now,
+            monotonic=monotonic,
+            log=log,
+            faults=self.dispatcher.faults,
         )
         self.locks = LockKeeper(self.store, keyring, log)
         self._leadership_changed = asyncio.Event()

@@ -7,6 +7,7 @@ managers ask of each other that of a manager (see `tls.py`).
 
 import asyncio
 import contextlib
+import resource
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +16,9 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from essaim.api.admission import Admission, Limits
+from essaim.api.connections import CONNECTION, Connection
+from essaim.api.doors import Doors, door_for, limits
 from essaim.cluster.errors import ClusterError, InvalidArgument, NotFound, Unauthorized
 from essaim.cluster.wire import LogRequest
 from essaim.secrets.holder import Holder
@@ -23,10 +27,15 @@ from .channel import MAX_MESSAGE, PEERS, PEERS_VERSION, REASON, SocketChannel, S
 from .keyring import Keyring
 from .manager import ManagerRole
 from .membership import BecomeManager, JoinMessage, RenewMessage
-from .tls import NO_CERTIFICATE, holder_from
+from .tls import NO_CERTIFICATE, holder_behind, holder_from
 from .tunnels import bridge
 
 MAX_BODY = 1024 * 1024
+STRANGERS_BODY = 64 * 1024
+"""Bytes of a host's request to join: a description of its Engine, and a certificate request."""
+HEADS = {"max_headers": 32, "max_line_size": 2048, "max_field_size": 2048}
+"""Of requests between daemons; whoever may not ask at all can make a manager keep so much for 10 s."""
+KEEP_ALIVE_SECONDS = 30.0
 HELLO_TIMEOUT = 10.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -39,7 +48,7 @@ class PeerServer:
         self._manager = manager
         self._keyring = keyring
         self._log = log
-        self._runner: web.AppRunner | None = None
+        self._doors: Doors | None = None
         self._sessions: set[web.WebSocketResponse] = set()
 
     async def start(self, host: str, port: int) -> None:
@@ -60,19 +69,25 @@ class PeerServer:
                 *self._manager.log_routes(),
             ]
         )
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, reuse_address=True, ssl_context=self._keyring.listening)
-        await site.start()
+        self._doors = Doors(app, self._log, shutdown_timeout=1.0, keepalive_timeout=KEEP_ALIVE_SECONDS, **HEADS)
+        await self._doors.start()
+        bounds = limits(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        nodes = Admission[Connection](Limits(2 * bounds.total, bounds.total))
+        door = door_for(f"{host}:{port}", bounds, context=self._keyring.listening, proof=self._prove, known=nodes)
+        try:
+            await self._doors.listen_tcp(host, port, door)
+        except OSError:
+            await self._doors.stop()
+            raise
 
     async def close_sessions(self) -> None:
         await asyncio.gather(*(socket.close() for socket in list(self._sessions)), return_exceptions=True)
 
     async def stop(self) -> None:
         await self.close_sessions()
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        if self._doors is not None:
+            await self._doors.stop()
+            self._doors = None
 
     @web.middleware
     async def _errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -89,6 +104,14 @@ class PeerServer:
         except Exception:
             self._log.exception("request from a peer failed", path=request.path)
             return web.Response(status=500, text="internal error; the manager's log has the details")
+
+    def _prove(self, transport: asyncio.BaseTransport) -> str:
+        """The node behind a connection; empty for a stranger. Whether it is in the cluster still, requests show."""
+        try:
+            holder = holder_behind(transport)
+        except Unauthorized:
+            return ""
+        return holder.node_id if holder.cluster_id == self._manager.identity.cluster_id else ""
 
     def _holder(self, request: web.Request) -> Holder:
         """The node of this cluster that asks. Raises Unauthorized."""
@@ -108,8 +131,10 @@ class PeerServer:
         return web.Response(body=self._manager.issuer.root(), content_type="application/x-pem-file")
 
     async def _join(self, request: web.Request) -> web.Response:
-        message = msgspec.msgpack.decode(await request.read(), type=JoinMessage)
-        return _answer(await self._manager.admission.join(message))
+        message = msgspec.msgpack.decode(await _small_body(request), type=JoinMessage)
+        connection = request.get(CONNECTION)
+        with connection.served() if connection is not None else contextlib.nullcontext():
+            return _answer(await self._manager.admission.join(message))
 
     async def _become_manager(self, request: web.Request) -> web.Response:
         node_id = self._node(request)
@@ -205,6 +230,16 @@ class PeerServer:
         await socket.prepare(request)
         self._sessions.add(socket)
         return socket
+
+
+async def _small_body(request: web.Request) -> bytes:
+    """Raises InvalidArgument."""
+    data = b""
+    while chunk := await request.content.readany():
+        data += chunk
+        if len(data) > STRANGERS_BODY:
+            raise InvalidArgument(f"a request to join has at most {STRANGERS_BODY} bytes")
+    return data
 
 
 def _require_known(request: web.Request) -> None:

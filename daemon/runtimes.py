@@ -43,11 +43,13 @@ class NoRuntime(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Runtimes:
-    """Makes this host's runtime. `engine_url` is None where there is no Engine."""
+    """Makes this host's runtime. `engine_url` is None where there is no Engine. `open_files`: the limits of descriptors
+    that the daemon was started with, for processes."""
 
     settings: Settings
     engine_url: str | None
     log: Any
+    open_files: tuple[int, int] | None = None
 
     @property
     def kind(self) -> str:
@@ -67,6 +69,7 @@ class Runtimes:
                 environment=os.environ,
                 log=self.log,
                 hostname=self.settings.hostname,
+                cluster_socket=self.settings.docker_socket,
             )
         return ProcessRuntime(
             state_dir=self.settings.state_dir / "process",
@@ -76,6 +79,8 @@ class Runtimes:
             monotonic=time.monotonic,
             log=self.log,
             hostname=self.settings.hostname,
+            open_files=self.open_files,
+            node_dir=self.settings.state_dir,
         )
 
     async def describe(self) -> NodeDescription:
@@ -92,13 +97,13 @@ class Runtimes:
             await runtime.close()
 
 
-async def choose(settings: Settings, remembered: str, log: Any) -> Runtimes:
+async def choose(settings: Settings, remembered: str, log: Any, open_files: tuple[int, int] | None = None) -> Runtimes:
     """`remembered` is what the node runs tasks by since it is in its cluster; empty outside one, or when nobody noted
     it. Raises NoRuntime for flags that contradict each other, or an Engine's address that is none."""
     if settings.gateway_only and (settings.engine or settings.runtime != "auto"):
         raise NoRuntime("--gateway-only runs no tasks: leave out --runtime and --engine, or --gateway-only")
     if settings.gateway_only or settings.runtime == "process":
-        return Runtimes(settings, None, log)
+        return Runtimes(settings, None, log, open_files)
     url = settings.engine or os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE
     scheme = url.partition("://")[0]
     if scheme not in ("unix", "http", "tcp"):
@@ -106,14 +111,14 @@ async def choose(settings: Settings, remembered: str, log: Any) -> Runtimes:
             f"{url!r} is no address of a Docker Engine: use unix://PATH, http://HOST:PORT or tcp://HOST:PORT"
         )
     if settings.runtime == "docker" or settings.engine or remembered == "docker":
-        return Runtimes(settings, url, log)
+        return Runtimes(settings, url, log, open_files)
     if remembered == "process" or has_process_tasks(settings.state_dir):
-        return Runtimes(settings, None, log)
+        return Runtimes(settings, None, log, open_files)
     problem = await _problem(url)
     if not problem or starts_with_the_host(url):
-        return Runtimes(settings, url, log)
+        return Runtimes(settings, url, log, open_files)
     log.info("no Docker Engine answers here: tasks run as plain processes", engine=url, reason=problem)
-    return Runtimes(settings, None, log)
+    return Runtimes(settings, None, log, open_files)
 
 
 def has_process_tasks(state_dir: Path) -> bool:

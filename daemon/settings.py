@@ -7,6 +7,8 @@ from essaim.gateway.entry_points import ENTRY_POINTS, EntryPoint
 
 DEFAULT_CLUSTER_PORT = 2377
 DEFAULT_API_PORT = 2376
+DEFAULT_METRICS_PORT = 9323
+"""What Docker's documentation uses for an Engine's metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,9 @@ class Settings:
     advertise_addr: str = ""
     listen_addr: str = ""
     api_addr: str = ""
+    api_hosts: tuple[str, ...] = ()
+    metrics_addr: str = ""
+    docker_socket: Path | None = None
     tls_ca: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None

@@ -8,6 +8,7 @@ A listening context cannot be given another root while it listens. So it asks fo
 client says hello: renewed certificates and roots are in use from the next connection on.
 """
 
+import asyncio
 import os
 import ssl
 from collections.abc import Callable
@@ -81,8 +82,13 @@ def trusting_context() -> ssl.SSLContext:
 
 
 def holder_from(request: web.BaseRequest) -> Holder:
+    """Who asks, by the certificate of the connection. Raises Unauthorized."""
+    return holder_behind(request.transport)
+
+
+def holder_behind(transport: asyncio.BaseTransport | None) -> Holder:
     """Whose certificate the client of a verified connection has shown. Raises Unauthorized."""
-    connection = request.transport.get_extra_info("ssl_object") if request.transport is not None else None
+    connection = transport.get_extra_info("ssl_object") if transport is not None else None
     shown = connection.getpeercert(binary_form=True) if connection is not None else None
     if not shown:
         raise Unauthorized(NO_CERTIFICATE)

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import zip_longest
 from random import random
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from .balance.choose import make_policy
 from .balance.policy import Policy
@@ -31,10 +31,8 @@ from .counting import add_codes
 from .crowd import ALONE, Crowd
 from .failure_rate import FailureRate
 from .options import ServiceOptions
+from .upstream import Upstream
 from .wire import EndpointPlan, PortPlan, ServicePlan
-
-if TYPE_CHECKING:
-    from .upstream import Upstream
 
 EJECT_FIRST = 1.0
 EJECT_LONGEST = 30.0
@@ -223,10 +221,16 @@ class Backend:
         self.refused = 0
         # Requests that no replica answered, by the status that the gateway gave them.
         self.answers: dict[int, int] = {}
+        # UDP flows that were refused, or ended to make room, by the reason.
+        self.lost_flows: dict[str, int] = {}
         self.gone: list[Endpoint] = []
         self._turns, self._turn, self._here = turns, plan.turn, here
         self._crowd = crowd
         self.policy: Policy[Endpoint] = self._policy("round_robin")
+
+    def count_flow(self, why: str) -> None:
+        """A UDP flow was refused, or ended to make room."""
+        self.lost_flows[why] = self.lost_flows.get(why, 0) + 1
 
     def _policy(self, name: str) -> Policy[Endpoint]:
         return make_policy(name, self._turns, self._turn, random)

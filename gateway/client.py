@@ -295,6 +295,13 @@ class Client(Intake):
         else:
             self.deadline = self._streaming_deadline()
 
+    def spare(self) -> int | None:
+        """Before its first request it is the first to go, between two of them the next (see `admission.py`)."""
+        return None if self.state != HEAD else 0 if self.request is None else 1
+
+    def evict(self) -> None:
+        self._abort()
+
     def _expire_body(self) -> None:
         """The request's body is not complete: it must arrive at a rate, or the response that has begun must flow."""
         if self._moved() > SLOWEST * STALLED_SECONDS:

@@ -1,17 +1,14 @@
-"""Counters of endpoints, ports and services: taken in the workers, summed in the supervisor.
+"""Counters of endpoints, ports and services, summed: in a worker, and by the supervisor over all workers.
 
 Pure: numbers in, numbers out.
 """
 
+from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from .wire import EndpointCounts, PortCounts
-
-if TYPE_CHECKING:
-    from .backend import Backend, Endpoint
 
 NOTHING = EndpointCounts(
     task_id="", codes={}, latency=[0] * 14, seconds=0.0, bytes_in=0, bytes_out=0, connect_errors=0, retries=0,
@@ -22,40 +19,6 @@ NOTHING = EndpointCounts(
 def add_codes(one: dict[int, int], other: dict[int, int]) -> dict[int, int]:
     """Requests by status, of two together."""
     return {code: one.get(code, 0) + other.get(code, 0) for code in one.keys() | other.keys()}
-
-
-def of_endpoint(endpoint: "Endpoint", now: float) -> EndpointCounts:
-    return EndpointCounts(
-        task_id=endpoint.task_id,
-        codes=dict(endpoint.codes),
-        latency=list(endpoint.latency),
-        seconds=endpoint.latency_sum,
-        bytes_in=endpoint.bytes_in,
-        bytes_out=endpoint.bytes_out,
-        connect_errors=endpoint.connect_errors,
-        retries=endpoint.retries,
-        ejections=endpoint.ejections,
-        open=endpoint.open,
-        ejected=endpoint.ejected_until > now,
-        ejection=endpoint.ejection if endpoint.ejected_until > now else "",
-        idle=len(endpoint.idle),
-    )
-
-
-def of_port(backend: "Backend", now: float, clients: int) -> PortCounts:
-    """Endpoints that never had traffic are left out. `clients`: their connections at layer 7, where the port has it."""
-    counted = [of_endpoint(endpoint, now) for endpoint in backend.endpoints.values()]
-    gone = msgspec.structs.replace(add(of_endpoint(endpoint, now) for endpoint in backend.gone), task_id="")
-    joined = sum(one.open for one in counted) + gone.open
-    return PortCounts(
-        port_key=backend.key,
-        waiting=len(backend.waiting),
-        refused=backend.refused,
-        endpoints=[one for one in counted if one.codes or one.open or one.connect_errors],
-        gone=gone,
-        answers=dict(backend.answers),
-        clients=clients if backend.mode == "http" else joined,
-    )
 
 
 def add(counts: Iterable[EndpointCounts]) -> EndpointCounts:
@@ -103,6 +66,7 @@ def merge(reports: Iterable[PortCounts]) -> dict[str, PortCounts]:
             gone=_sum(known.gone, report.gone),
             answers=add_codes(known.answers, report.answers),
             clients=known.clients + report.clients,
+            lost_flows=dict(Counter(known.lost_flows) + Counter(report.lost_flows)),
         )
     return ports
 

@@ -56,6 +56,12 @@ class Greeting(asyncio.Protocol):
         if rest:
             protocol.data_received(rest)
 
+    def spare(self) -> int | None:
+        return 0
+
+    def evict(self) -> None:
+        self.expire()
+
     def expire(self) -> None:
         if self._transport:
             self._transport.abort()

@@ -1,15 +1,20 @@
 """From one supervisor to the next: workers that go on serving while their daemon is restarted.
 
-A worker that loses its supervisor, and was told to linger, listens on a unix socket in the state directory. The next
-supervisor connects to each it finds there and is handed the listening sockets, and the certificates (the cluster's
-leader may be away, and nothing of them is on disk); it starts workers of its own on them, and when those serve, tells
-the old ones to finish. At no moment is a port without somebody who accepts.
+A supervisor gives each worker that is to outlive it a listening unix socket, which lies in the state directory; a
+worker that loses its supervisor accepts there. The next supervisor connects to each socket it finds and is handed the
+listening sockets, and the certificates (the cluster's leader may be away, and nothing of them is on disk); it starts
+workers of its own on them, and when those serve, tells the old ones to finish. At no moment is a port without somebody
+who accepts. A worker that does not answer the next supervisor hangs, and is ended: it would keep its share of
+connections for as long as it lives.
 
-The socket's directory belongs to the daemon's user alone, as does the state directory.
+The sockets' directory belongs to the daemon's user alone, as does the state directory: a worker, who is somebody else,
+could not make a socket there, and nobody can put one there to be taken for a worker.
 """
 
 import asyncio
+import contextlib
 import os
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -20,39 +25,49 @@ from .wire import Channel, FromWorker, Handed, HandedBook, Message, Open, Ready,
 
 TAKE_SECONDS = 5.0
 SUFFIX = ".sock"
+MODULE = b"essaim.gateway.worker"
+
+
+def reception(directory: Path, pid: int) -> socket.socket:
+    """The listening socket for the worker with this process id. Raises OSError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # By way of /proc, as the path of a unix socket must be short and a state directory's need not be.
+        sock.bind(f"/proc/self/fd/{folder}/{reception_path(directory, pid).name}")
+        sock.listen(4)
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.close(folder)
+    return sock
+
+
+def reception_path(directory: Path, pid: int) -> Path:
+    return directory / f"worker-{pid}{SUFFIX}"
 
 
 class Lingering:
-    """The worker's side: listens for the next supervisor. `on_connection(socket)` for each."""
+    """The worker's side: awaits the next supervisor. `on_connection(socket)` for each."""
 
-    def __init__(self, directory: str, on_connection: Callable[[socket.socket], None]) -> None:
-        self._path = Path(directory) / f"worker-{os.getpid()}{SUFFIX}"
+    def __init__(self, sock: socket.socket, on_connection: Callable[[socket.socket], None]) -> None:
         self._on_connection = on_connection
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._socket = sock
 
     def start(self) -> None:
-        """Raises OSError when the directory is gone: then nobody will come."""
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            # By way of /proc, as the path of a unix socket must be short and a state directory's need not be.
-            self._socket.bind(f"/proc/self/fd/{directory}/{self._path.name}")
-        finally:
-            os.close(directory)
-        self._socket.listen(4)
         asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept)
 
     def _accept(self) -> None:
         try:
             connection, _ = self._socket.accept()
-        except BlockingIOError:
+        except OSError:
             return
         self._on_connection(connection)
 
     def stop(self) -> None:
         asyncio.get_running_loop().remove_reader(self._socket.fileno())
         self._socket.close()
-        self._path.unlink(missing_ok=True)
 
 
 class Predecessor:
@@ -90,6 +105,8 @@ class Predecessor:
                 await self._ready.wait()
         except TimeoutError:
             self._channel.close()
+            await asyncio.to_thread(end_worker, self.pid)
+            self._path.unlink(missing_ok=True)
             return False
         return not self.ended
 
@@ -98,9 +115,12 @@ class Predecessor:
         if self._channel:
             self._channel.send(Stop(grace))
 
-    def leave(self) -> None:
+    def leave(self, *, for_good: bool) -> None:
+        """Part from it; `for_good`: no other supervisor is to find it."""
         if self._channel:
             self._channel.close()
+        if for_good:
+            self._path.unlink(missing_ok=True)
 
     def _message(self, message: Message, take_fd: Callable[[], int]) -> None:
         match message:
@@ -118,9 +138,21 @@ class Predecessor:
 
     def _lost(self) -> None:
         self.ended = True
+        self._path.unlink(missing_ok=True)
         self.open = {}
         self._ready.set()
         self._on_open()
+
+
+def end_worker(pid: int) -> None:
+    """Kill the process if it is a gateway's worker."""
+    with contextlib.suppress(OSError):
+        process = os.pidfd_open(pid)
+        try:
+            if MODULE in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+        finally:
+            os.close(process)
 
 
 async def take_over(directory: Path, on_open: Callable[[], None]) -> list[Predecessor]:

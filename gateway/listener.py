@@ -67,6 +67,7 @@ class Listener:
         backends: Mapping[str, Backend] = NO_BACKENDS,
         log: AccessLog | None = None,
         asker: Asker | None = None,
+        sources: Sources | None = None,
     ) -> None:
         self.key = key
         # All ports by their keys, for the routers.
@@ -84,7 +85,7 @@ class Listener:
         self.point = NO_ENTRY_POINT
         # Answers to an ACME server's questions (HTTP-01) by token.
         self.answers: Mapping[bytes, bytes] = {}
-        self.sources = Sources()
+        self.sources = sources or Sources()
         # Who has requests in progress on connections of trusted proxies.
         self.callers = Sources()
         # What its requests' middlewares wait for.

@@ -44,9 +44,20 @@ class Checks:
     extra: int
 
 
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Worker processes: how many serve, how many were replaced, and which connections they did not take, by the
+    reason."""
+
+    serving: int
+    replaced: dict[str, int]
+    refused: dict[str, int]
+
+
 class _Snapshot(Collector):
-    def __init__(self, ports: list[Measured], checks: Checks, refused_handshakes: int) -> None:
+    def __init__(self, ports: list[Measured], checks: Checks, refused_handshakes: int, workers: Workers) -> None:
         self._ports = ports
+        self._workers = workers
         self._refused_handshakes = refused_handshakes
         self._checks = checks
 
@@ -66,8 +77,28 @@ class _Snapshot(Collector):
         for one in self._ports:
             clients.add_metric([one.service, one.port], one.counts.clients)
         yield clients
+        lost = CounterMetricFamily(
+            "essaim_gateway_flows_lost", "UDP flows that were refused, or ended to make room", labels=[*PORT, "why"]
+        )
+        for one in self._ports:
+            for why, count in sorted(one.counts.lost_flows.items()):
+                lost.add_metric([one.service, one.port, why], count)
+        yield lost
         said = "TLS handshakes that failed, or took too long"
         yield CounterMetricFamily("essaim_gateway_tls_refused_handshakes", said, value=self._refused_handshakes)
+        yield GaugeMetricFamily("essaim_gateway_workers", "Worker processes that serve", value=self._workers.serving)
+        replaced = CounterMetricFamily(
+            "essaim_gateway_workers_replaced", "Worker processes that ended or hung, and were replaced", labels=["why"]
+        )
+        for why in ("ended", "hung"):
+            replaced.add_metric([why], self._workers.replaced.get(why, 0))
+        yield replaced
+        refused = CounterMetricFamily(
+            "essaim_gateway_refused_connections", "Connections that were refused, or ended to make room", labels=["why"]
+        )
+        for why in ("full", "evicted", "source"):
+            refused.add_metric([why], self._workers.refused.get(why, 0))
+        yield refused
         yield from self._health()
 
     def _health(self) -> Iterator[Metric]:
@@ -168,8 +199,8 @@ COUNTERS = (
 )
 
 
-def exposition(ports: list[Measured], checks: Checks, refused_handshakes: int) -> str:
+def exposition(ports: list[Measured], checks: Checks, refused_handshakes: int, workers: Workers) -> str:
     """Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(ports, checks, refused_handshakes))
+    registry.register(_Snapshot(ports, checks, refused_handshakes, workers))
     return generate_latest(registry).decode()

@@ -54,6 +54,8 @@ class ServiceOptions(msgspec.Struct, frozen=True, array_like=True):
     response_timeout: float = 0.0
     idle_timeout: float = 3600.0
     udp_timeout: float = 60.0
+    # Until a replica has answered.
+    udp_first: float = 10.0
     drain_idle: float = 2.0
     keepalive_timeout: float = 75.0
     header_timeout: float = 10.0
@@ -252,6 +254,7 @@ LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "timeout.response": ("response_timeout", seconds),
     "timeout.idle": ("idle_timeout", seconds),
     "timeout.udp": ("udp_timeout", _span),
+    "timeout.udp.first": ("udp_first", _span),
     "timeout.drain": ("drain_idle", seconds),
     "timeout.keepalive": ("keepalive_timeout", _span),
     "timeout.header": ("header_timeout", _span),

@@ -10,15 +10,39 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
-from .wire import Applied, Booked, Channel, Counts, Faulty, FromWorker, Message, Open, PortCounts, Ready, Stop, Trouble
+from .confinement import Identity
+from .handover import reception, reception_path
+from .wire import (
+    Applied,
+    Booked,
+    Channel,
+    Counts,
+    Faulty,
+    FromWorker,
+    Message,
+    NextSupervisor,
+    Open,
+    PortCounts,
+    Ready,
+    Stop,
+    Trouble,
+)
 
 READY_SECONDS = 20.0
+KEPT = (
+    "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "OPENSSL_CONF", "SSL_CERT_FILE", "SSL_CERT_DIR",
+)  # fmt: skip
+"""What a worker finds of the daemon's environment, beside what concerns the interpreter (`PYTHON...`)."""
 
 
 class WorkerProcess:
-    """One worker. `on_trouble(endpoint key, reason)`, `on_open()`: what it reports; `on_exit(self)` when it is gone."""
+    """One worker. `on_trouble(endpoint key, reason)`, `on_open()`: what it reports; `on_exit(self)` when it is gone.
+
+    `identity`: who it becomes before it serves. `problems`: what it could not give up of the daemon's privileges.
+    """
 
     def __init__(
         self,
@@ -26,13 +50,17 @@ class WorkerProcess:
         on_trouble: Callable[[str, str], None],
         on_open: Callable[[], None],
         on_exit: Callable[["WorkerProcess"], None],
+        identity: Identity | None = None,
     ) -> None:
         self.index = index
+        self.identity = identity
+        self.problems: list[str] = []
         self.applied = -1
         self.open: dict[str, int] = {}
         self.counts: list[PortCounts] = []
         self.collected = 0
         self.refused_handshakes = 0
+        self.refused_connections: dict[str, int] = {}
         self.booked = 0
         # What it cannot do of what it was told, by service ("": it cannot tell whose it is).
         self.faults: dict[str, str] = {}
@@ -42,6 +70,7 @@ class WorkerProcess:
         self._on_exit = on_exit
         self.pid = 0
         self._pidfd = -1
+        self._reception: Path | None = None
         self._channel: Channel | None = None
         self._ready = asyncio.Event()
         self._exited = asyncio.Event()
@@ -54,7 +83,7 @@ class WorkerProcess:
         """Start the process and wait until it listens to us. Raises OSError or TimeoutError."""
         ours, theirs = socket.socketpair()
         try:
-            self.pid = _spawn(theirs)
+            self.pid = _spawn(theirs, self.identity)
         except BaseException:
             ours.close()
             raise
@@ -72,6 +101,12 @@ class WorkerProcess:
     def send(self, message: Message, fd: int | None = None) -> None:
         if self._channel and not self.ended:
             self._channel.send(message, fd)
+
+    def let_outlive(self, directory: Path) -> None:
+        """Give it the socket on which it is to await the next supervisor. Raises OSError."""
+        with reception(directory, self.pid) as listening:
+            self._reception = reception_path(directory, self.pid)
+            self.send(NextSupervisor(), listening.fileno())
 
     async def reached(self, condition: Callable[["WorkerProcess"], bool], seconds: float) -> None:
         """Wait until its reports satisfy the condition, or it has ended. Raises TimeoutError."""
@@ -103,6 +138,7 @@ class WorkerProcess:
     def _message(self, message: Message, take_fd: object) -> None:
         match message:
             case Ready():
+                self.problems = message.problems
                 self._ready.set()
             case Applied():
                 self.applied = message.version
@@ -113,6 +149,7 @@ class WorkerProcess:
             case Counts():
                 self.counts, self.collected = message.ports, message.number
                 self.refused_handshakes = message.refused_handshakes
+                self.refused_connections = message.refused_connections
                 self.progress.set()
             case Open():
                 self.open = message.counts
@@ -133,6 +170,8 @@ class WorkerProcess:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, os.WNOHANG)
         self._exited.set()
+        if self._reception is not None:
+            asyncio.get_running_loop().run_in_executor(None, self._reception.unlink, True)
         if self._channel:
             self._channel.close()
         self._ready.set()
@@ -146,10 +185,16 @@ class WorkerProcess:
             self._pidfd = -1
 
 
-def _spawn(control: socket.socket) -> int:
+def _spawn(control: socket.socket, identity: Identity | None) -> int:
     """Start a worker with its end of the control connection; returns its process id."""
     control.set_inheritable(True)
-    command = [sys.executable, "-m", "essaim.gateway.worker", str(control.fileno())]
+    # -P: what lies in the daemon's working directory is not a module.
+    command = [sys.executable, "-P", "-m", "essaim.gateway.worker", str(control.fileno()), str(identity or "")]
     no_input = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
     # A session of its own: a terminal's Ctrl-C is the daemon's to handle.
-    return os.posix_spawn(sys.executable, command, os.environ, setsid=True, file_actions=[no_input])
+    return os.posix_spawn(sys.executable, command, environment(os.environ), setsid=True, file_actions=[no_input])
+
+
+def environment(daemons: Mapping[str, str]) -> dict[str, str]:
+    """A worker's: the daemon's may hold what is nobody else's business."""
+    return {name: value for name, value in daemons.items() if name in KEPT or name.startswith("PYTHON")}

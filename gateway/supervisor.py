@@ -5,15 +5,13 @@ Rules:
   way of a request waits for the supervisor.
 - Workers are sent changes, closed by a version; a new worker is sent everything. `apply` returns when every worker that
   lives serves by that version.
-- A worker that dies is replaced (`fleet.py`); its sockets stay open meanwhile.
-- A port that cannot be bound is reported and tried again; the others are served.
+- A worker that dies or hangs is replaced (`fleet.py`); its sockets (`sockets.py`) stay open meanwhile.
 - A table never ends a session: what is wrong with one service is that service's fault (`wall.py`), and a table that
   cannot be taken in as a whole is reported, and the last one served on.
 """
 
 import asyncio
 import os
-import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,25 +22,28 @@ import structlog
 
 from essaim.cluster.certificates import CertificateBook
 
-from .binding import CannotBind, bind
 from .certificate_report import exposition as certificate_exposition
 from .certificate_report import with_certificates
+from .confinement import Identity, workers_identity
 from .counting import NOTHING
-from .descriptors import RESERVED, allow
-from .entry_points import ENTRY_POINTS, NO_ENTRY_POINT, EntryPoint, ServedPoint
+from .entry_points import ENTRY_POINTS, EntryPoint, ServedPoint
 from .fleet import Fleet
 from .handover import Predecessor, take_over
 from .health.board import Board
 from .health.share import Found
 from .health.targets import targets_of
-from .metrics import Checks, Measured, exposition
-from .plan import TURN_SLOTS, Bound, Planned, Planner
+from .log_file import LogFile
+from .metrics import Checks, Measured, Workers, exposition
+from .plan import Planned, Planner
 from .process import WorkerProcess
 from .routes import RouteTable
+from .shared import SharedCells, make
+from .sockets import Sockets
 from .status import describe
 from .tls.default import self_signed
 from .tls.keeper import Keeper
-from .wire import DropService, Listen, PortCounts, PutService, Unlisten, Verdicts, Version, Welcome
+from .wire import DropService, PortCounts, PutService, Verdicts, Version, Welcome
+from .wire import LogFile as NewLogFile
 
 REBIND_SECONDS = 2.0
 SERVICES_AT_ONCE = 50
@@ -57,7 +58,8 @@ class Gateway:
     `mesh_addr`: the address to publish on; "" for all (IPv4 and IPv6). `workers`: None is one a core. `linger`: seconds
     for which workers go on serving when the daemon is gone without having stopped them. `entry_points`: Traefik's,
     by name; default `web` on 80 and `websecure` on 443. They are bound once a service's labels have a router, or an
-    ACME server's question is to be answered. `health` holds the verdicts on the endpoints.
+    ACME server's question is to be answered. `health` holds the verdicts on the endpoints. `identity` finds who the
+    workers are to be; it is asked at the start.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Gateway:
         entry_points: dict[str, EntryPoint] | None = None,
         on_change: Callable[[], None] | None = None,
         log: structlog.BoundLogger | None = None,
+        identity: Callable[[], Identity | None] = workers_identity,
     ) -> None:
         self.on_change = on_change
         self.on_findings: Callable[[], None] | None = None
@@ -79,16 +82,16 @@ class Gateway:
         self._zone = zone
         self._linger = linger
         self._log = log or structlog.get_logger()
-        self._entry_points = ENTRY_POINTS if entry_points is None else entry_points
-        self._planner = Planner(mesh_addr, self._entry_points)
+        self._identity = identity
+        points = ENTRY_POINTS if entry_points is None else entry_points
+        self._planner = Planner(mesh_addr, points)
         self._keeper = Keeper(self_signed(datetime.now(UTC)))
         self._booking: asyncio.Task[None] | None = None
         self._table = RouteTable()
         self.certificates = CertificateBook()
         self._planned = Planned(services={}, bindings={}, warnings={})
-        self._sockets: dict[str, list[socket.socket]] = {}
-        self._failed: dict[str, str] = {}
         self._fleet = Fleet(workers or os.cpu_count() or 1, self._greet, self._trouble, self._changed, self._log)
+        self._sockets = Sockets(self._fleet, points, self._log)
         self.health = Board(node_id, self._verdict_turned, self._found, log=self._log)
         self._lock = asyncio.Lock()
         # Why the last table is not the one that is served; "" if it is.
@@ -97,25 +100,22 @@ class Gateway:
         self._rebind: asyncio.Task[None] | None = None
         self._turned: dict[str, bool] = {}
         self._directory = state_dir / "gateway"
-        # Workers of the daemon before this one, and their listening sockets, until the first table is served.
+        self._access_log = LogFile(self._directory, self._new_log, self._log)
+        # Workers of the daemon before this one.
         self._predecessors: list[Predecessor] = []
-        self._inherited: dict[str, list[socket.socket]] = {}
 
     # -- life -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Start the workers. Raises OSError when none can be started."""
-        self._turns = os.memfd_create("essaim-turns", os.MFD_CLOEXEC)
-        # The round-robin counters, and a row of counts in progress for each worker.
-        os.ftruncate(self._turns, 4 * TURN_SLOTS * (1 + self._fleet.count))
+        identity = await asyncio.to_thread(self._prepare)
+        self._turns = make(self._fleet.count)
         self._predecessors = await take_over(self._directory, self._changed)
-        for predecessor in self._predecessors:
-            for key, sock in predecessor.sockets:
-                self._inherited.setdefault(key.rpartition("#")[0], []).append(sock)
+        self._sockets.inherit(self._predecessors)
         await self._keeper.inherit([predecessor.book for predecessor in self._predecessors])
         self.health.start()
         self._rebind = asyncio.get_running_loop().create_task(self._bind_again())
-        await self._fleet.start()
+        await self._fleet.start(SharedCells(self._turns, self._fleet.count).beats, identity)
 
     async def stop(self, grace: float = STOP_GRACE, *, leave_workers: bool = False) -> None:
         """Stop listening, let open requests finish for `grace` seconds, end the workers.
@@ -127,17 +127,18 @@ class Gateway:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
         await self.health.stop()
-        for sockets in (*self._sockets.values(), *self._inherited.values()):
-            for sock in sockets:
-                sock.close()
-        self._sockets.clear()
-        self._inherited.clear()
+        await self._access_log.stop()
+        self._sockets.close()
         for predecessor in self._predecessors:
-            predecessor.leave()
+            predecessor.leave(for_good=not leave_workers)
         await self._fleet.stop(grace, leave=leave_workers)
         if self._turns >= 0:
             os.close(self._turns)
             self._turns = -1
+
+    def _prepare(self) -> Identity | None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._identity()
 
     @property
     def points(self) -> list[ServedPoint]:
@@ -163,9 +164,11 @@ class Gateway:
 
     async def _take_in(self, table: RouteTable) -> None:
         """Serve by this table once the workers have followed. Not taken in if it is cancelled, or raises."""
-        before, planned = self._planned, self._planner.plan(table, self._keeper.questioned)
+        before, planned = self._planned, self._plan(table)
         # With 5,000 services each step is some milliseconds; the daemon's loop has others to serve in between. Who
         # is cancelled there has not taken the table: the next one is compared with what the workers know for sure.
+        if any(service.options.access_log for service in planned.services.values()):
+            await self._access_log.need()
         await asyncio.sleep(0)
         changed = [service for key, service in planned.services.items() if before.services.get(key) is not service]
         dropped = [key for key in before.services if key not in planned.services]
@@ -174,7 +177,7 @@ class Gateway:
             if number % SERVICES_AT_ONCE == SERVICES_AT_ONCE - 1:
                 await asyncio.sleep(0)
         await asyncio.sleep(0)
-        self._listen(before, planned)
+        self._sockets.change(before.bindings, planned.bindings)
         for key in dropped:
             self._fleet.broadcast(DropService(key))
         self._fleet.broadcast(Version(table.version))
@@ -182,6 +185,11 @@ class Gateway:
         self._untaken = ""
         targets = {service.id: targets_of(service) for service in changed} | {key: [] for key in dropped}
         self.health.update([gateway.node_id for gateway in table.gateways], targets)
+
+    def _plan(self, table: RouteTable) -> Planned:
+        """A node that is to serve nothing knows everything, and checks its own tasks, but listens nowhere."""
+        planned = self._planner.plan(table, self._keeper.questioned)
+        return msgspec.structs.replace(planned, bindings={}) if self._node_id in table.idle else planned
 
     def _not_taken(self, table: RouteTable, error: Exception) -> None:
         """A fault of the gateway's own: it serves on by the last table, and says so."""
@@ -216,8 +224,8 @@ class Gateway:
         if self._keeper.questioned != asked:
             async with self._lock:
                 try:
-                    previous, self._planned = self._planned, self._planner.plan(self._table, self._keeper.questioned)
-                    self._listen(previous, self._planned)
+                    previous, self._planned = self._planned, self._plan(self._table)
+                    self._sockets.change(previous.bindings, self._planned.bindings)
                 except Exception as error:
                     self._not_taken(self._table, error)
                 self._fleet.broadcast(Version(self._table.version))
@@ -228,10 +236,7 @@ class Gateway:
         """What the old workers served is served: they may finish; what is published no more is closed."""
         for predecessor in self._predecessors:
             predecessor.retire(HANDOVER_GRACE)
-        for sockets in self._inherited.values():
-            for sock in sockets:
-                sock.close()
-        self._inherited.clear()
+        self._sockets.disinherit()
 
     def open_requests(self) -> dict[str, int]:
         """Requests (L7) and connections (L4) still open at each task that is leaving, over all workers."""
@@ -267,17 +272,27 @@ class Gateway:
     async def status(self) -> dict[str, Any]:
         """Listeners, services and endpoints with verdict and reason, in JSON's types (see `status.py`)."""
         counts = await self._fleet.counts()
-        workers = [{"pid": worker.pid, "version": worker.applied} for worker in self._fleet.workers]
+        workers = [
+            {"pid": worker.pid, "version": worker.applied, "problems": worker.problems}
+            for worker in self._fleet.workers
+        ]
         warnings = {key: self._keeper.warnings(service) for key, service in self._planned.services.items()}
         faults = self._faults()
-        served = describe(self._table, self._planned, self._failed, self.health.found, counts, warnings, faults)
+        served = describe(self._table, self._planned, self._sockets.failed, self.health.found, counts, warnings, faults)
         found = with_certificates(served, self.certificates)
         problems = self._keeper.problems
         for certificate in found["certificates"]:
             certificate["problem"] = problems.get(certificate["name"])
         found["warnings"] += [one for one in (self._untaken, faults.get("")) if one]
         found["warnings"] += [f"certificate {name} cannot be used: {said}" for name, said in sorted(problems.items())]
-        return {"node_id": self._node_id, "workers": workers, **found}
+        found["warnings"] += sorted({problem for worker in self._fleet.workers for problem in worker.problems})
+        replaced = dict(self._fleet.replaced)
+        if hung := replaced.get("hung"):
+            found["warnings"].append(f"gateway workers that hung and were replaced since the daemon's start: {hung}")
+        serves = self._node_id not in self._table.idle
+        return {
+            "node_id": self._node_id, "serves": serves, "workers": workers, "workers_replaced": replaced, **found,
+        }  # fmt: skip
 
     def _faults(self) -> dict[str, str]:
         """By service: why it is not served, or not all of it, by the plan or by what a worker has made of it."""
@@ -312,55 +327,16 @@ class Gateway:
                 measured.append(Measured(service.name, str(port.published_port), counted, found))
         checks = Checks(self.health.checks, *self.health.shares)
         # A second of CPU for 5,000 replicas that have had traffic, so beside the loop (which waits 5 ms for its turns).
-        text = await asyncio.to_thread(exposition, measured, checks, self._fleet.refused_handshakes)
+        workers = Workers(len(self._fleet.workers), dict(self._fleet.replaced), self._fleet.refused_connections)
+        text = await asyncio.to_thread(exposition, measured, checks, self._fleet.refused_handshakes, workers)
         return text + certificate_exposition(self.certificates)
-
-    # -- sockets ----------------------------------------------------------------------------------------------------
-
-    def _listen(self, before: Planned, planned: Planned) -> None:
-        # Sockets may be of a table whose taking in was cancelled.
-        for key in [*self._sockets, *self._failed]:
-            if key not in planned.bindings:
-                self._fleet.broadcast(Unlisten(key))
-                self._failed.pop(key, None)
-                for sock in self._sockets.pop(key, []):
-                    sock.close()
-        for key, bound in planned.bindings.items():
-            if key not in self._sockets:
-                self._bind(key, bound)
-            elif before.bindings.get(key) != bound:
-                for worker in self._fleet.workers:
-                    self._send_sockets(worker, key, bound, anew=False)
-
-    def _bind(self, key: str, bound: Bound) -> None:
-        allow(self._fleet.count * (len(self._sockets) + 1) + RESERVED)
-        try:
-            self._sockets[key] = bind(bound.binding, self._fleet.count, self._inherited.pop(key, []))
-        except CannotBind as error:
-            if self._failed.get(key) != str(error):
-                self._log.warning("a published port cannot be served on this node", reason=str(error))
-            self._failed[key] = str(error)
-            return
-        self._failed.pop(key, None)
-        for worker in self._fleet.workers:
-            self._send_sockets(worker, key, bound, anew=True)
-
-    def _send_sockets(self, worker: WorkerProcess, key: str, bound: Bound, *, anew: bool) -> None:
-        """A worker's share of a binding's sockets: one, or more after a handover from more workers than there are."""
-        point = self._entry_points.get(bound.entry_point, NO_ENTRY_POINT)
-        for number in range(worker.index, len(self._sockets[key]), self._fleet.count):
-            message = Listen(f"{key}#{number}", bound.port_key, anew, bound.entry_point, point)
-            worker.send(message, self._sockets[key][number].fileno() if anew else None)
 
     async def _bind_again(self) -> None:
         """Ports that were taken may become free."""
         while True:
             await asyncio.sleep(REBIND_SECONDS)
             async with self._lock:
-                for key in self._failed.keys() & self._planned.bindings.keys():
-                    self._bind(key, self._planned.bindings[key])
-                    if key not in self._failed:
-                        self._changed()
+                self._sockets.retry(self._planned.bindings, self._changed)
 
     # -- workers ----------------------------------------------------------------------------------------------------
 
@@ -376,10 +352,17 @@ class Gateway:
             admit()
 
     async def _send_everything(self, worker: WorkerProcess) -> None:
-        welcome = Welcome(
-            self._node_id, self._zone, self._linger, str(self._directory), worker.index, self._fleet.count
-        )
-        worker.send(welcome, self._turns)
+        linger = self._linger
+        try:
+            if linger:
+                worker.let_outlive(self._directory)
+        except OSError as error:
+            self._log.warning("a gateway worker will not outlive this daemon", reason=str(error))
+            linger = 0.0
+        worker.send(Welcome(self._node_id, self._zone, linger, worker.index, self._fleet.count), self._turns)
+        self._fleet.watch(worker)
+        if self._access_log.fd >= 0:
+            worker.send(NewLogFile(), self._access_log.fd)
         # Before the sockets: whoever comes first gets the right certificate.
         for message in self._keeper.everything():
             worker.send(message)
@@ -388,9 +371,11 @@ class Gateway:
             if number % SERVICES_AT_ONCE == SERVICES_AT_ONCE - 1:
                 await asyncio.sleep(0)
         worker.send(Verdicts(dict.fromkeys(self.health.down(), False)))
-        for key in self._sockets.keys() & self._planned.bindings.keys():
-            self._send_sockets(worker, key, self._planned.bindings[key], anew=True)
+        self._sockets.send_all(worker, self._planned.bindings)
         worker.send(Version(self._table.version))
+
+    def _new_log(self, fd: int) -> None:
+        self._fleet.broadcast(NewLogFile(), fd)
 
     # -- health -----------------------------------------------------------------------------------------------------
 

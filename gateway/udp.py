@@ -2,12 +2,19 @@
 
 Rules:
 - A flow is a client's address and port on one listening socket; it ends after the service's UDP time without a
-  datagram in either direction. The number of flows is bounded; beyond it, datagrams of new clients are dropped.
+  datagram in either direction, and much sooner while no replica has answered on it: it may be a made-up address.
+- Flows are bounded, in all over the ports of a worker and by source (`flow_table.py`); the bound is a part of the
+  worker's descriptors and of the host's local ports, so that a flood leaves room for connections and for the host.
 - An answer leaves from the address that the client wrote to (packet info), also where the socket is bound to all.
 - A replica that refuses (ICMP) ends the flow; the client's next datagram goes to another one. Any other error concerns
   the datagram, not the replica: one that is too long for the way is dropped, as by a router.
 - A replica that leaves: flows that rest for the service's drain time end; those to one that is gone end at once. Who
   sends without a pause would otherwise send into the void for ever.
+
+Each flow has a socket of its own towards its replica. Rejected: one for many flows. A replica answers to an address and
+a port, and nothing else says which client is meant: without reading the protocol (an id in it), two flows to one
+replica need two ports. Flows to different replicas could share one, but the kernel tells only connected sockets that a
+replica refuses (ICMP).
 """
 
 import asyncio
@@ -18,10 +25,11 @@ from typing import Any
 
 from .backend import Backend, Endpoint
 from .balance.ring import hash_key
+from .flow_table import FlowTable
 from .http1.forwarded import plain_address
+from .sources import source_of
 from .sweeper import NEVER, Sweeper
 
-MAX_FLOWS = 65_536
 READS_PER_WAKE = 64
 REFUSALS = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN})
 MAX_DATAGRAM = 65_535
@@ -35,7 +43,7 @@ Ancillary = list[tuple[int, int, bytes]]
 class Flow:
     """One client's datagrams to one replica, over a connected socket."""
 
-    __slots__ = ("client", "deadline", "endpoint", "info", "port", "sock")
+    __slots__ = ("answered", "client", "deadline", "endpoint", "info", "port", "sock", "used")
 
     def __init__(self, port: "UdpPort", client: Any, endpoint: Endpoint, sock: socket.socket) -> None:
         self.port = port
@@ -44,16 +52,23 @@ class Flow:
         self.sock = sock
         self.info: Ancillary = []
         self.deadline = 0.0
+        # Whether the replica has; when the table of flows was last told that the flow is in use.
+        self.answered = False
+        self.used = 0.0
 
     def expire(self) -> None:
         self.port.end(self)
 
     def moved(self) -> None:
         """A datagram went either way."""
-        self.deadline = self.port.deadline(self.endpoint)
+        self.deadline = self.port.deadline(self)
+        now = self.port.now
+        if self.answered and self.used != now:
+            self.used = now
+            self.port.table.answered(self)
 
     def drain(self) -> None:
-        self.deadline = min(self.deadline, self.port.deadline(self.endpoint))
+        self.deadline = min(self.deadline, self.port.deadline(self))
 
     def forsake(self) -> None:
         self.port.end(self)
@@ -67,15 +82,20 @@ class Flow:
             except OSError as error:
                 self.port.failed(self, error)
                 return
+            self.answered = True
             self.moved()
             self.endpoint.bytes_out += len(data)
             self.port.send(data, self.info, self.client)
 
 
 class UdpPort:
-    """A listening socket and its flows. `backend()` is asked for each new flow: the port may be re-routed."""
+    """A listening socket and its flows. `backend()` is asked for each new flow: the port may be re-routed. `table` is
+    that of all flows of the worker."""
 
-    def __init__(self, sock: socket.socket, backend: Callable[[], Backend], sweeper: Sweeper) -> None:
+    def __init__(
+        self, sock: socket.socket, backend: Callable[[], Backend], sweeper: Sweeper, table: FlowTable[Flow]
+    ) -> None:
+        self.table = table
         self._socket = sock
         self._backend = backend
         self._sweeper = sweeper
@@ -94,11 +114,16 @@ class UdpPort:
             self.end(flow)
         self._socket.close()
 
-    def deadline(self, endpoint: Endpoint) -> float:
+    @property
+    def now(self) -> float:
+        return self._sweeper.now
+
+    def deadline(self, flow: Flow) -> float:
         """Of a flow that has just seen a datagram."""
         options = self._backend().options
-        rest = options.drain_idle if endpoint.draining else 0.0
-        return self._sweeper.now + min(options.udp_timeout, rest or NEVER)
+        rest = options.drain_idle if flow.endpoint.draining else 0.0
+        idle = options.udp_timeout if flow.answered else min(options.udp_timeout, options.udp_first)
+        return self._sweeper.now + min(idle, rest or NEVER)
 
     def _read(self) -> None:
         for _ in range(READS_PER_WAKE):
@@ -124,12 +149,20 @@ class UdpPort:
 
     def _begin(self, client: Any) -> Flow | None:
         backend = self._backend()
-        key = hash_key(plain_address(client[0]).encode()) if backend.options.hash_key else 0
-        endpoint = backend.pick(key) if len(self._flows) < MAX_FLOWS else None
+        address = plain_address(client[0])
+        source = source_of(address)
+        if not self.table.admits(source, backend.key, backend.options.max_per_source):
+            backend.count_flow("source_limit")
+            return None
+        endpoint = backend.pick(hash_key(address.encode()) if backend.options.hash_key else 0)
         sock = _connected(endpoint) if endpoint else None
         if endpoint is None or sock is None:
+            backend.count_flow("no_replica" if endpoint is None else "no_socket")
             return None
         flow = self._flows[client] = Flow(self, client, endpoint, sock)
+        victim = self.table.enter(flow, source, backend.key)
+        if victim is not None:
+            victim.port.evict(victim)
         endpoint.open += 1
         self._sweeper.add(flow)
         flow.moved()
@@ -149,9 +182,15 @@ class UdpPort:
         self.end(flow)
         flow.endpoint.failed((error.strerror or "refused").lower(), self._sweeper.now)
 
+    def evict(self, flow: Flow) -> None:
+        """Another one takes its place."""
+        self._backend().count_flow("evicted" if flow.answered else "evicted_unanswered")
+        self.end(flow)
+
     def end(self, flow: Flow) -> None:
         if self._flows.pop(flow.client, None) is None:
             return
+        self.table.leave(flow)
         self._loop.remove_reader(flow.sock.fileno())
         self._sweeper.members.discard(flow)
         flow.sock.close()

@@ -11,7 +11,6 @@ head unchanged where it may be; that costs one find, one split and no copy.
 import asyncio
 from typing import Protocol, cast
 
-from .backend import Endpoint
 from .http1.chunked import ChunkReader
 from .http1.head import CHUNKED, UNTIL_CLOSE, Refused, Response, parse_response
 from .keepalive import UNACKNOWLEDGED_MS, keep_alive, limit_unacknowledged
@@ -50,13 +49,22 @@ class Requester(Protocol):
     def resume(self) -> None: ...
 
 
+class Home(Protocol):
+    """The endpoint that a connection leads to, as far as the connection knows it."""
+
+    idle: "list[Upstream]"
+    usable: bool
+    bytes_in: int
+    bytes_out: int
+
+
 class Upstream(asyncio.Protocol):
     __slots__ = (
         "body_left", "buffer", "chunks", "client", "deadline", "ended", "endpoint", "held", "idle_since", "last_head",
         "last_response", "reused", "state", "sweeper", "transport",
     )  # fmt: skip
 
-    def __init__(self, endpoint: Endpoint, sweeper: Sweeper) -> None:
+    def __init__(self, endpoint: Home, sweeper: Sweeper) -> None:
         self.endpoint = endpoint
         self.sweeper = sweeper
         self.transport: asyncio.Transport | None = None

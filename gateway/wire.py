@@ -106,15 +106,14 @@ class ServicePlan(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome", array_like=True):
-    """First message. Carries one descriptor: the shared memory of the round-robin counters.
+    """First message. Carries one descriptor: the memory that all workers share (`shared.py`).
 
-    `linger`: seconds to serve on without a supervisor; meanwhile the worker listens in `directory` for the next one.
+    `linger`: seconds to serve on without a supervisor.
     """
 
     node_id: str
     zone: str | None
     linger: float
-    directory: str
     # The worker's row in the shared counters, and how many there are.
     row: int = 0
     rows: int = 1
@@ -177,6 +176,15 @@ class Challenges(msgspec.Struct, frozen=True, tag="challenges", array_like=True)
     alpn: list[AlpnChallenge]
 
 
+class LogFile(msgspec.Struct, frozen=True, tag="log-file", array_like=True):
+    """Write the access log to the file that travels with this message, from now on."""
+
+
+class NextSupervisor(msgspec.Struct, frozen=True, tag="next-supervisor", array_like=True):
+    """The listening unix socket that travels with this message is where the next supervisor will be awaited, should
+    this one be lost."""
+
+
 class Version(msgspec.Struct, frozen=True, tag="version", array_like=True):
     version: int
 
@@ -188,7 +196,10 @@ class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready", array_like=True):
+    """`problems`: what the worker could not give up of the daemon's privileges (`confinement.py`)."""
+
     pid: int
+    problems: list[str] = []
 
 
 class Handed(msgspec.Struct, frozen=True, tag="handed", array_like=True):
@@ -271,6 +282,8 @@ class PortCounts(msgspec.Struct, frozen=True, array_like=True):
     # Requests that the gateway answered itself, by status; connections (flows) of clients.
     answers: dict[int, int] = {}
     clients: int = 0
+    # UDP flows that were refused, or ended to make room, by the reason.
+    lost_flows: dict[str, int] = {}
 
 
 class Collect(msgspec.Struct, frozen=True, tag="collect", array_like=True):
@@ -284,11 +297,13 @@ class Counts(msgspec.Struct, frozen=True, tag="counts", array_like=True):
     ports: list[PortCounts]
     # TLS handshakes that failed, or took too long.
     refused_handshakes: int = 0
+    # Connections that were refused, or ended to make room, by the reason (`admission.py`).
+    refused_connections: dict[str, int] = {}
 
 
 ToWorker = (
     Welcome | Listen | Unlisten | PutService | DropService | Verdicts | Certificates | Authorities | Challenges
-    | Version | Collect | Stop
+    | LogFile | NextSupervisor | Version | Collect | Stop
 )  # fmt: skip
 FromWorker = Ready | Handed | HandedBook | Applied | Booked | Open | Faulty | Trouble | Counts
 Message = ToWorker | FromWorker

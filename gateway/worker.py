@@ -1,12 +1,13 @@
-"""A data-plane worker: `python -m essaim.gateway.worker FD`, where FD is its end of the supervisor's socket pair.
+"""A data-plane worker: `python -m essaim.gateway.worker FD IDENTITY`, where FD is its end of the supervisor's
+socket pair, and IDENTITY who it is to become (`uid:gid`; empty: nobody else).
 
-It holds what it needs to serve (see `wire.py`) and decides nothing about the cluster. It outlives its supervisor by
-the linger time it was told, and ends on SIGTERM once its connections are done.
+It holds what it needs to serve (see `wire.py`) and decides nothing about the cluster. It gives up the daemon's
+privileges before it says that it is ready (`confinement.py`), so before it reads any byte of the network. It outlives
+its supervisor by the linger time it was told, and ends on SIGTERM once its connections are done.
 """
 
 import asyncio
 import gc
-import mmap
 import os
 import signal
 import socket
@@ -17,25 +18,27 @@ from collections.abc import Callable, Sequence
 import uvloop
 
 from .access_log import AccessLog
+from .admission import Admission
+from .arrival import Arrival
 from .asker import Asker
 from .backend import Backend, Endpoint
 from .by_name import ByName
-from .client import Client
-from .counting import of_port
+from .confinement import close_all_but, confine, read_identity
+from .counted import of_port
 from .crowd import ALONE, Crowd
 from .departures import Departures
-from .descriptors import Full, allow, connections_for
-from .greeting import Greeting, Peer
+from .descriptors import USUAL_PORTS, allow, connections_for, flows_for, local_ports
+from .flow_table import FlowTable
 from .handover import Lingering, control_channel
-from .l4 import Front
 from .listener import Listener, RequestIds
 from .plan import TURN_SLOTS
+from .pulse import PERIOD as BEAT_SECONDS
 from .routebook import RouteBook
+from .shared import SharedCells
 from .sweeper import Sweeper
 from .tls.cabinet import Cabinet
-from .tls.doorway import Doorway, is_needed
 from .tls.handshakes import Handshakes
-from .udp import UdpPort
+from .udp import Flow, UdpPort
 from .wall import fault_of
 from .wire import (
     Applied,
@@ -50,7 +53,9 @@ from .wire import (
     Handed,
     HandedBook,
     Listen,
+    LogFile,
     Message,
+    NextSupervisor,
     Open,
     PortCounts,
     PortPlan,
@@ -65,6 +70,7 @@ from .wire import (
 )
 
 GRACE = 30.0
+LOG_SECONDS = 2.0
 FREEZE_AFTER = 200
 DRAIN_REPORT = 0.02
 """Seconds for which changes of the drain counts are collected before they are reported."""
@@ -73,30 +79,37 @@ DRAIN_REPORT = 0.02
 class Worker:
     """The state of one worker process and the messages that change it."""
 
-    def __init__(self, control: socket.socket, room: int) -> None:
-        # With how many connections, of clients and to replicas, new ones are refused.
-        self._room = room
+    def __init__(
+        self, control: socket.socket, room: int, ports: int = USUAL_PORTS, problems: Sequence[str] = ()
+    ) -> None:
+        self._problems = list(problems)
+        self._ports = ports
         self._channel = control_channel(control, self._message, self._supervisor_lost, self._fault)
         # Services of which the supervisor was told that something cannot be done.
         self._faulty: set[str] = set()
         self._lingering: Lingering | None = None
+        # Where the next supervisor will be awaited.
+        self._reception: socket.socket | None = None
         self._sweeper = Sweeper()
         self._sweeper.on_tick = self._tick
+        self._admission = Admission(self._sweeper, room)
+        self._cabinet = Cabinet()
+        self._handshakes = Handshakes(self._sweeper)
+        self._arrival = Arrival(self._sweeper, self._admission, self._cabinet, self._handshakes)
         self._ids = RequestIds()
         self._turns = memoryview(bytearray(4 * TURN_SLOTS)).cast("I")
         self._crowd = ALONE
-        self._welcome = Welcome("", None, 0.0, "")
+        self._welcome = Welcome("", None, 0.0)
         self._listeners: dict[str, Listener] = {}
         self._log = AccessLog()
         self._routes = RouteBook()
-        self._cabinet = Cabinet()
-        self._handshakes = Handshakes(self._sweeper)
         # What stands behind an entry point where no port is published.
         self._nowhere = Backend(
             PortPlan("", "http", 0, 0, []), self._turns, ("", None), self._trouble, self._drain_changed
         )
         # Listeners whose sockets are closed, while they have connections.
         self._closed: list[Listener] = []
+        self._flows = FlowTable[Flow](0)
         self._backends: dict[str, Backend] = {}
         self._services: dict[str, list[str]] = {}
         self._names = ByName()
@@ -121,9 +134,9 @@ class Worker:
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         self._sweeper.start()
         self._channel.start()
-        self._channel.send(Ready(os.getpid()))
+        self._channel.send(Ready(os.getpid(), self._problems))
         await self._done.wait()
-        self._log.flush()
+        await self._log.end(LOG_SECONDS)
         if self._lingering:
             self._lingering.stop()
         await self._asker.close()
@@ -155,11 +168,10 @@ class Worker:
                     self._brought = 0
                     gc.freeze()
             case Collect():
-                self._channel.send(Counts(message.number, self._counts(now), self._handshakes.failures))
-            case Welcome():
-                self._welcome = message
-                self._log.open(message.directory)
-                self._share_turns(take_fd())
+                refused = self._admission.refused()
+                self._channel.send(Counts(message.number, self._counts(now), self._handshakes.failures, refused))
+            case Welcome() | LogFile() | NextSupervisor():
+                self._given(message, take_fd())
             case Stop():
                 self._stop(message.grace)
 
@@ -175,13 +187,30 @@ class Worker:
                     listener.answers = self._cabinet.answers
                 self._channel.send(Booked(message.number))
 
-    def _share_turns(self, fd: int) -> None:
-        shared = mmap.mmap(fd, 4 * TURN_SLOTS * (1 + self._welcome.rows))
+    def _given(self, message: Welcome | LogFile | NextSupervisor, fd: int) -> None:
+        match message:
+            case Welcome():
+                self._welcome = message
+                self._flows.most = flows_for(self._admission.room, message.rows, self._ports)
+                self._share(fd)
+            case LogFile():
+                self._log.hand(fd)
+            case NextSupervisor():
+                self._reception = socket.socket(fileno=fd)
+
+    def _share(self, fd: int) -> None:
+        shared = SharedCells(fd, self._welcome.rows)
         os.close(fd)
-        cells = memoryview(shared).cast("I")
-        self._turns = cells[:TURN_SLOTS]
-        self._crowd = Crowd(cells[TURN_SLOTS:], TURN_SLOTS, self._welcome.row)
+        self._turns = shared.turns
+        self._crowd = Crowd(shared.crowds, TURN_SLOTS, self._welcome.row)
         self._crowd.clear()
+        self._beat(shared.beats)
+
+    def _beat(self, beats: memoryview) -> None:
+        """Say that the loop turns; for as long as the process lives, also with nobody who looks."""
+        row = self._welcome.row
+        beats[row] = (beats[row] + 1) % (1 << 32)
+        asyncio.get_running_loop().call_later(BEAT_SECONDS, self._beat, beats)
 
     def _put(self, message: PutService, now: float) -> None:
         service = message.service
@@ -316,16 +345,17 @@ class Worker:
             os.close(fd)
             return
         listener = self._listeners[message.key] = Listener(
-            message.key, backend, self._sweeper, self._ids, self._backends, self._log, self._asker
-        )
+            message.key, backend, self._sweeper, self._ids, self._backends, self._log, self._asker,
+            self._admission.sources(),
+        )  # fmt: skip
         self._lead(listener, backend, message)
         sock = socket.socket(fileno=fd)
         if sock.type == socket.SOCK_DGRAM:
             self._sweeper.wake()
             listener.socket = sock
-            listener.close_socket = UdpPort(sock, lambda: listener.backend, self._sweeper).close
+            listener.close_socket = UdpPort(sock, lambda: listener.backend, self._sweeper, self._flows).close
         else:
-            listener.accept(sock, self._new_connection)
+            listener.accept(sock, self._arrival.take)
 
     def _lead(self, listener: Listener, backend: Backend, message: Listen) -> None:
         """Where the connections of a socket go."""
@@ -337,29 +367,6 @@ class Worker:
         listener.router = self._routes.router(point) if point else None
         listener.secure = self._routes.router(point, secure=True) if point else None
         listener.tcp = self._routes.tcp(point) if point else None
-
-    def _new_connection(self, listener: Listener) -> asyncio.Protocol:
-        self._sweeper.wake()
-        if len(self._sweeper.members) >= self._room:
-            return Full()
-        if is_needed(listener, self._cabinet):
-            make = self._new_doorway
-        elif listener.router is not None or listener.backend.mode == "http":
-            make = self._new_client
-        else:
-            make = self._new_front
-        if listener.accepts_proxy:
-            return Greeting(listener, lambda peer: make(listener, peer))
-        return make(listener, None)
-
-    def _new_doorway(self, listener: Listener, peer: Peer | None) -> asyncio.Protocol:
-        return Doorway(listener, peer, self._cabinet, self._handshakes)
-
-    def _new_client(self, listener: Listener, peer: Peer | None) -> asyncio.Protocol:
-        return Client(listener, peer)
-
-    def _new_front(self, listener: Listener, peer: Peer | None) -> asyncio.Protocol:
-        return Front(listener.backend, self._sweeper, listener.sources, peer)
 
     def _unlisten(self, binding: str) -> None:
         """Close all sockets of a binding."""
@@ -421,13 +428,10 @@ class Worker:
         """Serve on for the linger time, and wait for the next supervisor (see `handover.py`)."""
         if self._stopping or self._lingering:
             return
-        linger = self._welcome.linger
-        if linger > 0:
-            self._lingering = Lingering(self._welcome.directory, self._successor)
-            try:
-                self._lingering.start()
-            except OSError:
-                self._lingering, linger = None, 0.0
+        linger = self._welcome.linger if self._reception else 0.0
+        if self._reception and linger:
+            self._lingering = Lingering(self._reception, self._successor)
+            self._lingering.start()
         self._end = asyncio.get_running_loop().call_later(linger, self._done.set)
 
     def _successor(self, connection: socket.socket) -> None:
@@ -468,13 +472,15 @@ class Worker:
 
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
+    close_all_but(control.fileno())
     room = connections_for(allow())
+    problems = confine(read_identity(sys.argv[2]))
     # A full collection over a big route table takes longer than a request should wait: what a table brought is
     # frozen (see Version), and the rest is mostly freed by reference counts.
     gc.set_threshold(50_000, 20, 100)
 
     async def run() -> None:
-        await Worker(control, room).run()
+        await Worker(control, room, local_ports(), problems).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())

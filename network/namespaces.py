@@ -11,14 +11,10 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from socket import AF_INET, IPPROTO_UDP
-from typing import Any
-
-from pyroute2 import NFCTSocket
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple
+from socket import IPPROTO_UDP
 
 from .balancing import sample
+from .conntrack import Conntrack
 
 WITHIN = 10.0
 CLONE_NEWNET = 0x40000000
@@ -53,7 +49,7 @@ def forget_flows(pid: int, container_id: str, addresses: set[str]) -> None:
     with _namespace(pid, container_id) as descriptor:
         try:
             _inside(descriptor, lambda: _forget(addresses))
-        except (OSError, NetlinkError) as error:
+        except OSError as error:
             raise RulesRefused(f"flows cannot be forgotten: {error}") from error
 
 
@@ -116,13 +112,7 @@ def _inside(descriptor: int, work: Callable[[], None]) -> None:
 
 
 def _forget(addresses: set[str]) -> None:
-    with NFCTSocket() as tracking:
-        for entry in list(tracking.dump()):
-            answered = _flow(entry.get_attr("CTA_TUPLE_REPLY"))
-            if answered.proto == IPPROTO_UDP and answered.saddr in addresses:
-                with contextlib.suppress(NetlinkError):  # it may have ended by itself
-                    tracking.entry("del", tuple_orig=_flow(entry.get_attr("CTA_TUPLE_ORIG")))
-
-
-def _flow(attributes: Any) -> NFCTAttrTuple:
-    return NFCTAttrTuple.from_netlink(AF_INET, attributes)
+    with Conntrack(WITHIN) as tracking:
+        over = [f for f in tracking.flows() if f.protocol == IPPROTO_UDP and f.answers_from in addresses]
+        for flow in over:
+            tracking.end(flow)

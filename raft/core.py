@@ -12,11 +12,12 @@ The loop of a node is: `tick`, `step`, `propose`, ...; then `ready`; then, in th
 3. restore `restore`, then apply `committed` in order, at any time.
 """
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import election, quorum, reads, replication
+from . import election, heartbeats, quorum, reads, replication
 from .entries import Entry, HardState, Kind, SnapshotMeta
 from .logview import LogView
 from .members import (
@@ -179,13 +180,15 @@ class Core:
         if self.state.role is Role.LEADER:
             replication.snapshot_sent(self.state, member, arrived=arrived)
 
-    def snapshot_saved(self, meta: SnapshotMeta, *, keep: int) -> None:
-        """A snapshot of the own state machine is durable: forget the log before it, except the last `keep` entries."""
+    def snapshot_saved(self, meta: SnapshotMeta, *, keep: int, keep_bytes: int = sys.maxsize) -> None:
+        """A snapshot of the own state machine is durable: forget the log before it, except the last `keep` entries, or
+        as many of them as have about `keep_bytes`."""
         state = self.state
         if meta.index <= state.snapshot.index:
             return
         state.snapshot = meta
-        state.log.compact(min(meta.index - keep, state.log.durable))
+        first = state.log.first_of(meta.index, count=keep, max_bytes=keep_bytes)
+        state.log.compact(min(first - 1, state.log.durable))
         while len(state.configurations) > 1 and state.configurations[1][0] <= state.log.base:
             state.configurations.pop(0)
 
@@ -290,7 +293,7 @@ def _tick_leader(state: State) -> None:
             state.become_follower(state.term, 0)
             return
     if state.heartbeat_elapsed >= state.settings.heartbeat_ticks:
-        replication.heartbeat(state)
+        heartbeats.send(state)
 
 
 def _has_quorum(state: State) -> bool:

@@ -218,13 +218,13 @@ class Driver:
             self._restore(ready.restore)
         if ready.committed:
             self._apply(ready.committed)
-            exact = self.applied.index == self._machine_index
-            if exact and self._snapshots.due and self.applied.index <= core.state.log.durable:
-                self._snapshots.begin()
-                meta, frozen = core.meta_at(self.applied.index), self._machine.snapshot()
-                self.begin(self._snapshots.take(core, meta, frozen, lambda: self.running is core))
             if core.state.log.applied < core.state.log.committed:
                 self.wake()
+        # Also when nothing was applied: one may have become due while another was written.
+        if self._snapshots.due and self.applied.index == self._machine_index <= core.state.log.durable:
+            self._snapshots.begin()
+            meta, frozen = core.meta_at(self.applied.index), self._machine.snapshot()
+            self.begin(self._snapshots.take(core, meta, frozen, lambda: self.running is core))
         for context, index in ready.reads:
             self.reads.answered(context, index)
         self.reads.applied(self.applied.index)

@@ -51,6 +51,17 @@ class LogView:
                     return found[:count]
         return found
 
+    def first_of(self, last: int, *, count: int, max_bytes: int) -> int:
+        """Where the entries begin that end with `last`, are `count` at most and have at most about `max_bytes`;
+        `last` + 1 when that is none."""
+        first, size = last + 1, 0
+        while first - 1 > max(self.base, last - count):
+            size += len(self._entries[first - 2 - self.base].data) + 32
+            if size > max_bytes:
+                break
+            first -= 1
+        return first
+
     def append(self, entries: list[Entry]) -> None:
         """Add at the end (a leader's own)."""
         self._entries.extend(entries)

@@ -28,5 +28,6 @@ class Options:
     policy: Callable[[], SnapshotPolicy] = SnapshotPolicy
     access: Access = field(default_factory=Access)
     codecs: Codecs = PLAIN
-    keep_entries: int = 5_000  # behind a snapshot, for followers that are a little late
+    keep_entries: int = 5_000  # before a snapshot, for followers that are a little late,
+    keep_bytes: int = 4 << 20  # and no more of them than have so many bytes
     segment_bytes: int = SEGMENT_BYTES

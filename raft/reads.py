@@ -5,7 +5,7 @@ counts once a quorum has answered a heartbeat that was sent after the read came 
 is under way share the next one. Leader leases (6.4.1) are rejected: they trust clocks.
 """
 
-from . import quorum, replication
+from . import heartbeats, quorum
 from .messages import ReadReply, ReadRequest
 from .state import PendingRead, Role, State
 
@@ -49,7 +49,7 @@ def release_early(state: State) -> None:
 def begin_round(state: State) -> None:
     if state.reads and state.reads[-1].round > state.round:
         state.round += 1
-        replication.heartbeat(state)
+        heartbeats.send(state)
         settle(state)
 
 

@@ -76,14 +76,6 @@ def tell_commit(state: State, member: int) -> None:
         state.send(Heartbeat(member, state.id, state.term, commit, state.round, answer=False))
 
 
-def heartbeat(state: State) -> None:
-    state.heartbeat_elapsed = 0
-    for member in sorted(state.progress):
-        if member != state.id:
-            commit = min(state.log.committed, state.progress[member].match)
-            state.send(Heartbeat(member, state.id, state.term, commit, state.round))
-
-
 def commit_index(state: State) -> int:
     """The highest index that a quorum has durable; it may still be an entry of an earlier term."""
     members = state.members

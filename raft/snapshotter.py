@@ -56,4 +56,5 @@ class Snapshotter:
             self._busy = False
         self.policy.written(len(data))
         if is_current():
-            core.snapshot_saved(meta, keep=self._options.keep_entries)
+            options = self._options
+            core.snapshot_saved(meta, keep=options.keep_entries, keep_bytes=options.keep_bytes)

@@ -13,15 +13,18 @@ Pure: networks, tasks and services in, attachments and virtual addresses out.
 """
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
 from essaim.cluster.container import DriverSpec
+from essaim.cluster.numerals import whole
 from essaim.cluster.objects import Network
 from essaim.cluster.service import Endpoint, Service, VirtualIP
 from essaim.cluster.task import NetworkAttachment, Task, TaskState
+from essaim.cluster.walls import Unfit, Walls, words
 
 VXLAN_OPTION = "com.docker.network.driver.overlay.vxlanid_list"
 FIRST_VXLAN, LAST_VXLAN = 4097, (1 << 24) - 1
@@ -33,8 +36,9 @@ def is_overlay(network: Network) -> bool:
 
 def vxlan_id(network: Network) -> int | None:
     """The id of the network's VXLAN, once it has one."""
-    options = (network.driver_state.options if network.driver_state else None) or {}
-    return int(options[VXLAN_OPTION]) if VXLAN_OPTION in options else None
+    text = ((network.driver_state.options if network.driver_state else None) or {}).get(VXLAN_OPTION, "")
+    number = whole(text, 8) or 0
+    return number if 0 < number <= LAST_VXLAN else None
 
 
 def with_vxlan_ids(networks: Iterable[Network]) -> list[Network]:
@@ -57,12 +61,28 @@ def with_vxlan_ids(networks: Iterable[Network]) -> list[Network]:
 
 
 def subnet_of(network: Network) -> tuple[ipaddress.IPv4Network, ipaddress.IPv4Address] | None:
-    """The first IPv4 subnet and its gateway."""
+    """The first IPv4 subnet and its gateway. Raises Unfit for addresses that cannot be read."""
+    try:
+        return _subnet(network)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        name = network.spec.name or network.id
+        raise Unfit(f"the addresses of network {name} cannot be read ({words(error)}): make it anew") from error
+
+
+def _subnet(network: Network) -> tuple[ipaddress.IPv4Network, ipaddress.IPv4Address] | None:
     for config in (network.spec.ipam or {}).get("Config") or []:
         subnet = ipaddress.ip_network(config["Subnet"], strict=False)
         if isinstance(subnet, ipaddress.IPv4Network):
             return subnet, ipaddress.IPv4Address(config.get("Gateway") or str(subnet.network_address + 1))
     return None
+
+
+def has_subnet(network: Network) -> bool:
+    """Whether it has one that can be read."""
+    try:
+        return subnet_of(network) is not None
+    except Unfit:
+        return False
 
 
 def needs_addresses(task: Task) -> bool:
@@ -81,6 +101,10 @@ def _attached(task: Task) -> list[tuple[str, int]]:
         for attachment in task.networks_attachments or []
         for address in attachment.addresses or []
     ]
+
+
+def _held_by(task: Task) -> list[tuple[str, int]]:
+    return _attached(task) if holds_addresses(task) else []
 
 
 def _virtual(service: Service) -> list[tuple[str, int]]:
@@ -139,15 +163,18 @@ class Book:
     """Who has which address on which network: ids of tasks and of services. Begun anew, it goes on after the highest
     address that any task or service has or any task had."""
 
-    def __init__(self, tasks: Iterable[Task] = (), services: Iterable[Service] = ()) -> None:
+    def __init__(
+        self, tasks: Iterable[Task] = (), services: Iterable[Service] = (), walls: Walls | None = None
+    ) -> None:
+        self._walls = walls or Walls("its addresses cannot be read")
         self._pools: dict[str, Pool] = {}
         self._held: dict[str, list[tuple[str, int]]] = {}
         for service in services:
             self.record_service(service)
-            self._go_on_after(_virtual(service))
+            self._go_on_after(self._numbers_of_service(service))
         for task in tasks:
             self.record(task)
-            self._go_on_after(_attached(task))
+            self._go_on_after(self._guarded(task, _attached, []))
 
     def _go_on_after(self, addresses: list[tuple[str, int]]) -> None:
         for network_id, number in addresses:
@@ -156,19 +183,32 @@ class Book:
 
     def record(self, task: Task) -> None:
         """Take in a task as it is: its addresses are taken, or free again."""
-        self._hold(task.id, _attached(task) if holds_addresses(task) else [])
+        known = self._held.get(task.id, [])
+        self._hold(task.id, self._guarded(task, _held_by, known) if task.networks_attachments else [])
 
     def record_service(self, service: Service) -> None:
-        self._hold(service.id, _virtual(service))
+        self._hold(service.id, self._numbers_of_service(service))
+
+    def _guarded(
+        self, task: Task, read: Callable[[Task], list[tuple[str, int]]], otherwise: list[tuple[str, int]]
+    ) -> list[tuple[str, int]]:
+        return self._walls.guard(task.id, task.service_id or "", partial(read, task), otherwise)
+
+    def _numbers_of_service(self, service: Service) -> list[tuple[str, int]]:
+        return self._walls.guard(service.id, service.id, partial(_virtual, service), [])
 
     def _hold(self, holder: str, addresses: list[tuple[str, int]]) -> None:
-        self.forget(holder)
+        self._release(holder)
         for network_id, number in addresses:
             self._pools.setdefault(network_id, Pool()).taken[number] = holder
             self._held.setdefault(holder, []).append((network_id, number))
 
     def forget(self, holder: str) -> None:
         """The task or service is gone."""
+        self._walls.clear(holder)
+        self._release(holder)
+
+    def _release(self, holder: str) -> None:
         for network_id, number in self._held.pop(holder, []):
             pool = self._pools[network_id]
             if pool.taken.get(number) == holder:
@@ -180,7 +220,7 @@ class Book:
         for network in networks:
             address = self._take(network, task.id)
             if address is None:
-                self.forget(task.id)
+                self._release(task.id)
                 return full(network)
             attachments.append(NetworkAttachment(network_id=network.id, addresses=[address]))
         return msgspec.structs.replace(task, networks_attachments=attachments)

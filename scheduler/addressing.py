@@ -7,7 +7,10 @@ service gets its virtual addresses once its ports are allocated; its tasks do no
 Pure: decides only.
 """
 
+import sys
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 import msgspec
 
@@ -17,9 +20,11 @@ from essaim.cluster.objects import Network
 from essaim.cluster.service import NetworkAttachmentConfig, Service
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState
+from essaim.cluster.walls import Faults, Walls
 from essaim.cluster.watch import Event
 
-from .addresses import Book, is_overlay, needs_addresses, subnet_of, virtual_ips, vxlan_id, wants_vip, with_vxlan_ids
+from .addresses import Book, has_subnet, is_overlay, needs_addresses, virtual_ips, vxlan_id, wants_vip, with_vxlan_ids
+from .agenda import Agenda
 from .allocator import is_allocated, is_ingress
 from .loop import Decision
 from .tasks import task_spec
@@ -29,8 +34,12 @@ class Addressing:
     name = "addresses"
     tables = ("networks", "services", "tasks")
 
-    def __init__(self) -> None:
-        self._book = Book()
+    def __init__(self, faults: Faults | None = None) -> None:
+        self._reading = Walls("its addresses cannot be read", faults)
+        self._walls = Walls("it cannot be given addresses", faults)
+        self._book = Book(walls=self._reading)
+        # Tasks and services that cannot be given addresses are tried again at their time.
+        self._later = Agenda()
         self._waiting: dict[str, None] = {}
         self._refused: set[str] = set()
         self._services: dict[str, None] = {}
@@ -42,8 +51,12 @@ class Addressing:
         self._lacking.clear()
         self._new_networks = True
         tasks, services = list(store.tasks), list(store.services)
-        self._book = Book(tasks, services)
-        self._waiting = {task.id: None for task in tasks if _is_due(task)}
+        self._walls.reset()
+        self._later.clear()
+        self._reading.begin()
+        self._book = Book(tasks, services, self._reading)
+        self._waiting = {task.id: None for task in tasks if self._is_due(task)}
+        self._reading.end()
         self._services = {service.id: None for service in services}
 
     def observe(self, events: list[Event]) -> None:
@@ -60,6 +73,7 @@ class Addressing:
         service: Service = event.object
         if event.kind == "delete":
             self._book.forget(service.id)
+            self._walls.clear(service.id)
             self._services.pop(service.id, None)
             self._lacking.pop(service.id, None)
         else:
@@ -73,15 +87,23 @@ class Addressing:
         had = event.old is not None and bool(event.old.networks_attachments)
         if event.kind == "delete":
             self._book.forget(task.id)
+            self._reading.clear(f"{task.id} state")
         else:
             self._book.record(task)
-        if event.kind == "delete" or not _is_due(task):
+        if event.kind == "delete" or not self._is_due(task):
             self._waiting.pop(task.id, None)
+            self._walls.clear(task.id)
             self._refused.discard(task.id)
         elif task.id not in self._refused:
             self._waiting[task.id] = None
-        if had and (event.kind == "delete" or task.is_terminal):
+        if had and (event.kind == "delete" or self._state(task, _is_terminal)):
             self._look_again()
+
+    def _is_due(self, task: Task) -> bool:
+        return needs_addresses(task) and self._state(task, _is_due)
+
+    def _state(self, task: Task, judge: Callable[[Task], bool]) -> bool:
+        return self._reading.guard(f"{task.id} state", task.service_id or "", partial(judge, task), False)
 
     def _look_again(self) -> None:
         """Room may have come for those that found none."""
@@ -91,22 +113,32 @@ class Addressing:
 
     def decide(self, store: Store, now: datetime) -> Decision:
         decision = Decision()
+        for key in self._later.take(now, sys.maxsize):
+            (self._services if store.services.get(key) is not None else self._waiting)[key] = None
         if self._new_networks:
             found = with_vxlan_ids(store.networks)
             decision.changes += [changes.put("networks", network) for network in found]
             self._new_networks = any(is_overlay(n) and vxlan_id(n) is None for n in store.networks) and bool(found)
-        decision.changes += self._endow_services(store, decision.notes)
+        decision.changes += self._endow_services(store, now, decision.notes)
         decision.changes += self._attach_tasks(store, now)
+        decision.wake = self._later.next_time()
         return decision
 
-    def _endow_services(self, store: Store, notes: list[str]) -> list[Change]:
+    def _try_again(self, key: str) -> None:
+        if (again := self._walls.retry_at(key)) is not None:
+            self._later.at(again, key)
+
+    def _endow_services(self, store: Store, now: datetime, notes: list[str]) -> list[Change]:
         waiting, self._services = self._services, {}
         found: list[Change] = []
         for service_id in waiting:
             service = store.services.get(service_id)
             if service is None or not is_allocated(service):
                 continue
-            endowed, lacking = self._book.endow(service, vip_networks(service, store))
+            endow = partial(self._endow, service, store)
+            nothing: list[str] = []
+            endowed, lacking = self._walls.attempt(service_id, service.spec, now, endow, (service, nothing))
+            self._try_again(service_id)
             if endowed is not service:
                 found.append(changes.put("services", endowed))
             if lacking != self._lacking.pop(service_id, []):
@@ -115,14 +147,24 @@ class Addressing:
                 self._lacking[service_id] = lacking
         return found
 
+    def _endow(self, service: Service, store: Store) -> tuple[Service, list[str]]:
+        return self._book.endow(service, vip_networks(service, store))
+
+    def _attach(self, task: Task, store: Store) -> Task | str:
+        return self._book.attach(task, networks_of(task.spec.networks, store))
+
     def _attach_tasks(self, store: Store, now: datetime) -> list[Change]:
         waiting, self._waiting = self._waiting, {}
         found: list[Change] = []
         for task_id in waiting:
             task = store.tasks.get(task_id)
-            if task is None or not _is_due(task):
+            if task is None or not self._is_due(task):
                 continue
-            outcome = self._book.attach(task, networks_of(task.spec.networks, store))
+            attach = partial(self._attach, task, store)
+            outcome = self._walls.attempt(task_id, task.spec, now, attach, None, task.service_id or "")
+            self._try_again(task_id)
+            if outcome is None:
+                continue
             if isinstance(outcome, Task):
                 found.append(changes.put("tasks", outcome))
                 continue
@@ -133,8 +175,12 @@ class Addressing:
         return found
 
 
+def _is_terminal(task: Task) -> bool:
+    return task.is_terminal
+
+
 def _is_due(task: Task) -> bool:
-    return needs_addresses(task) and task.state < TaskState.ASSIGNED and task.desired <= TaskState.COMPLETE
+    return task.state < TaskState.ASSIGNED and task.desired <= TaskState.COMPLETE
 
 
 def networks_of(configs: list[NetworkAttachmentConfig] | None, store: Store) -> list[Network]:
@@ -153,7 +199,7 @@ def vip_networks(service: Service, store: Store) -> list[Network]:
         return []
     endpoint = service.spec.endpoint_spec
     published = any(is_ingress(port) for port in (endpoint.ports if endpoint else None) or [])
-    ingress = [network for network in store.networks if published and network.spec.ingress and subnet_of(network)]
+    ingress = [network for network in store.networks if published and network.spec.ingress and has_subnet(network)]
     return [*ingress, *networks_of(task_spec(service.spec).networks, store)]
 
 

@@ -4,10 +4,12 @@ Pure: decides only.
 """
 
 from datetime import datetime
+from functools import partial
 
 from essaim.cluster import changes
 from essaim.cluster.changes import Change
 from essaim.cluster.store import Store
+from essaim.cluster.walls import Faults, Walls
 from essaim.cluster.watch import Event
 
 from .allocator import allocate, is_allocated, taken_ports
@@ -18,18 +20,21 @@ class Allocation:
     name = "allocator"
     tables = ("services",)
 
-    def __init__(self) -> None:
+    def __init__(self, faults: Faults | None = None) -> None:
+        self._walls = Walls("its ports cannot be allocated", faults)
         self._waiting: set[str] = set()
         self._refused: dict[str, str] = {}
 
     def reset(self, store: Store) -> None:
         self._waiting = {service.id for service in store.services if not is_allocated(service)}
         self._refused.clear()
+        self._walls.reset()
 
     def observe(self, events: list[Event]) -> None:
         for event in events:
             if event.kind == "delete" or is_allocated(event.object):
                 self._waiting.discard(event.object.id)
+                self._walls.clear(event.object.id)
                 self._refused.pop(event.object.id, None)
             else:
                 self._waiting.add(event.object.id)
@@ -42,8 +47,11 @@ class Allocation:
         decision = Decision()
         found: list[Change] = []
         for service in sorted(services, key=lambda s: (s.created_at, s.id)):
-            outcome = allocate(service, taken)
-            if isinstance(outcome, str):
+            allot = partial(allocate, service, taken)
+            outcome = self._walls.attempt(service.id, service.spec, now, allot, None)
+            if outcome is None:
+                decision.look_again(self._walls.retry_at(service.id))
+            elif isinstance(outcome, str):
                 if self._refused.get(service.id) != outcome:
                     decision.notes.append(f"service {service.spec.name} waits: {outcome}")
                 self._refused[service.id] = outcome

@@ -11,13 +11,16 @@ Pure: decides only.
 
 from collections import defaultdict
 from datetime import datetime
+from functools import partial
 
 import msgspec
 
 from essaim.cluster import changes
+from essaim.cluster.changes import Change
 from essaim.cluster.service import Service
 from essaim.cluster.shape import Version
 from essaim.cluster.store import Store
+from essaim.cluster.walls import Faults, Walls
 from essaim.cluster.watch import Event
 
 from .loop import Decision
@@ -28,7 +31,8 @@ class AskedPorts:
     name = "asked ports"
     tables = ("services",)
 
-    def __init__(self) -> None:
+    def __init__(self, faults: Faults | None = None) -> None:
+        self._walls = Walls("the ports that its labels ask for cannot be read", faults)
         # By the id of the service whose labels say so.
         self._asked: dict[str, frozenset[Asked]] = {}
         # What was found last, by the id of the service that is meant.
@@ -36,13 +40,16 @@ class AskedPorts:
         self._stale = False
 
     def reset(self, store: Store) -> None:
-        self._asked = {service.id: asked for service in store.services if (asked := _asked_by(service))}
+        self._asked = {service.id: asked for service in store.services if (asked := self._asked_by(service))}
         self._stale = True
 
     def observe(self, events: list[Event]) -> None:
         for event in events:
             service: Service = event.object
-            asked = frozenset[Asked]() if event.kind == "delete" else _asked_by(service)
+            asked = frozenset[Asked]() if event.kind == "delete" else self._asked_by(service)
+            if event.kind == "delete":
+                self._walls.clear(service.id)
+                self._walls.clear(f"{service.id} asked")
             before = self._asked.pop(service.id, frozenset())
             if asked:
                 self._asked[service.id] = asked
@@ -61,16 +68,20 @@ class AskedPorts:
                 if meant is not None and meant.id != service_id:
                     wanted[meant.id].add(one.port)
         self._wanted = {service_id: sorted(ports) for service_id, ports in wanted.items()}
-        changed = [
-            _with_ports(service, ports, store.version + 1)
-            for service in store.services
-            if (ports := self._wanted.get(service.id, [])) != (service.asked_ports or [])
-        ]
-        return Decision(changes=[changes.put("services", service) for service in changed])
+        changed: list[Change] = []
+        for service in store.services:
+            ports = self._wanted.get(service.id, [])
+            if ports != (service.asked_ports or []):
+                make = partial(_with_ports, service, ports, store.version + 1)
+                fresh = self._walls.guard(f"{service.id} asked", service.id, make, None)
+                changed += [changes.put("services", fresh)] if fresh is not None else []
+        return Decision(changed)
 
-
-def _asked_by(service: Service) -> frozenset[Asked]:
-    return frozenset() if service.pending_delete else frozenset(asked_addresses(service.spec.labels))
+    def _asked_by(self, service: Service) -> frozenset[Asked]:
+        if service.pending_delete:
+            return frozenset()
+        read = partial(asked_addresses, service.spec.labels)
+        return frozenset(self._walls.guard(service.id, service.id, read, ()))
 
 
 def _with_ports(service: Service, ports: list[int], version: int) -> Service:

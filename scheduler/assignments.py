@@ -5,12 +5,16 @@ Pure: the store in, messages out.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState
+from essaim.cluster.walls import Walls
 from essaim.cluster.wire import Assignments
+
+UNREADABLE = "one of its tasks cannot be given to its node"
 
 IsHeld = Callable[[str], bool]
 Mark = tuple[object, ...]
@@ -73,15 +77,21 @@ def registry_auth(task: Task, store: Store) -> str | None:
 
 @dataclass
 class Told:
-    """What one session has told its node."""
+    """What one session has told its node. A task that cannot be read is not told of, nor taken back: what the node has
+    of it stays."""
 
     node_id: str
+    walls: Walls = field(default_factory=lambda: Walls(UNREADABLE))
     tasks: dict[str, Mark] = field(default_factory=dict)
 
     def full(self, store: Store, is_held: IsHeld) -> Assignments:
         """Everything, as the first message of a session."""
-        tasks = [as_told(t, is_held) for t in store.tasks.by("node", self.node_id) if belongs(t, self.node_id)]
-        self.tasks = {task.id: mark_of(task) for task in tasks}
+        tasks: list[Task] = []
+        for task in store.tasks.by("node", self.node_id):
+            told = self._read(task, is_held)
+            if told is not None:
+                tasks.append(told[0])
+                self.tasks[task.id] = told[1]
         return with_dependencies(Assignments(full=True, tasks=tasks), store)
 
     def changes(self, store: Store, task_ids: Iterable[str], is_held: IsHeld) -> Assignments | None:
@@ -90,15 +100,25 @@ class Told:
         removed: list[str] = []
         for task_id in task_ids:
             task = store.tasks.get(task_id)
-            if task is None or not belongs(task, self.node_id):
+            told = self._read(task, is_held) if task is not None else None
+            if task is None or (told is None and not self.walls.reason(task_id)):
+                self.walls.clear(task_id)
                 if self.tasks.pop(task_id, None) is not None:
                     removed.append(task_id)
-                continue
-            task = as_told(task, is_held)
-            mark = mark_of(task)
-            if self.tasks.get(task_id) != mark:
-                self.tasks[task_id] = mark
-                tasks.append(task)
+            elif told is not None and self.tasks.get(task_id) != told[1]:
+                self.tasks[task_id] = told[1]
+                tasks.append(told[0])
         if not (tasks or removed):
             return None
         return with_dependencies(Assignments(full=False, tasks=tasks, removed=removed), store)
+
+    def _read(self, task: Task, is_held: IsHeld) -> tuple[Task, Mark] | None:
+        """The task as its node is to see it, if it is to; None too when it cannot be read."""
+        return self.walls.guard(task.id, task.service_id or "", partial(self._tell, task, is_held), None)
+
+    def _tell(self, task: Task, is_held: IsHeld) -> tuple[Task, Mark] | None:
+        if not belongs(task, self.node_id):
+            return None
+        told = as_told(task, is_held)
+        used(told)
+        return told, mark_of(told)

@@ -2,6 +2,8 @@
 
 The leader tells it each book; every session asks what is new for its node, and says what the node's gateway applied. An
 answer to an ACME challenge has to be everywhere before the server is asked to look: `everywhere` waits for that.
+
+A node whose gateway serves nothing gets a book without anything in it: keys go where they are needed.
 """
 
 import asyncio
@@ -18,17 +20,20 @@ BookSince = Callable[[CertificateBook | None], tuple[CertificateBook, list[bytes
 class BookSpread:
     def __init__(self) -> None:
         self._book: CertificateBook | None = None
+        self._nothing = CertificateBook()
         self._applied: dict[str, int] = {}
         self._moved = asyncio.Event()
         # The last change that was encoded: most sessions need the same.
         self._encoded: tuple[CertificateBook | None, CertificateBook, list[bytes]] | None = None
 
     def publish(self, book: CertificateBook) -> None:
-        self._book = book
+        self._book, self._nothing = book, CertificateBook(version=book.version)
 
-    def since(self, told: CertificateBook | None) -> tuple[CertificateBook, list[bytes]] | None:
-        book = self._book
-        if book is None or book is told:
+    def since(self, told: CertificateBook | None, *, serves: bool = True) -> tuple[CertificateBook, list[bytes]] | None:
+        if self._book is None:
+            return None
+        book = self._book if serves else self._nothing
+        if book is told:
             return None
         if self._encoded is None or self._encoded[0] is not told or self._encoded[1] is not book:
             messages = [wire.encode(wire.Certificates(part)) for part in parts_between(told, book)]

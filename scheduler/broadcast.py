@@ -4,15 +4,17 @@ The dispatcher brings sessions, events of the store and words of gateways; sessi
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from essaim.cluster import wire
 from essaim.cluster.certificates import CertificateBook
 from essaim.cluster.changes import Verdict
+from essaim.cluster.gateway_nodes import idle_nodes, said_of
 from essaim.cluster.store import Store
+from essaim.cluster.walls import Faults
 from essaim.cluster.watch import Event
 
-from .book_spread import BookSpread
+from .book_spread import BookSince, BookSpread
 from .network_tables import NetworkTables
 from .overlays import concerns_networks
 from .session import NO_NETWORKS, Session
@@ -24,24 +26,32 @@ ROUTES_REST = 10
 
 
 class Broadcast:
-    """`sessions` are the live ones by node id, `monotonic` seconds. `begin` with each leadership."""
+    """`sessions` are the live ones by node id, `monotonic` seconds; `faults` is what the walls around services found.
+    `begin` with each leadership."""
 
-    def __init__(self, store: Store, sessions: Mapping[str, Session], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        sessions: Mapping[str, Session],
+        monotonic: Callable[[], float],
+        faults: Faults | None = None,
+    ) -> None:
         self._store = store
         self._sessions = sessions
         self._monotonic = monotonic
-        self.traffic = Traffic(store)
+        self._faults = faults
+        self.traffic = Traffic(store, faults)
         self._verdicts = SharedVerdicts()
         self._books = BookSpread()
-        self._networks = NetworkTables()
+        self._networks = NetworkTables(faults)
         self._routes_stale = asyncio.Event()
         self._networks_stale = asyncio.Event()
 
     def begin(self) -> None:
         """Everything anew, from the store."""
-        self.traffic = Traffic(self._store)
+        self.traffic = Traffic(self._store, self._faults)
         self._verdicts = SharedVerdicts()
-        self._networks = NetworkTables()
+        self._networks = NetworkTables(self._faults)
         self._books = BookSpread()
         self.look_at_everything()
 
@@ -52,7 +62,7 @@ class Broadcast:
         self._networks.connect(session.node_id)
         session.set_routes(self.traffic.history.since)
         session.set_networks(self._networks.message(session.node_id) or NO_NETWORKS)
-        session.set_certificates(self._books.since)
+        self._look_at_gateways([session.node_id])
         session.begin_verdicts(lambda: wire.encode(self._verdicts.full()))
 
     def disconnect(self, node_id: str) -> None:
@@ -91,6 +101,8 @@ class Broadcast:
                 self._networks.consider(event.object, self._store, self._monotonic())
             elif event.table == "nodes":
                 self._books.look_again()
+                if event.kind != "update" or event.old is None or said_of(event.old) != said_of(event.object):
+                    self._look_at_gateways(self._sessions)
         if self.traffic.is_stale:
             self._routes_stale.set()
 
@@ -101,8 +113,16 @@ class Broadcast:
         for task in self._store.tasks:
             self._networks.consider(task, self._store, now)
         self._books.look_again()
+        self._look_at_gateways(self._sessions)
         self._routes_stale.set()
         self._networks_stale.set()
+
+    def _look_at_gateways(self, nodes: Iterable[str]) -> None:
+        """Whether these gateways serve may have changed: what each may know, and whether its word counts."""
+        idle = idle_nodes(self._store.nodes)
+        for node_id in nodes:
+            self._sessions[node_id].set_certificates(self._book_for(node_id))
+            self._spread(self._verdicts.mute(node_id, node_id in idle))
 
     # -- traffic ------------------------------------------------------------------------------------------------
 
@@ -153,8 +173,16 @@ class Broadcast:
     def publish_certificates(self, book: CertificateBook) -> None:
         """Every gateway is to serve by this book."""
         self._books.publish(book)
-        for session in self._sessions.values():
-            session.set_certificates(self._books.since)
+        for node_id, session in self._sessions.items():
+            session.set_certificates(self._book_for(node_id))
+
+    def _book_for(self, node_id: str) -> BookSince:
+        """What is new for this node, asked when the time to send has come: its label may have changed by then."""
+
+        def since(told: CertificateBook | None) -> tuple[CertificateBook, list[bytes]] | None:
+            return self._books.since(told, serves=node_id not in idle_nodes(self._store.nodes))
+
+        return since
 
     async def certificates_served(self, version: int) -> None:
         """Wait until the gateway of every node that is up, or connected, serves by the book of that version."""
@@ -171,4 +199,6 @@ class Broadcast:
         return len(live) - len(self._books.behind(version, live))
 
     def _live_nodes(self) -> set[str]:
-        return {node.id for node in self._store.nodes if node.is_ready} | set(self._sessions)
+        """Those whose gateways serve."""
+        live = {node.id for node in self._store.nodes if node.is_ready} | set(self._sessions)
+        return live - idle_nodes(self._store.nodes)

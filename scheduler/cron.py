@@ -17,7 +17,7 @@ Pure: the time comes in. (Time zones are read from the system's database, once e
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -29,6 +29,7 @@ from essaim.cluster.service import JobStatus, Service
 from essaim.cluster.shape import NO_VERSION, Version
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState
+from essaim.cluster.walls import Faults, Unfit, Walls
 from essaim.cluster.watch import Event
 
 from .agenda import Agenda
@@ -38,6 +39,8 @@ from .loop import Decision
 LABEL = "essaim.schedule"
 FORBID, ALLOW, REPLACE = "forbid", "allow", "replace"
 DEADLINE = timedelta(hours=1)
+LONGEST_DEADLINE = timedelta(days=366)
+FINEST = timedelta(seconds=1)
 NAMES = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -67,11 +70,23 @@ class Schedule:
 
     def newest_due(self, since: datetime, now: datetime) -> datetime | None:
         """The newest time after `since` and not after `now`, nor longer ago than the deadline."""
-        newest = None
-        moment = self.next_after(max(since, now - self.deadline))
-        while moment is not None and moment <= now:
-            newest, moment = moment, self.next_after(moment)
-        return newest
+        found = self.next_after(max(since, now - self.deadline))
+        if found is None or found > now:
+            return None
+        later = self.next_after(found)
+        if later is None or later > now:
+            return found
+        # Halving what is left: a schedule of minutes that nobody led for a year has half a million times.
+        low, high = later, now
+        while high - low > FINEST:
+            middle = low + (high - low) / 2
+            found = self.next_after(middle)
+            if found is None or found > now:
+                high = middle
+            else:
+                low = found
+        last = self.next_after(low)
+        return last if last is not None and last <= now else low
 
 
 @lru_cache(maxsize=128)
@@ -114,7 +129,9 @@ def _parsed(text: str, zone: str, concurrency: str, deadline: str) -> Schedule:
         raise InvalidArgument(f"invalid {LABEL}.concurrency {concurrency!r}: it is forbid, allow or replace")
     seconds = seconds_of(deadline) if deadline else DEADLINE.total_seconds()
     if seconds is None:
-        raise InvalidArgument(f"invalid {LABEL}.deadline {deadline!r}: write it as in 30m or 2h")
+        raise InvalidArgument(f"invalid {LABEL}.deadline {deadline[:40]!r}: write it as in 30m or 2h")
+    if seconds > LONGEST_DEADLINE.total_seconds():
+        raise InvalidArgument(f"invalid {LABEL}.deadline {deadline[:40]!r}: at most {LONGEST_DEADLINE.days * 24}h")
     return Schedule(expression, zone, concurrency, timedelta(seconds=seconds))
 
 
@@ -155,51 +172,52 @@ class Cron:
     name = "cron"
     tables = ("services",)
 
-    def __init__(self) -> None:
+    def __init__(self, faults: Faults | None = None) -> None:
+        self._walls = Walls("its schedule cannot be followed", faults)
         self._agenda = Agenda()
-        self._refused: dict[str, str] = {}
 
     def reset(self, store: Store) -> None:
         self._agenda.clear()
+        self._walls.reset()
         for service in store.services:
             self._consider(service)
 
     def observe(self, events: list[Event]) -> None:
         for event in events:
             if event.kind == "delete":
-                self._refused.pop(event.object.id, None)
+                self._walls.clear(event.object.id)
             else:
                 self._consider(event.object)
 
     def _consider(self, service: Service) -> None:
         if has_schedule(service):
             self._agenda.add(service.id)
+        else:
+            self._walls.clear(service.id)
 
     def decide(self, store: Store, now: datetime) -> Decision:
         decision = Decision()
         for service_id in self._agenda.take(now, SLICE):
             service = store.services.get(service_id)
             if service is not None and not service.pending_delete:
-                self._decide(service, store, now, decision)
+                self._walls.attempt(
+                    service_id, service.spec, now, partial(self._fire, service, store, now, decision), None
+                )
+                if (again := self._walls.retry_at(service_id)) is not None:
+                    self._agenda.at(again, service_id)
         decision.wake = self._agenda.next_time()
         decision.more = self._agenda.has_due
         return decision
 
-    def _decide(self, service: Service, store: Store, now: datetime, decision: Decision) -> None:
-        try:
-            schedule = schedule_of(service.spec.labels)
-            if schedule is not None and not is_job(service):
-                raise InvalidArgument("only jobs can be scheduled: create the service with --mode replicated-job")
-        except InvalidArgument as error:
-            if self._refused.get(service.id) != str(error):
-                decision.notes.append(f"service {service.spec.name} is not scheduled: {error}")
-            self._refused[service.id] = str(error)
-            return
-        self._refused.pop(service.id, None)
+    def _fire(self, service: Service, store: Store, now: datetime, decision: Decision) -> None:
+        schedule = schedule_of(service.spec.labels)
         if schedule is None:
             return
+        if not is_job(service):
+            raise Unfit("only jobs can be scheduled: create the service with --mode replicated-job")
         fired = fire(service, store.tasks.by("service", service.id), schedule, now)
+        following = schedule.next_after(now)
         if fired is not None:
             decision.changes.append(changes.put("services", fired))
-        if (following := schedule.next_after(now)) is not None:
+        if following is not None:
             self._agenda.at(following, service.id)

@@ -21,6 +21,7 @@ from essaim.cluster.errors import Unavailable
 from essaim.cluster.node import Node
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task
+from essaim.cluster.walls import Faults
 from essaim.cluster.watch import Event, Lagged
 from essaim.cluster.wire import Channel, FromAgent, Hello, LogChunk, LogRequest, Redirect, Refused, Trust
 from essaim.cluster.writer import Writer
@@ -44,6 +45,7 @@ class Dispatcher:
 
     `leader_address` and `manager_addresses` (host:port) are what agents are told to connect to; `reachable` tells of
     managers, by node id, whether the log reaches them; `on_session_end` hears of nodes whose session has ended.
+    `faults` is what the walls of all that this leader decides have found.
     """
 
     def __init__(
@@ -69,7 +71,8 @@ class Dispatcher:
         self._on_session_end = on_session_end
         self._reports = ReportWriter(writer, log)
         self._sessions: dict[str, Session] = {}
-        self.told = Broadcast(store, self._sessions, monotonic)
+        self.faults = Faults()
+        self.told = Broadcast(store, self._sessions, monotonic, self.faults)
         """What all sessions are told, and what their gateways say of it."""
         self._states = self._new_states()
         self._managers: list[str] = []
@@ -93,11 +96,12 @@ class Dispatcher:
     async def start(self) -> None:
         if self._running:
             return
+        self.faults.forget()
         self.told.begin()
         self._states = self._new_states()
         self._managers = list(self._manager_addresses())
         self._running = [
-            asyncio.create_task(self._endure(name, work), name=f"dispatcher {name}")
+            asyncio.create_task(self._steadily(name, work), name=f"dispatcher {name}")
             for name, work in (
                 ("reports", self._reports.run),
                 ("watch", self._watch_store),
@@ -107,15 +111,20 @@ class Dispatcher:
             )
         ]
 
-    async def _endure(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """A bug in one loop is logged, and the loop begins anew from the store: nothing else notices who is down."""
+    async def _steadily(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """A bug in one part is logged, and the part goes on from the store as it is: nothing else looks after nodes."""
+        has_failed = False
         while True:
             try:
+                if has_failed:
+                    await asyncio.sleep(RETRY)
+                    self._look_at_everything()
                 await work()
             except Exception as error:
-                self._log.error("a part of the dispatcher failed; it starts anew", part=name, error=repr(error))
-                await asyncio.sleep(RETRY)
-                self._look_at_everything()
+                has_failed = True
+                self._log.error(
+                    "a part of the dispatcher failed; it goes on", part=name, error=repr(error), exc_info=True
+                )
 
     async def stop(self) -> None:
         running, self._running = self._running, []
@@ -187,7 +196,7 @@ class Dispatcher:
 
     async def _hold(self, node: Node, hello: Hello, channel: Channel) -> None:
         older = self._sessions.get(node.id)
-        session = Session(node, channel, self._store, self.told.is_held, hello.version)
+        session = Session(node, channel, self._store, self.told.is_held, hello.version, self.faults)
         self._sessions[node.id] = session
         if older is not None:
             self._part(older)
@@ -255,10 +264,16 @@ class Dispatcher:
 
     def _take_reports(self, session: Session, message: wire.Reports) -> None:
         for report in message.reports:
-            task = self._store.tasks.get(report.task_id)
-            if task is not None and task.node_id == session.node_id and not task.is_terminal:
+            self._take_report(session.node_id, report)
+
+    def _take_report(self, node_id: str, report: wire.TaskReport) -> None:
+        task = self._store.tasks.get(report.task_id)
+        try:
+            if task is not None and task.node_id == node_id and not task.is_terminal:
                 status = self.told.traffic.as_reported(task, report)
-                self._reports.add(Report(report.task_id, session.node_id, status, report.endpoints))
+                self._reports.add(Report(report.task_id, node_id, status, report.endpoints))
+        except KeyError as error:
+            self._log.warning("a report of a task names no known state", node=node_id, task=report.task_id, state=error)
 
     # -- store events -------------------------------------------------------------------------------------------
 

@@ -19,6 +19,9 @@ from .constraints import parsed, same_architecture
 from .resources import Demand, demand_of
 from .view import HostPort, NodeState, host_ports
 
+NODES = "\0"
+"""Stands for a number of nodes in a reason; names of resources and constraints may hold any other sign."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -87,7 +90,7 @@ class Filter(Protocol):
         """Whether the node will do."""
 
     def explain(self, request: Request, state: NodeState) -> str:
-        """Why it will not, with `{}` for the number of nodes of which that is true."""
+        """Why it will not, with NODES for the number of nodes of which that is true."""
 
 
 class Available:
@@ -96,10 +99,10 @@ class Available:
 
     def explain(self, request: Request, state: NodeState) -> str:
         if not state.node.is_ready:
-            return "{} not ready"
+            return f"{NODES} not ready"
         if not state.node.takes_tasks:
-            return "{} whose Docker Engine does not answer"
-        return "{} not available for new tasks"
+            return f"{NODES} whose Docker Engine does not answer"
+        return f"{NODES} not available for new tasks"
 
 
 class RunsTasks:
@@ -107,7 +110,7 @@ class RunsTasks:
         return state.node.runs_tasks
 
     def explain(self, request: Request, state: NodeState) -> str:
-        return "{} only serving as gateway"
+        return f"{NODES} only serving as gateway"
 
 
 class Constrained:
@@ -120,9 +123,9 @@ class Constrained:
     def explain(self, request: Request, state: NodeState) -> str:
         constraints = parsed(list(request.constraints))
         if constraints is None:
-            return "invalid constraint on {}"
+            return f"invalid constraint on {NODES}"
         failing = next((c.text for c in constraints if not c.holds(state.node)), "")
-        return f"constraint {failing.replace('{', '{{').replace('}', '}}')} not satisfied on {{}}"
+        return f"constraint {failing} not satisfied on {NODES}"
 
 
 class RightPlatform:
@@ -130,7 +133,7 @@ class RightPlatform:
         return not request.platforms or _runs_on(state.node, request.platforms)
 
     def explain(self, request: Request, state: NodeState) -> str:
-        return "unsupported platform on {}"
+        return f"unsupported platform on {NODES}"
 
 
 class HasPlugins:
@@ -144,7 +147,7 @@ class HasPlugins:
         return all((kind, name.split(":", 1)[0]) in have for kind, name in request.plugins)
 
     def explain(self, request: Request, state: NodeState) -> str:
-        return "missing plugin on {}"
+        return f"missing plugin on {NODES}"
 
 
 class Resourced:
@@ -152,7 +155,7 @@ class Resourced:
         return state.stock.lacks(request.demand) is None
 
     def explain(self, request: Request, state: NodeState) -> str:
-        return f"insufficient {state.stock.lacks(request.demand)} on {{}}"
+        return f"insufficient {state.stock.lacks(request.demand)} on {NODES}"
 
 
 class PortsFree:
@@ -160,7 +163,7 @@ class PortsFree:
         return not any(state.ports[port] > 0 for port in request.ports)
 
     def explain(self, request: Request, state: NodeState) -> str:
-        return "host-mode port already in use on {}"
+        return f"host-mode port already in use on {NODES}"
 
 
 class FewReplicas:
@@ -168,7 +171,7 @@ class FewReplicas:
         return not request.max_replicas or state.services[request.service_id] < request.max_replicas
 
     def explain(self, request: Request, state: NodeState) -> str:
-        return "max replicas per node limit exceed on {}"
+        return f"max replicas per node limit exceed on {NODES}"
 
 
 STATIC: tuple[Filter, ...] = (Available(), RunsTasks(), Constrained(), RightPlatform(), HasPlugins())
@@ -202,5 +205,5 @@ def explain(request: Request, states: Iterable[NodeState]) -> str:
     if not causes:
         return "no suitable node"
     ranked = sorted(causes.items(), key=lambda pair: (-pair[1], pair[0]))
-    phrases = [cause.format("1 node" if count == 1 else f"{count} nodes") for cause, count in ranked]
+    phrases = [cause.replace(NODES, "1 node" if count == 1 else f"{count} nodes") for cause, count in ranked]
     return f"no suitable node ({'; '.join(phrases)})"

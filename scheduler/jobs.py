@@ -15,7 +15,7 @@ from essaim.cluster.task import Task, TaskState
 from .cron import REPLACE, concurrency_of, has_schedule
 from .global_service import by_node, is_wanted_on, may_start
 from .plan import Plan
-from .restart import next_restart
+from .restart import basis_of, next_restart, why_held
 from .slots import Slot, is_leaving, numbered, restart_policy
 from .tasks import is_gone
 
@@ -87,10 +87,9 @@ def release(plan: Plan, task: Task) -> None:
     """A delayed attempt may begin once its time has come."""
     if task.desired != TaskState.READY:
         return
-    if task.start_after is not None and task.start_after > plan.now:
-        plan.wake_at(task.start_after)
-    else:
-        plan.change(task, desired_state=TaskState.COMPLETE.label)
+    if not plan.is_early(task):
+        start_after = task.start_after if task.start_after and task.start_after <= plan.now else None
+        plan.change(task, desired_state=TaskState.COMPLETE.label, start_after=start_after)
 
 
 def repeat(plan: Plan, slot: Slot, last: Task) -> bool:
@@ -105,7 +104,7 @@ def repeat(plan: Plan, slot: Slot, last: Task) -> bool:
             after=slot.last,
         )
         return True
-    restart = next_restart(last, restart_policy(plan.service), plan.now, job=True)
+    restart = next_restart(last, restart_policy(plan.service), plan.now, job=True, basis=basis_of(plan.service))
     if restart is None:
         return False
     plan.create(
@@ -116,6 +115,7 @@ def repeat(plan: Plan, slot: Slot, last: Task) -> bool:
         restarts=restart.record,
         iteration=iteration_of(plan),
         after=slot.last,
+        why=why_held(last, restart),
     )
     plan.change(last, desired_state=TaskState.SHUTDOWN.label)
     return True

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from essaim.cluster.ids import Chance
 from essaim.cluster.store import Store
+from essaim.cluster.walls import Faults
 from essaim.cluster.writer import Writer
 
 from .addressing import Addressing
@@ -14,17 +15,24 @@ from .asked_ports import AskedPorts
 from .cron import Cron
 from .dispatcher import Dispatcher
 from .loop import Driver, Logger, Loop
+from .marking import Marking
 from .orchestrator import Orchestrator
 from .placer import Placer
 from .reaper import Reaper
 from .rebalance import Rebalancer
 
 
-def all_loops(chance: Chance) -> list[Loop]:
+def all_loops(chance: Chance, faults: Faults) -> list[Loop]:
     """Every control loop, in the order in which a change usually passes through them."""
-    placer = Placer()
-    first: list[Loop] = [Allocation(), AskedPorts(), Cron(), Orchestrator(chance), Addressing()]
-    return [*first, placer, Rebalancer(placer.view, chance), Reaper()]
+    placer = Placer(faults)
+    first: list[Loop] = [
+        Allocation(faults),
+        AskedPorts(faults),
+        Cron(faults),
+        Orchestrator(chance, faults),
+        Addressing(faults),
+    ]
+    return [*first, placer, Rebalancer(placer.view, chance, faults), Reaper(faults), Marking(faults)]
 
 
 class Leader:
@@ -43,7 +51,7 @@ class Leader:
         monotonic: Callable[[], float],
         log: Logger,
         *,
-        loops: Callable[[Chance], Sequence[Loop]] = all_loops,
+        loops: Callable[[Chance, Faults], Sequence[Loop]] = all_loops,
     ) -> None:
         self._store = store
         self._writer = writer
@@ -60,7 +68,7 @@ class Leader:
         if self._running:
             return
         await self._dispatcher.start()
-        for loop in self._loops(self._chance):
+        for loop in self._loops(self._chance, self._dispatcher.faults):
             driver = Driver(loop, self._store, self._writer, self._now, self._monotonic, self._log)
             self._running.append(asyncio.create_task(driver.run(), name=f"loop {loop.name}"))
 

@@ -1,8 +1,8 @@
 """A control loop, in two halves: a `Loop` that decides, and the one `Driver` that drives every loop.
 
 The driver feeds store events to the loop, asks for a decision, writes the changes, and waits for the next event or
-for the time that the loop asked for. Changes are written one by one checked (`atomic=False`): a rejected change means
-that its object changed meanwhile, and the event of that change has the loop look again. Nothing but the store is
+for the time that the loop asked for. Changes are written one by one checked (`atomic=False`): a refused change means
+that its object changed meanwhile, and the loop is shown the object again (`refusals`). Nothing but the store is
 remembered, so a loop may be reset at any time: after a lost answer, a lagging watch, a change of leader.
 
 A loop rests at least REST times as long as it took to decide, so that a burst of events on a big service (each one a
@@ -20,6 +20,8 @@ from essaim.cluster.errors import Unavailable
 from essaim.cluster.store import Store
 from essaim.cluster.watch import Event, Lagged
 from essaim.cluster.writer import Writer
+
+from .refusals import Refusals
 
 REST = 3
 CHUNK = 500
@@ -48,6 +50,11 @@ class Decision:
     more: bool = False
     notes: list[str] = field(default_factory=list)
 
+    def look_again(self, when: datetime | None) -> None:
+        """At the latest then."""
+        if when is not None:
+            self.wake = when if self.wake is None else min(self.wake, when)
+
 
 class Loop(Protocol):
     """All methods are synchronous and do no I/O."""
@@ -62,7 +69,8 @@ class Loop(Protocol):
     def reset(self, store: Store) -> None:
         """Forget everything and take the store as it is."""
 
-    def observe(self, events: list[Event]) -> None: ...
+    def observe(self, events: list[Event]) -> None:
+        """What has changed. An update whose `old` is None is to be looked at whatever it was before."""
 
     def decide(self, store: Store, now: datetime) -> Decision: ...
 
@@ -85,34 +93,37 @@ class Driver:
         self._now = now
         self._monotonic = monotonic
         self._log = log
+        self._refusals = Refusals()
 
     async def run(self) -> None:
         """Never returns; cancel it. A bug in a loop is logged and the loop reset, so that the others live on."""
         with self._store.watch(*self.loop.tables, limit=BACKLOG) as watch:
-            self.loop.reset(self._store)
+            is_fresh = False
             while True:
                 try:
-                    self._observe(watch.drain())
+                    if not is_fresh:
+                        self._refusals.clear()
+                        self.loop.reset(self._store)
+                        is_fresh = True
+                    self._observe(watch.drain() + self._refusals.events(self._store))
                     wait = await self._step()
                     await self._rest(wait, watch.next())
                 except Lagged:
-                    self.loop.reset(self._store)
+                    is_fresh = False
                 except Unavailable as error:
                     self._log.warning("the loop could not write; it tries again", loop=self.loop.name, error=str(error))
-                    await self._start_over()
+                    is_fresh = False
+                    await asyncio.sleep(RETRY)
                 except Exception as error:
                     self._log.error(
                         "the loop failed; it starts anew", loop=self.loop.name, error=repr(error), exc_info=True
                     )
-                    await self._start_over()
+                    is_fresh = False
+                    await asyncio.sleep(RETRY)
 
     def _observe(self, events: list[Event]) -> None:
         if events:
             self.loop.observe(events)
-
-    async def _start_over(self) -> None:
-        await asyncio.sleep(RETRY)
-        self.loop.reset(self._store)
 
     async def _step(self) -> float | None:
         """Decide and write once. Returns the seconds to wait for an event (None: as long as it takes)."""
@@ -123,9 +134,13 @@ class Driver:
         for note in decision.notes:
             self._log.info(note, loop=self.loop.name)
         for start in range(0, len(decision.changes), CHUNK):
-            await self._writer.write(decision.changes[start : start + CHUNK], atomic=False)
-        if spent > 0.002:
-            await asyncio.sleep(spent * REST)
+            proposed = decision.changes[start : start + CHUNK]
+            outcome = await self._writer.write(proposed, atomic=False)
+            if outcome.rejected or self._refusals.has_counts:
+                self._refusals.take(self._store, proposed, outcome.rejected)
+        pause = max(spent * REST if spent > 0.002 else 0.0, self._refusals.pause)
+        if pause:
+            await asyncio.sleep(pause)
         if decision.more or decision.changes:
             return 0
         return None if decision.wake is None else max(0.0, (decision.wake - self._now()).total_seconds())

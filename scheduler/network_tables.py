@@ -8,11 +8,13 @@ Pure: the store and times in seconds of a monotonic clock come in, encoded messa
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from essaim.cluster import wire
 from essaim.cluster.overlay import OverlayNetwork
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState
+from essaim.cluster.walls import Faults, Walls
 
 from .addresses import virtual_ips
 from .overlays import overlays
@@ -38,7 +40,9 @@ class _Leaving:
 
 
 class NetworkTables:
-    def __init__(self) -> None:
+    def __init__(self, faults: Faults | None = None) -> None:
+        self._walls = Walls("its addresses and names cannot be told to nodes", faults)
+        self._considering = Walls("one of its tasks cannot be read", faults)
         self._told: dict[str, _Told] = {}
         self._acting: dict[str, int] = {}
         self._leaving: dict[str, _Leaving] = {}
@@ -48,7 +52,8 @@ class NetworkTables:
 
     def renew(self, store: Store) -> None:
         """Take the store as it is."""
-        found = overlays(store)
+        last = {network.id: network for told in self._told.values() for network in told.networks}
+        found = overlays(store, self._walls, last)
         for node_id in {*self._told, *found}:
             networks, before = found.get(node_id, []), self._told.get(node_id)
             if before is None or before.networks != networks:
@@ -84,6 +89,9 @@ class NetworkTables:
 
     def consider(self, task: Task, store: Store, now: float) -> None:
         """A task as it is now."""
+        self._considering.guard(task.id, task.service_id or "", partial(self._consider, task, store, now), None)
+
+    def _consider(self, task: Task, store: Store, now: float) -> None:
         if task.is_terminal:
             self.forget(task.id)
         elif task.desired > TaskState.COMPLETE and task.state == TaskState.RUNNING:
@@ -93,6 +101,7 @@ class NetworkTables:
 
     def forget(self, task_id: str) -> None:
         """It has ended or is gone."""
+        self._considering.clear(task_id)
         self._leaving.pop(task_id, None)
         self._let_go.discard(task_id)
 

@@ -13,16 +13,18 @@ Pure: the store in, tables out.
 
 import ipaddress
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from essaim.cluster.node import Node
+from essaim.cluster.numerals import whole
 from essaim.cluster.objects import Network
 from essaim.cluster.overlay import DATA_PATH_PORT, MTU, MTU_OPTION, OverlayNetwork, VirtualService
 from essaim.cluster.service import NetworkAttachmentConfig, Service
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState
+from essaim.cluster.walls import Walls
 from essaim.cluster.watch import Event
 
 from .addresses import subnet_of, virtual_ips, vxlan_id
@@ -59,31 +61,63 @@ def _seen(node: Node) -> tuple[object, ...]:
     return _data_address(node), is_gone(node)
 
 
-def overlays(store: Store) -> dict[str, list[OverlayNetwork]]:
-    """By node id, in order of the networks' ids."""
-    members: dict[str, _Members] = defaultdict(_Members)
-    for task in store.tasks:
-        if task.is_terminal or not task.node_id or task.state < TaskState.ASSIGNED:
-            continue
-        for attachment in task.networks_attachments or []:
-            for address in attachment.addresses or []:
-                members[attachment.network_id or ""].tasks.append((task, _plain(address)))
-    for service in store.services:
-        for virtual in virtual_ips(service):
-            if virtual.network_id in members and virtual.addr:
-                members[virtual.network_id].services.append((service, _plain(virtual.addr)))
+def overlays(
+    store: Store, walls: Walls | None = None, before: Mapping[str, OverlayNetwork] | None = None
+) -> dict[str, list[OverlayNetwork]]:
+    """By node id, in order of the networks' ids. A network whose table cannot be made keeps that of `before`."""
+    walls = walls or Walls("its addresses and names cannot be told to nodes")
+    walls.begin()
+    members = _members(store, walls)
     found: dict[str, list[OverlayNetwork]] = defaultdict(list)
     for network_id in sorted(members):
         network = store.networks.get(network_id)
-        table = _table(store, network, members[network_id]) if network else None
+        if network is None:
+            continue
+        make = partial(_table, store, network, members[network_id])
+        last = before.get(network_id) if before else None
+        table = walls.guard(network_id, f"network {network.spec.name}", make, last)
         if table is not None:
             for node_id in sorted({task.node_id or "" for task, _ in members[network_id].tasks}):
                 found[node_id].append(table)
+    walls.end()
     return dict(found)
 
 
+def _members(store: Store, walls: Walls) -> dict[str, _Members]:
+    """By network id."""
+    members: dict[str, _Members] = defaultdict(_Members)
+    for task in store.tasks:
+        if not (task.networks_attachments and task.node_id):
+            continue
+        for network_id, address in walls.guard(task.id, task.service_id or "", partial(_places_of, task), ()):
+            members[network_id].tasks.append((task, address))
+    for service in store.services:
+        for network_id, address in walls.guard(service.id, service.id, partial(_virtual_places_of, service), ()):
+            if network_id in members:
+                members[network_id].services.append((service, address))
+    return members
+
+
+def _places_of(task: Task) -> list[tuple[str, str]]:
+    """Network ids and addresses of a task that is on its node. Raises ValueError for what is no address, and KeyError
+    for a state that is none: what comes after this reads neither for the first time."""
+    if task.state < TaskState.ASSIGNED or task.is_terminal or task.desired > TaskState.ORPHANED:
+        return []
+    return [
+        (attachment.network_id or "", _plain(address))
+        for attachment in task.networks_attachments or []
+        for address in attachment.addresses or []
+    ]
+
+
+def _virtual_places_of(service: Service) -> list[tuple[str, str]]:
+    return [(virtual.network_id or "", _plain(virtual.addr)) for virtual in virtual_ips(service) if virtual.addr]
+
+
 def _plain(address: str) -> str:
-    return address.partition("/")[0]
+    plain = address.partition("/")[0]
+    _number(plain)
+    return plain
 
 
 def _table(store: Store, network: Network, members: _Members) -> OverlayNetwork | None:
@@ -102,8 +136,12 @@ def _table(store: Store, network: Network, members: _Members) -> OverlayNetwork 
         names=_names(store, network, members),
         services=_services(store, members),
         port=(store.cluster.data_path_port if store.cluster else None) or DATA_PATH_PORT,
-        mtu=int((network.spec.options or {}).get(MTU_OPTION) or MTU),
+        mtu=_mtu(network),
     )
+
+
+def _mtu(network: Network) -> int:
+    return whole((network.spec.options or {}).get(MTU_OPTION) or "", 5) or MTU
 
 
 def _data_address(node: Node) -> str | None:

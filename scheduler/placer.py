@@ -6,7 +6,8 @@ have come: a node changed, or a task ended. Global tasks come with their node an
 Pure: decides only.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import msgspec
 
@@ -14,13 +15,16 @@ from essaim.cluster import changes
 from essaim.cluster.changes import Change
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState, TaskStatus
+from essaim.cluster.walls import Faults, Walls
 from essaim.cluster.watch import Event
 
 from .addresses import needs_addresses
+from .agenda import Agenda
 from .filters import Request, dynamic_filters, explain, passes, request_of
 from .loop import Decision
 from .placement import Placing, StaticChecks
 from .resources import with_generic
+from .restart import is_held_back
 from .view import ClusterView, NodeState
 
 SLICE = 3000
@@ -29,12 +33,19 @@ TELL_EVERY = timedelta(seconds=2)
 """A reason that changes is written at most this often for a group: it may have thousands of tasks."""
 STRATEGY_LABEL = "essaim.placement.strategy"
 
+BEGINNING = datetime.min.replace(tzinfo=UTC)
+"""Before the first decision: all that is held back waits until then."""
+
 Group = tuple[str, int]
 
 
 def is_waiting(task: Task) -> bool:
     """Its addresses, where it is to have some, come first (`addressing`)."""
     return task.state < TaskState.ASSIGNED and task.desired <= TaskState.COMPLETE and not needs_addresses(task)
+
+
+def _key(group: Group) -> str:
+    return f"{group[0]} {group[1]}"
 
 
 def group_of(task: Task) -> Group:
@@ -45,7 +56,9 @@ class Placer:
     name = "placement"
     tables = ("tasks", "nodes", "clusters")
 
-    def __init__(self) -> None:
+    def __init__(self, faults: Faults | None = None) -> None:
+        self._walls = Walls("its tasks cannot be placed", faults)
+        self._observing = Walls("one of its tasks cannot be read", faults)
         self.view = ClusterView()
         self._static = StaticChecks()
         self._waiting: dict[Group, dict[str, Task]] = {}
@@ -54,22 +67,26 @@ class Placer:
         self._told: dict[Group, datetime] = {}
         self._tell_at: dict[Group, datetime] = {}
         self._strategy = "spread"
+        self._now = BEGINNING
+        self._later = Agenda()
+        """Ids of tasks that are held back until their time (`restart`)."""
         self._carried: tuple[Group, int, Placing] | None = None
         """A group that was not finished in one round goes on where it was, if nothing else has happened since."""
 
     def reset(self, store: Store) -> None:
-        self.view.reset(store.nodes, store.tasks)
+        self._walls.reset()
         self._static.clear()
         self._waiting.clear()
         self._groups.clear()
         self._due.clear()
         self._told.clear()
         self._tell_at.clear()
+        self._later.clear()
         self._carried = None
         self._take_strategy(store)
+        self.view.reset(store.nodes, ())
         for task in store.tasks:
-            if is_waiting(task):
-                self._wait(task)
+            self._observe_task(Event("create", "tasks", task, None))
 
     def observe(self, events: list[Event]) -> None:
         room = False
@@ -91,10 +108,17 @@ class Placer:
         """Take in a task; whether room came free."""
         task: Task = event.object
         if event.kind == "delete":
+            self._observing.clear(task.id)
             self._no_longer(task)
             return self.view.remove(task.id)
-        if is_waiting(task):
-            only_told = event.old is not None and task.status.err != event.old.status.err
+        return self._observing.guard(task.id, task.service_id or "", partial(self._take_in, task, event.old), False)
+
+    def _take_in(self, task: Task, old: Task | None) -> bool:
+        if is_waiting(task) and is_held_back(task, self._now):
+            self._no_longer(task)
+            self._later.at(task.start_after or self._now, task.id)
+        elif is_waiting(task):
+            only_told = old is not None and task.status.err != old.status.err
             self._wait(task, due=not only_told)
         else:
             self._no_longer(task)
@@ -118,6 +142,7 @@ class Placer:
                 self._due.pop(group, None)
                 self._told.pop(group, None)
                 self._tell_at.pop(group, None)
+                self._walls.clear(_key(group))
 
     def _take_strategy(self, store: Store) -> None:
         cluster = store.cluster
@@ -127,6 +152,10 @@ class Placer:
 
     def decide(self, store: Store, now: datetime) -> Decision:
         self._take_strategy(store)
+        self._now = now
+        for task_id in self._later.take(now, SLICE):
+            if (task := store.tasks.get(task_id)) is not None:
+                self._observe_task(Event("update", "tasks", task, None))
         for group, when in list(self._tell_at.items()):
             if when <= now:
                 del self._tell_at[group]
@@ -136,11 +165,23 @@ class Placer:
             group = next(iter(self._due))
             waiting = self._waiting.get(group)
             room = SLICE - len(found)
-            if waiting is None or self._decide_group(group, waiting, room, now, found):
+            if waiting is None or self._attempt(group, waiting, room, now, found):
                 del self._due[group]
             if waiting is not None and not waiting:
                 self._waiting.pop(group, None)
-        return Decision(found, min(self._tell_at.values(), default=None), bool(self._due))
+        decision = Decision(found, min(self._tell_at.values(), default=None), bool(self._due) or self._later.has_due)
+        decision.look_again(self._later.next_time())
+        return decision
+
+    def _attempt(self, group: Group, waiting: dict[str, Task], room: int, now: datetime, found: list[Change]) -> bool:
+        """As `_decide_group`; a group that cannot be decided about is looked at again later."""
+        key = _key(group)
+        subject = next(iter(waiting.values())).spec
+        decide = partial(self._decide_group, group, waiting, room, now, found)
+        is_done = self._walls.attempt(key, subject, now, decide, True, group[0])
+        if (again := self._walls.retry_at(key)) is not None:
+            self._tell_at[group] = again
+        return is_done
 
     def _decide_group(
         self, group: Group, waiting: dict[str, Task], room: int, now: datetime, found: list[Change]
@@ -152,28 +193,31 @@ class Placer:
         placing = self._take_carried(group)
         touched: dict[str, NodeState] = {}
         stuck: dict[str, list[Task]] = {}
-        for task in list(waiting.values()):
-            if room <= 0:
-                break
-            if task.node_id:
-                state = self._preassigned(request, task)
-            elif "" in stuck:
-                state = None  # all tasks of a group are equal: what has no room for one has none for the next
-            else:
-                placing = placing or Placing(self.view, request, self._static, now)
-                state = placing.next()
-            if state is None:
-                stuck.setdefault(task.node_id or "", []).append(task)
-                continue
-            assigned = assign(task, state, request, now)
-            self.view.put(assigned, rerank=False)
-            touched[state.node.id] = state
-            found.append(changes.put("tasks", assigned))
-            del waiting[task.id]
-            self._groups.pop(task.id, None)
-            room -= 1
-        unfinished = room <= 0 and bool(waiting) and placing is not None
-        self.view.rerank(touched.values(), keep_order=unfinished)
+        unfinished = False
+        try:
+            for task in list(waiting.values()):
+                if room <= 0:
+                    break
+                if task.node_id:
+                    state = self._preassigned(request, task)
+                elif "" in stuck:
+                    state = None  # all tasks of a group are equal: what has no room for one has none for the next
+                else:
+                    placing = placing or Placing(self.view, request, self._static, now)
+                    state = placing.next()
+                if state is None:
+                    stuck.setdefault(task.node_id or "", []).append(task)
+                    continue
+                assigned = assign(task, state, request, now)
+                found.append(changes.put("tasks", assigned))
+                self.view.put(assigned, rerank=False)
+                touched[state.node.id] = state
+                del waiting[task.id]
+                self._groups.pop(task.id, None)
+                room -= 1
+            unfinished = room <= 0 and bool(waiting) and placing is not None
+        finally:
+            self.view.rerank(touched.values(), keep_order=unfinished)
         if unfinished and placing is not None:
             self._carried = (group, self.view.epoch, placing)
         if stuck:

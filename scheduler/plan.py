@@ -19,6 +19,7 @@ from essaim.cluster.service import Service
 from essaim.cluster.shape import Version
 from essaim.cluster.task import RestartRecord, Task, TaskState
 
+from .restart import is_held_back, is_released
 from .tasks import Template, current_template, new_task
 
 NodeOf = Callable[[str], Node | None]
@@ -27,7 +28,8 @@ NodeOf = Callable[[str], Node | None]
 @dataclass
 class Plan:
     """`service` is the service as read; `log_driver` the cluster's default; `wake` the earliest time at which to look
-    again without an event."""
+    again without an event. `changed_at` is when a node last came or changed; `holds_back` says that tasks wait that
+    such a change would release."""
 
     service: Service
     nodes: NodeOf
@@ -35,6 +37,8 @@ class Plan:
     chance: Chance
     log_driver: DriverSpec | None = None
     wake: datetime | None = None
+    changed_at: datetime | None = None
+    holds_back: bool = False
     _service: Service | None = None
     _tasks: dict[str, Task] = field(default_factory=dict)
     _before: dict[str, Task] = field(default_factory=dict)
@@ -58,8 +62,9 @@ class Plan:
         restarts: RestartRecord | None = None,
         iteration: Version | None = None,
         after: Task | None = None,
+        why: str | None = None,
     ) -> Task:
-        """A new task; `after` is the newest one that its slot has had."""
+        """A new task; `after` is the newest one that its slot has had, `why` the error that it shows while it waits."""
         if start_after is not None and start_after <= self.now:
             start_after = None
         task = new_task(
@@ -75,9 +80,18 @@ class Plan:
             iteration=iteration,
             generation=(after.generation or 0) + 1 if after else 1,
             log_driver=self.log_driver,
+            why=why,
         )
         self._created.append(task)
         return task
+
+    def is_early(self, task: Task) -> bool:
+        """Whether a waiting task's time has yet to come; the plan looks again then."""
+        if task.start_after is None or task.start_after <= self.now or is_released(task, self.service, self.changed_at):
+            return False
+        self.holds_back = self.holds_back or is_held_back(task, self.now)
+        self.wake_at(task.start_after)
+        return True
 
     def change(self, task: Task, **fields: Any) -> Task:
         """The task with `fields` replaced; earlier changes of this plan are kept."""

@@ -10,11 +10,13 @@ Pure: decides only.
 import sys
 from collections import defaultdict
 from datetime import datetime
+from functools import partial
 
 from essaim.cluster.changes import Change, Delete
 from essaim.cluster.service import Service
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState
+from essaim.cluster.walls import Faults, Walls
 from essaim.cluster.watch import Event
 
 from .agenda import Agenda
@@ -32,7 +34,8 @@ class Reaper:
     name = "reaper"
     tables = ("tasks", "clusters", "nodes")
 
-    def __init__(self) -> None:
+    def __init__(self, faults: Faults | None = None) -> None:
+        self._walls = Walls("its history cannot be cut short", faults)
         self._agenda = Agenda()
         self._limit = DEFAULT_HISTORY
         self._all = True
@@ -43,7 +46,7 @@ class Reaper:
     def observe(self, events: list[Event]) -> None:
         for event in events:
             if event.table == "tasks":
-                if event.kind != "delete" and (event.object.is_terminal or event.object.desired == TaskState.REMOVE):
+                if event.kind != "delete" and may_go(event.object):
                     self._agenda.add(event.object.service_id or "")
             elif event.table == "clusters" or event.kind == "delete" or went_down(event):
                 self._all = True
@@ -59,29 +62,44 @@ class Reaper:
         self._limit = DEFAULT_HISTORY if limit is None else limit if limit >= 0 else sys.maxsize
         found: list[Change] = []
         for service_id in self._agenda.take(now, SLICE):
-            found += self._reap(store, service_id)
-        return Decision(found, None, self._agenda.has_due)
+            reap = partial(self._reap, store, service_id)
+            found += self._walls.attempt(service_id, None, now, reap, ())
+            if (again := self._walls.retry_at(service_id)) is not None:
+                self._agenda.at(again, service_id)
+        return Decision(found, self._agenda.next_time(), self._agenda.has_due)
 
     def _reap(self, store: Store, service_id: str) -> list[Change]:
-        service = store.services.get(service_id)
-        status = service.update_status if service else None
-        updating = status is not None and status.state in RUNNING_PHASES
-        keep = max(self._limit, 2 if updating else 1 if is_job(service) else 0)
-        found: list[Change] = []
-        ended: dict[tuple[int | None, str], list[Task]] = defaultdict(list)
-        for task in store.tasks.by("service", service_id):
-            if task.desired == TaskState.REMOVE:
-                if task.is_terminal or task.state < TaskState.ASSIGNED or is_gone(store.nodes.get(task.node_id or "")):
-                    found.append(Delete("tasks", task.id, task.version.index))
-            elif task.is_terminal:
-                place = (task.slot, "" if task.slot is not None else task.node_id or "")
-                ended[place].append(task)
-        for tasks in ended.values():
-            if len(tasks) > keep:
-                for task in sorted(tasks, key=by_age)[: len(tasks) - keep]:
-                    if is_settled(task):
-                        found.append(Delete("tasks", task.id, task.version.index))
-        return found
+        tasks = store.tasks.by("service", service_id)
+        found = surplus(store.services.get(service_id), tasks, store, self._limit)
+        return [Delete("tasks", task.id, task.version.index) for task in found]
+
+
+def surplus(service: Service | None, tasks: list[Task], store: Store, limit: int) -> list[Task]:
+    """The service's tasks that are to be forgotten."""
+    status = service.update_status if service else None
+    updating = status is not None and status.state in RUNNING_PHASES
+    keep = max(limit, 2 if updating else 1 if is_job(service) else 0)
+    found: list[Task] = []
+    ended: dict[tuple[int | None, str], list[Task]] = defaultdict(list)
+    for task in tasks:
+        if task.desired == TaskState.REMOVE:
+            if task.is_terminal or task.state < TaskState.ASSIGNED or is_gone(store.nodes.get(task.node_id or "")):
+                found.append(task)
+        elif task.is_terminal:
+            place = (task.slot, "" if task.slot is not None else task.node_id or "")
+            ended[place].append(task)
+    for past in ended.values():
+        if len(past) > keep:
+            found += [task for task in sorted(past, key=by_age)[: len(past) - keep] if is_settled(task)]
+    return found
+
+
+def may_go(task: Task) -> bool:
+    """It is over, as far as can be read."""
+    try:
+        return task.is_terminal or task.desired == TaskState.REMOVE
+    except KeyError:
+        return True
 
 
 def is_job(service: Service | None) -> bool:

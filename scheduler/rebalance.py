@@ -17,6 +17,7 @@ Pure: the scheduler's view of the nodes and the store in, changes out.
 
 from collections import Counter
 from datetime import datetime, timedelta
+from functools import partial
 
 import msgspec
 
@@ -26,6 +27,7 @@ from essaim.cluster.ids import Chance, new_id
 from essaim.cluster.service import Placement, Service
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task
+from essaim.cluster.walls import Faults, Walls
 from essaim.cluster.watch import Event
 
 from .agenda import Agenda
@@ -76,7 +78,8 @@ class Rebalancer:
     name = "rebalance"
     tables = ("services", "tasks", "nodes")
 
-    def __init__(self, view: ClusterView, chance: Chance) -> None:
+    def __init__(self, view: ClusterView, chance: Chance, faults: Faults | None = None) -> None:
+        self._walls = Walls("its replicas cannot be spread anew", faults)
         self._view = view
         self._chance = chance
         self._static = StaticChecks()
@@ -87,6 +90,7 @@ class Rebalancer:
         self._agenda.clear()
         self._static.clear()
         self._watched.clear()
+        self._walls.reset()
         for service in store.services:
             self._consider(service)
 
@@ -96,6 +100,7 @@ class Rebalancer:
             self._agenda.add(service.id)
         else:
             self._watched.discard(service.id)
+            self._walls.clear(service.id)
 
     def observe(self, events: list[Event]) -> None:
         for event in events:
@@ -107,6 +112,7 @@ class Rebalancer:
                     self._agenda.add(event.object.service_id)
             elif event.kind == "delete":
                 self._watched.discard(event.object.id)
+                self._walls.clear(event.object.id)
             else:
                 self._consider(event.object)
 
@@ -123,7 +129,10 @@ class Rebalancer:
                     found.append(finished(service))
                 continue
             if is_at_rest(service):
-                found += self._advance(service, store, now)
+                advance = partial(self._advance, service, store, now)
+                found += self._walls.attempt(service_id, service.spec, now, advance, ())
+                if (again := self._walls.retry_at(service_id)) is not None:
+                    self._agenda.at(again, service_id)
         return Decision(found, self._agenda.next_time(), self._agenda.has_due, notes)
 
     def _advance(self, service: Service, store: Store, now: datetime) -> list[Change]:

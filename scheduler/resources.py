@@ -16,7 +16,8 @@ from essaim.cluster.task import Task
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """A task's reservations. CPU in billionths of a core, memory in bytes, generic kinds by count."""
+    """A task's reservations, never below 0: that would be room for others. CPU in billionths of a core, memory in
+    bytes, generic kinds by count."""
 
     cpu: int = 0
     memory: int = 0
@@ -30,7 +31,8 @@ def demand_of(spec: TaskSpec) -> Demand:
     reserved = spec.resources.reservations if spec.resources else None
     if reserved is None:
         return NOTHING
-    return _demand(reserved.nano_cpus or 0, reserved.memory_bytes or 0, _counts(reserved.generic_resources))
+    cpu, memory = max(reserved.nano_cpus or 0, 0), max(reserved.memory_bytes or 0, 0)
+    return _demand(cpu, memory, _counts(reserved.generic_resources))
 
 
 @lru_cache(maxsize=4096)
@@ -44,7 +46,7 @@ def _counts(generic: list[GenericResource] | None) -> tuple[tuple[str, int], ...
     counted: Counter[str] = Counter()
     for resource in generic:
         if resource.discrete_resource_spec:
-            counted[resource.discrete_resource_spec.kind] += resource.discrete_resource_spec.value
+            counted[resource.discrete_resource_spec.kind] += max(resource.discrete_resource_spec.value, 0)
         elif resource.named_resource_spec:
             counted[resource.named_resource_spec.kind] += 1
     return tuple(sorted(counted.items()))

@@ -38,7 +38,8 @@ class RouteHistory:
         if before is not None and before.version == table.version:
             return False
         if before is not None:
-            self._steps.append((before.version, changed_services(before, table), before.gateways != table.gateways))
+            nodes_changed = (before.gateways, before.idle) != (table.gateways, table.idle)
+            self._steps.append((before.version, changed_services(before, table), nodes_changed))
         self._encoded.clear()
         return True
 

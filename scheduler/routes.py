@@ -2,6 +2,7 @@
 
 - An endpoint is `up` while its task runs, is meant to, is healthy as far as its own check says, and its node is not
   down; it is `draining` while it still runs but was told to stop, or is about to be.
+- A service whose part cannot be made keeps the last one, less what is no longer so, with the reason as its `fault`.
 - `RouteCache` keeps each service's part and makes anew only those that something happened to: one change among 5,000
   services costs one service's work and one pass over the list.
 
@@ -9,17 +10,24 @@ Pure: the store in, a table out; equal stores give equal tables but for `version
 """
 
 from collections.abc import Iterable
+from functools import partial
 
+import msgspec
+
+from essaim.cluster.gateway_nodes import idle_nodes
 from essaim.cluster.node import Node
 from essaim.cluster.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
 from essaim.cluster.service import PortConfig, Service
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState
+from essaim.cluster.walls import Faults, Walls
 from essaim.cluster.watch import Event
 
 from .tasks import is_gone, published_ports, task_ports
 
 ZONE_LABELS = ("essaim.zone", "zone")
+FAULTY = "its routes cannot be made"
+FAILED = RouteService(id="", name="")
 
 
 def zone_of(node: Node | None) -> str | None:
@@ -99,16 +107,41 @@ def route_service(service: Service, store: Store) -> RouteService | None:
     ]
     routes.sort(key=lambda r: (r.published_port, r.protocol, r.target_port))
     return RouteService(
-        id=service.id, name=service.spec.name or service.id, labels=service.spec.labels or {}, ports=routes
+        id=service.id,
+        name=service.spec.name or service.id,
+        labels=service.spec.labels or {},
+        ports=routes,
+        fault=service.fault,
     )
 
 
+def remains(part: RouteService, store: Store) -> RouteService:
+    """The last part that could be made, with those of its endpoints whose tasks still have them."""
+    ports = [
+        msgspec.structs.replace(port, endpoints=[e for e in map(partial(_as_now, store), port.endpoints) if e])
+        for port in part.ports
+    ]
+    return msgspec.structs.replace(part, ports=ports)
+
+
+def _as_now(store: Store, endpoint: RouteEndpoint) -> RouteEndpoint | None:
+    task = store.tasks.get(endpoint.task_id)
+    if task is None or not serves(task) or is_gone(store.nodes.get(task.node_id or "")):
+        return None
+    state = endpoint_state(task)
+    same = any((e.address, e.port) == (endpoint.address, endpoint.port) for e in task.endpoints or ())
+    if state is None or not same:
+        return None
+    return msgspec.structs.replace(endpoint, state=state, healthy=task.status.healthy)
+
+
 def gateways(store: Store) -> list[RouteGateway]:
-    """Every ready node: whatever its availability, its gateway serves."""
+    """Every ready node that serves: whatever its availability, its gateway does unless a label says otherwise."""
+    idle = idle_nodes(store.nodes)
     found = [
         RouteGateway(node_id=node.id, hostname=node.hostname, address=address_of(node), zone=zone_of(node))
         for node in store.nodes
-        if node.is_ready and address_of(node)
+        if node.is_ready and node.id not in idle and address_of(node)
     ]
     return sorted(found, key=lambda g: g.node_id)
 
@@ -118,10 +151,12 @@ class RouteCache:
 
     tables = ("services", "tasks", "nodes")
 
-    def __init__(self) -> None:
+    def __init__(self, faults: Faults | None = None) -> None:
+        self._walls = Walls(FAULTY, faults)
         self._services: dict[str, RouteService] = {}
         self._stale: set[str] | None = None
         self._gateways: list[RouteGateway] | None = None
+        self._idle: list[str] = []
         self._nodes: set[str] = set()
         self._table = RouteTable()
         self._known = False
@@ -140,8 +175,9 @@ class RouteCache:
             if event.table == "services":
                 stale.add(event.object.id)
             elif event.table == "tasks":
-                if event.object.service_id and concerns(event):
-                    stale.add(event.object.service_id)
+                service_id = event.object.service_id
+                if service_id and may_concern(event):
+                    stale.add(service_id)
             elif event.table == "nodes":
                 self._nodes.add(event.object.id)
         self._stale = stale
@@ -161,23 +197,48 @@ class RouteCache:
         self._stale = set()
         changed = [self._renew(service_id, store) for service_id in stale]
         before = self._table
-        found = self._gateways if self._gateways is not None else gateways(store)
-        self._gateways = found
-        if any(changed) or found != before.gateways or not before.version:
+        if self._gateways is None:
+            self._gateways, self._idle = gateways(store), sorted(idle_nodes(store.nodes))
+        found, idle = self._gateways, self._idle
+        if any(changed) or (found, idle) != (before.gateways, before.idle) or not before.version:
             services = sorted(self._services.values(), key=lambda s: s.name)
-            self._table = RouteTable(version=store.version, services=services, gateways=found)
+            self._table = RouteTable(version=store.version, services=services, gateways=found, idle=idle)
         return self._table
 
     def _renew(self, service_id: str, store: Store) -> bool:
         service = store.services.get(service_id)
-        new = route_service(service, store) if service is not None else None
         old = self._services.get(service_id)
+        new = None
+        if service is None:
+            self._walls.clear(service_id)
+        else:
+            make = partial(route_service, service, store)
+            new = self._walls.guard(service_id, service_id, make, FAILED)
+            if new is FAILED:
+                new = self._faulty(service, old, store)
         if new == old:
             return False
         if new is None:
             self._services.pop(service_id, None)
         else:
             self._services[service_id] = new
+        return True
+
+    def _faulty(self, service: Service, old: RouteService | None, store: Store) -> RouteService:
+        fault = self._walls.reason(service.id)
+        bare = RouteService(id=service.id, name=service.spec.name or service.id)
+        try:
+            kept = remains(old, store) if old is not None else bare
+        except Exception:  # the fault is known: nothing is left that could be served
+            kept = bare
+        return msgspec.structs.replace(kept, fault=fault)
+
+
+def may_concern(event: Event) -> bool:
+    """As `concerns`; of a task that cannot be read, its service's part will say what is wrong."""
+    try:
+        return concerns(event)
+    except Exception:
         return True
 
 

@@ -14,6 +14,7 @@ from essaim.cluster import wire
 from essaim.cluster.certificates import CertificateBook
 from essaim.cluster.node import Node
 from essaim.cluster.store import Store
+from essaim.cluster.walls import Faults, Walls
 from essaim.cluster.wire import (
     SESSION,
     Channel,
@@ -24,7 +25,7 @@ from essaim.cluster.wire import (
     Welcome,
 )
 
-from .assignments import IsHeld, Told
+from .assignments import UNREADABLE, IsHeld, Told
 from .book_spread import BookSince
 from .log_readers import LogReaders
 
@@ -45,7 +46,15 @@ class Session:
     """Made after the agent proved who it is; `version` is what it understands. `close` may be called at any time, more
     than once."""
 
-    def __init__(self, node: Node, channel: Channel, store: Store, is_held: IsHeld, version: int = SESSION) -> None:
+    def __init__(
+        self,
+        node: Node,
+        channel: Channel,
+        store: Store,
+        is_held: IsHeld,
+        version: int = SESSION,
+        faults: Faults | None = None,
+    ) -> None:
         self.node_id = node.id
         self.version = version
         self.is_leaving = False
@@ -56,7 +65,7 @@ class Session:
         self._channel = channel
         self._store = store
         self._is_held = is_held
-        self._told = Told(node.id)
+        self._told = Told(node.id, Walls(UNREADABLE, faults))
         self._dirty: dict[str, None] = {}
         self._direct: deque[ToAgent] = deque()
         self._latest: dict[type[ToAgent], ToAgent] = {}

@@ -21,7 +21,7 @@ from essaim.cluster.task import Task, TaskState
 
 from .constraints import satisfies
 from .plan import Plan
-from .restart import next_restart
+from .restart import basis_of, next_restart, why_held
 from .tasks import Template, current_template, is_dirty, is_gone, is_stateless, is_up, task_spec
 
 LOST = "the node is down"
@@ -146,29 +146,31 @@ class SlotKeeper:
             self.fill(slot)
             return
         last = slot.newest
-        if any(is_stopping(self.plan, t) for t in slot.tasks):
+        if last.is_terminal and last.desired <= TaskState.RUNNING and not self._is_outdated(last):
+            self.restart(slot, last)
+        elif any(is_stopping(self.plan, t) for t in slot.tasks):
             self.fill(slot, desired="ready")
-        elif last.desired > TaskState.RUNNING or self._is_outdated(last):
+        else:
             self.plan.change(last, desired_state=max(last.desired, TaskState.SHUTDOWN).label)
             self.fill(slot)
-        else:
-            self.restart(slot, last)
 
     def restart(self, slot: Slot, ended: Task) -> bool:
         """Replace a task that ended by itself, if the policy wants it; whether it does."""
         plan = self.plan
-        restart = next_restart(ended, restart_policy(self.service), plan.now)
+        restart = next_restart(ended, restart_policy(self.service), plan.now, basis=basis_of(self.service))
         if restart is None:
             return False
         delayed = restart.at > plan.now
+        waits = delayed or any(is_stopping(plan, task) for task in slot.tasks)
         plan.create(
             template=self._template_after(ended),
             slot=slot.number,
             node_id=slot.node_id,
-            desired="ready" if delayed else "running",
+            desired="ready" if waits else "running",
             start_after=restart.at if delayed else None,
             restarts=restart.record,
             after=slot.last,
+            why=why_held(ended, restart),
         )
         plan.change(ended, desired_state=TaskState.SHUTDOWN.label)
         return True
@@ -225,10 +227,9 @@ class SlotKeeper:
         plan = self.plan
         if any(is_stopping(plan, other) for other in slot.tasks):
             return
-        if task.start_after is not None and task.start_after > plan.now:
-            plan.wake_at(task.start_after)
-            return
-        plan.change(task, desired_state=TaskState.RUNNING.label)
+        if not plan.is_early(task):
+            start_after = task.start_after if task.start_after and task.start_after <= plan.now else None
+            plan.change(task, desired_state=TaskState.RUNNING.label, start_after=start_after)
 
     # -- two live tasks -----------------------------------------------------------------------------------------
 
@@ -247,9 +248,9 @@ class SlotKeeper:
         if len(sound) == 1 and sound[0].desired == TaskState.READY:
             self._promote(slot, sound[0])
         if len(sound) > 1:
-            self._choose(sound)
+            self._choose(slot, sound)
 
-    def _choose(self, sound: list[Task]) -> None:
+    def _choose(self, slot: Slot, sound: list[Task]) -> None:
         """Between two or more tasks that could each hold the slot."""
         plan = self.plan
         successor = sound[-1]
@@ -260,9 +261,14 @@ class SlotKeeper:
             if successor.replaces == t.id or is_leaving(plan, t) or is_dirty(self.service, t, plan.node(t))
         ]
         if len(departing) == len(incumbents) and not is_leaving(plan, successor):
-            cannot_place = successor.state < TaskState.ASSIGNED and bool(successor.status.err)
+            waits = successor.desired == TaskState.READY
+            cannot_place = not waits and successor.state < TaskState.ASSIGNED and bool(successor.status.err)
             drained = all(is_leaving(plan, t) for t in departing)
-            over = is_up(successor) or successor.desired == TaskState.READY or (cannot_place and drained)
+            first = starts_first(self.service, move=drained) and any(is_up(t) for t in departing)
+            if waits and first:
+                self._promote(slot, successor)  # what runs well goes on until another try has come up
+                return
+            over = is_up(successor) or waits or (cannot_place and drained)
             if over or all(task.desired == TaskState.READY for task in departing):
                 for task in departing:  # (what has not even started serves nobody meanwhile)
                     plan.retire(task)

@@ -17,6 +17,7 @@ import msgspec
 
 from essaim.cluster.container import DriverSpec
 from essaim.cluster.node import Node
+from essaim.cluster.numerals import port as port_number
 from essaim.cluster.service import PortConfig, Service, ServiceSpec, TaskSpec
 from essaim.cluster.shape import Version
 from essaim.cluster.task import RestartRecord, Task, TaskState, TaskStatus
@@ -25,6 +26,9 @@ from .constraints import satisfies
 
 _AUTH_SERVER = re.compile(r"traefik\.http\.middlewares\.[^.]+\.forwardauth\.address", re.IGNORECASE)
 _ROUTED_PORT = re.compile(r"traefik\.(?:http|tcp|udp)\.services\.[^.]+\.loadbalancer\.server\.port", re.IGNORECASE)
+
+MOST_TASKS = 200_000
+"""Of one service: what one manager's memory holds, and more than any cluster runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,17 @@ def task_spec(spec: ServiceSpec) -> TaskSpec:
 
 def current_template(service: Service) -> Template:
     return Template(service.spec, service.spec_version)
+
+
+def wanted_tasks(spec: ServiceSpec) -> int:
+    """How many tasks a replicated service, or runs a replicated job, asks for; 0 of those on every node."""
+    mode = spec.mode
+    if mode is None or mode.replicated is not None:
+        return (mode.replicated.replicas if mode and mode.replicated else None) or 0
+    if mode.replicated_job is None:
+        return 0
+    total = mode.replicated_job.total_completions
+    return (mode.replicated_job.max_concurrent or 0) if total is None else total
 
 
 def published_ports(service: Service) -> list[PortConfig]:
@@ -80,7 +95,7 @@ def asked_addresses(labels: dict[str, str] | None) -> list[Asked]:
 def routed_ports(labels: dict[str, str] | None, name: str = "") -> list[int]:
     """Target ports of the service of this name that its routing labels mean, without their being published."""
     found = {value for key, value in (labels or {}).items() if _ROUTED_PORT.fullmatch(key)}
-    ports = {int(value) for value in found if value.isdigit() and 0 < int(value) < 65536}
+    ports = {number for value in found if (number := port_number(value)) is not None}
     ports |= {asked.port for asked in asked_addresses(labels) if name.lower() in map(str.lower, asked.names)}
     return sorted(ports)
 
@@ -109,8 +124,9 @@ def new_task(
     iteration: Version | None = None,
     generation: int = 1,
     log_driver: DriverSpec | None = None,
+    why: str | None = None,
 ) -> Task:
-    """A task that waits for placement. `slot` for replicated services, `node_id` for global ones."""
+    """A task that waits for placement. `slot` for replicated services, `node_id` for global ones; `why` it waits."""
     name = service.spec.name or service.id
     return Task(
         id=task_id,
@@ -120,7 +136,7 @@ def new_task(
         service_name=name,
         slot=slot,
         node_id=node_id,
-        status=TaskStatus(timestamp=now, state="pending", message="pending task scheduling"),
+        status=TaskStatus(timestamp=now, state="pending", message="pending task scheduling", err=why),
         desired_state=desired,
         job_iteration=iteration,
         spec_version=template.version,

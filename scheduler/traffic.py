@@ -7,12 +7,14 @@ Pure: times in seconds of a monotonic clock come in.
 """
 
 from collections.abc import Iterable
+from functools import partial
 
 import msgspec
 
 from essaim.cluster.changes import Verdict
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState, TaskStatus
+from essaim.cluster.walls import Faults, Walls
 from essaim.cluster.watch import Event
 from essaim.cluster.wire import RoutesApplied, TaskReport
 
@@ -23,9 +25,10 @@ from .routes import RouteCache, has_routes, serves
 
 
 class Traffic:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, faults: Faults | None = None) -> None:
+        self._walls = Walls("one of its tasks cannot be stopped after its requests", faults)
         self._store = store
-        self._routes = RouteCache()
+        self._routes = RouteCache(faults)
         self._gate = DrainGate()
         self._proofs = Proofs()
         self._words: dict[str, RoutesApplied] = {}
@@ -46,11 +49,15 @@ class Traffic:
             if event.table != "tasks":
                 continue
             if event.kind == "delete":
+                self._walls.clear(event.object.id)
                 self._forget(event.object)
             else:
                 self.consider(event.object, now)
 
     def consider(self, task: Task, now: float) -> None:
+        self._walls.guard(task.id, task.service_id or "", partial(self._consider, task, now), None)
+
+    def _consider(self, task: Task, now: float) -> None:
         if task.is_terminal:
             self._forget(task)
         elif serves(task) and self._is_routed(task):
@@ -88,20 +95,23 @@ class Traffic:
         return [verdict for node_id, word in self._words.items() for verdict in self._judge(node_id, word)]
 
     def _judge(self, node_id: str, word: RoutesApplied) -> list[Verdict]:
-        found = [
-            self._verdict(task_id, node_id, None if word.unfit is None else True)
-            for task_id in self._proofs.told(node_id, word.version, word.unfit)
-        ]
-        found += [self._verdict(task_id, node_id, False) for task_id in word.unfit or ()]
+        fit = None if word.unfit is None else True
+        words = [(task_id, fit) for task_id in self._proofs.told(node_id, word.version, word.unfit)]
+        words += [(task_id, False) for task_id in word.unfit or ()]
+        found = []
+        for task_id, reachable in words:
+            task = self._store.tasks.get(task_id)
+            judge = partial(self._verdict, task, node_id, reachable)
+            found.append(self._walls.guard(task_id, (task and task.service_id) or "", judge, None))
         return [verdict for verdict in found if verdict is not None]
 
-    def _verdict(self, task_id: str, node_id: str, reachable: bool | None) -> Verdict | None:
-        task = self._store.tasks.get(task_id)
+    @staticmethod
+    def _verdict(task: Task | None, node_id: str, reachable: bool | None) -> Verdict | None:
         if task is None or task.node_id != node_id or task.state != TaskState.RUNNING:
             return None
         if task.status.reachable == reachable:
             return None
-        return Verdict(task_id, node_id, reachable)
+        return Verdict(task.id, node_id, reachable)
 
     def as_reported(self, task: Task, report: TaskReport) -> TaskStatus:
         """An agent's status of a task; one that comes to run has yet to be found fit by a gateway that will say so."""

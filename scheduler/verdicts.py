@@ -5,6 +5,7 @@
   better news: a connection that fails makes them look themselves.
 - Soft state, never in the log: it lives with the leadership and is told anew by every session. A gateway that is gone
   has no say; an endpoint that nobody tells of is unknown, and the gateways look for themselves.
+- A node that is muted (its gateway serves nothing) has no say, until it is not any more.
 - A verdict that changes only its reason or its finder is not told again while the finder stands by it.
 
 Pure: words of gateways in, messages out.
@@ -37,6 +38,14 @@ class SharedVerdicts:
         self._by_node: dict[str, set[str]] = {}
         self._words: dict[str, dict[str, str]] = {}
         self._merged: dict[str, Merged] = {}
+        self._muted: set[str] = set()
+
+    def mute(self, node_id: str, muted: bool) -> Verdicts | None:
+        """What changes for everybody by a node's word counting no more, or counting again."""
+        if muted == (node_id in self._muted):
+            return None
+        (self._muted.add if muted else self._muted.discard)(node_id)
+        return self._settle(self._by_node.get(node_id, ()))
 
     def told(self, node_id: str, word: Findings) -> Verdicts | None:
         """What changes for everybody by a gateway's word, if anything does."""
@@ -64,12 +73,13 @@ class SharedVerdicts:
         turned: list[str] = []
         for key in keys:
             before = self._merged.get(key)
-            words = self._words.get(key)
-            merged = merge(words) if words else None
-            if merged is None:
+            words = {node: word for node, word in self._words.get(key, {}).items() if node not in self._muted}
+            merged = merge(words)
+            if not self._words.get(key):
                 self._words.pop(key, None)
+            if merged is None:
                 self._merged.pop(key, None)
-            elif before is None or not _stands(before, merged, words or {}):
+            elif before is None or not _stands(before, merged, words):
                 self._merged[key] = merged
             if self._merged.get(key) != before:
                 turned.append(key)

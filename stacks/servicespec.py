@@ -6,6 +6,7 @@ Pure: no I/O.
 from typing import Any
 
 from essaim.cluster.container import DriverSpec
+from essaim.cluster.numerals import whole
 from essaim.cluster.service import (
     DiscreteResource,
     Empty,
@@ -140,8 +141,9 @@ def _restart_policy(service: dict[str, Any]) -> RestartPolicy | None:
         return None
     name, _, count = str(restart).partition(":")
     conditions = {"no": "none", "": "none", "false": "none", "always": "any", "unless-stopped": "any"}
-    if name == "on-failure" and (count.isdecimal() or not count):
-        return RestartPolicy(condition="on-failure", max_attempts=int(count) if count else None)
+    attempts = whole(count)
+    if name == "on-failure" and (attempts is not None or not count):
+        return RestartPolicy(condition="on-failure", max_attempts=attempts)
     if name not in conditions or count:
         allowed = '"no", always, unless-stopped, on-failure, on-failure:NUMBER'
         raise SpecError(f'"{restart}" is no restart policy; allowed: {allowed}', "restart")

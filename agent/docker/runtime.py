@@ -36,6 +36,7 @@ from essaim.cluster.wire import LogRequest
 
 from .age import fit, only_windows
 from .balancing import place_of
+from .cluster_socket import USUAL, with_cluster_socket
 from .container_config import NODE_ID, TASK_ID, container_name, create_body
 from .container_view import grace_of, listed_view, view_of
 from .description import node_description
@@ -66,8 +67,12 @@ class DockerRuntime:
         hostname: str = "",
         memory_dirs: Sequence[Path] = (),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        cluster_socket: Path | None = None,
     ) -> None:
+        """`cluster_socket`: what tasks get that mount the Engine's socket."""
         self.engine = Engine(engine_url)
+        self._cluster_socket = cluster_socket
+        self._engine_sockets = USUAL | {engine_url.removeprefix("unix://")}
         self._data_addr = data_addr
         self._hostname = hostname
         self._sleep = sleep
@@ -216,6 +221,8 @@ class DockerRuntime:
     async def _make(self, work: Work, spec: ContainerSpec, mounts: list[Mount]) -> list[str]:
         task_id, name = work.task.id, container_name(work.task)
         body = create_body(work, self._data_addr, mounts)
+        if self._cluster_socket is not None:
+            body = with_cluster_socket(body, self._engine_sockets, str(self._cluster_socket))
         left_out = fit(body, await self.engine.version()) + only_windows(spec)
         further = join(body, work.task, await self.overlays.ready(work.task))
         held = self._holdings.get(task_id)

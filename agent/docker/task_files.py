@@ -13,6 +13,7 @@ from essaim.agent.memory_files import MemoryFile, own_folder, tidy, write_files
 from essaim.agent.payloads import Payload
 from essaim.agent.runtime import Rejected
 from essaim.cluster.container import BindOptions, Mount
+from essaim.cluster.numerals import whole
 
 
 class TaskFiles:
@@ -71,11 +72,12 @@ def _file(name: str, payload: Payload) -> MemoryFile:
 
 
 def _number(owner: str, payload: Payload) -> int:
-    if not owner.isdecimal():
+    number = whole(owner, 10)
+    if number is None:
         raise Rejected(
             f"the owner {owner!r} of {payload.target} is not a number: names in an image are not known outside"
         )
-    return int(owner)
+    return number
 
 
 def _mount(path: Path, payload: Payload) -> Mount:

@@ -13,6 +13,7 @@ from essaim.agent.health import HealthJudge
 from essaim.agent.runtime import Health
 
 from .plan import ShimPlan
+from .shim import TASK_UMASK
 from .supervision import exited
 
 
@@ -66,6 +67,7 @@ def _start(plan: HealthPlan, task: ShimPlan) -> subprocess.Popen[bytes] | None:
             user=task.uid,
             group=task.gid,
             extra_groups=None if task.uid is None else task.groups,
+            umask=TASK_UMASK,
         )
     except OSError:
         return None

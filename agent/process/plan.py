@@ -16,6 +16,7 @@ from essaim.agent.runtime import Rejected, Work
 from essaim.agent.templates import context
 from essaim.cluster.container import ContainerSpec
 from essaim.cluster.engine_options import EngineOptions
+from essaim.cluster.numerals import whole
 from essaim.cluster.service import PortConfig, Resources
 from essaim.cluster.task import Task, TaskEndpoint
 from essaim.cluster.templates import TemplateError, expand
@@ -88,6 +89,7 @@ class Place:
     environment: Mapping[str, str]
     python: str
     whoami: str
+    open_files: tuple[int, int] | None = None
 
 
 def wanted_ports(task: Task) -> list[tuple[PortConfig, int]]:
@@ -117,7 +119,10 @@ def make_plan(work: Work, place: Place) -> ProcessPlan:
             uid=place.user.uid if place.user else None,
             gid=place.user.gid if place.user else None,
             groups=list(place.user.groups) if place.user else [],
-            rlimits=_rlimits(spec, task.spec.resources.limits if task.spec.resources else None),
+            rlimits={
+                **({"RLIMIT_NOFILE": place.open_files} if place.open_files else {}),
+                **_rlimits(spec, task.spec.resources.limits if task.spec.resources else None),
+            },
             oom_score_adj=spec.oom_score_adj,
             stop_signal=stop_signal(spec),
             stop_grace=stop_grace(spec),
@@ -217,10 +222,11 @@ def _log_limits(task: Task) -> tuple[int, int]:
         return 0, 0
     options = (driver.options if driver else None) or {}
     max_bytes = size(options["max-size"]) if "max-size" in options else LOG_MAX_BYTES
-    count = options.get("max-file", str(LOG_MAX_FILES))
-    if not count.isdecimal():
-        raise ValueError(f'the log option max-file must be a number of files, found "{count}"')
-    return max_bytes, max(int(count), 1)
+    given = options.get("max-file", str(LOG_MAX_FILES))
+    count = whole(given, 9)
+    if count is None:
+        raise ValueError(f'the log option max-file must be a number of files, found "{given[:40]}"')
+    return max_bytes, max(count, 1)
 
 
 def cpu_list(text: str) -> list[int]:

@@ -81,8 +81,14 @@ class ProcessRuntime:
         hostname: str = "",
         memory_dirs: Sequence[Path] = (),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        open_files: tuple[int, int] | None = None,
+        node_dir: Path | None = None,
     ) -> None:
-        self._dirs = TaskDirs(state_dir / "tasks", memory_dirs or usual_roots(environment))
+        """`open_files`: tasks' limit of descriptors, soft and hard, where their service names none; the daemon's own by
+        default. `node_dir`: the directory above `state_dir` that is closed to other users, and opened a little for
+        tasks that run as such."""
+        self._open_files = open_files
+        self._dirs = TaskDirs(state_dir / "tasks", memory_dirs or usual_roots(environment), node_dir)
         self._data_addr = data_addr
         self._environment = dict(environment)
         self._hostname = hostname or socket.gethostname()
@@ -241,6 +247,7 @@ class ProcessRuntime:
             environment={name: self._environment[name] for name in inherited if name in self._environment},
             python=sys.executable,
             whoami=whoami.__file__,
+            open_files=self._open_files,
         )
 
     async def _take_up(self, one: _Held) -> None:

@@ -110,9 +110,14 @@ def write_json(directory: str, name: str, value: dict[str, Any]) -> None:
     os.replace(fresh, os.path.join(directory, name))
 
 
+TASK_UMASK = 0o022
+"""The usual one: the daemon's own, which the supervisor inherits, is for its state."""
+
+
 def become_task(plan: dict[str, Any], stdout: int, stderr: int, parent: int) -> None:
     """In the child: everything between fork and exec. Raises OSError or ValueError."""
     os.setsid()
+    os.umask(TASK_UMASK)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(stdout, 1)

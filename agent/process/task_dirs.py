@@ -31,9 +31,11 @@ class Stand:
 
 
 class TaskDirs:
-    def __init__(self, root: Path, candidates: Iterable[Path]) -> None:
-        """`candidates` for a memory-backed directory, best first."""
+    def __init__(self, root: Path, candidates: Iterable[Path], node_dir: Path | None = None) -> None:
+        """`candidates` for a memory-backed directory, best first. `node_dir`: the node's, above `root`, which is closed
+        to other users until a task needs to pass."""
         self._root = root
+        self._node_dir = node_dir or root
         self._candidates = list(candidates)
         self._memory: Path | None = None
 
@@ -58,6 +60,7 @@ class TaskDirs:
         owner = _owner(plan)
         if owner != (os.geteuid(), os.getegid()):
             os.chown(directory / "work", *owner)
+            _let_pass(directory, self._node_dir)
         made = [MemoryFile(relative_path(payload), payload.data, *owner, payload.mode) for payload in files]
         if made:
             # Whoever may enter the directory may read the files: only the task's own user.
@@ -113,6 +116,12 @@ class TaskDirs:
             if (directory / "plan.json").exists():
                 return msgspec.json.decode((directory / "runtime.json").read_bytes(), type=ProcessPlan)
         return None
+
+
+def _let_pass(directory: Path, top: Path) -> None:
+    """Another user's task works below: it may pass, and see nothing."""
+    for each in [directory, *(p for p in directory.parents if p.is_relative_to(top))]:
+        each.chmod(each.stat().st_mode & 0o700 | 0o011)
 
 
 def relative_path(payload: Payload) -> str:

@@ -5,6 +5,7 @@ import os
 import pwd
 
 from essaim.agent.runtime import Rejected
+from essaim.cluster.numerals import whole
 
 from .plan import User
 
@@ -28,18 +29,20 @@ def resolve_user(user: str | None, groups: list[str] | None) -> User | None:
 
 
 def _user(name: str) -> tuple[int, int, str]:
+    number = whole(name, 10)
     try:
-        entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+        entry = pwd.getpwnam(name) if number is None else pwd.getpwuid(number)
     except KeyError:
-        if name.isdecimal():
-            return int(name), 0, "/"
+        if number is not None:
+            return number, 0, "/"
         raise Rejected(f"there is no user {name} on this node") from None
     return entry.pw_uid, entry.pw_gid, entry.pw_dir
 
 
 def _group(name: str) -> int:
-    if name.isdecimal():
-        return int(name)
+    number = whole(name, 10)
+    if number is not None:
+        return number
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:

@@ -13,6 +13,7 @@ from essaim.cluster.shape import StoredObject
 from essaim.cluster.store import Store, Table
 from essaim.cluster.task import Task
 
+from . import placeholder_tasks
 from .errors import missing
 
 T = TypeVar("T", bound=StoredObject)
@@ -59,4 +60,6 @@ def node(store: Store, reference: str) -> Node:
 
 
 def task(store: Store, reference: str) -> Task:
+    if (found := placeholder_tasks.by_id(reference, store)) is not None:
+        return found
     return find(store.tasks, "task", reference, [])

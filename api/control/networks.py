@@ -12,6 +12,7 @@ import msgspec
 from essaim.cluster.changes import Change, Delete, put
 from essaim.cluster.errors import AlreadyExists, FailedPrecondition, Forbidden, InvalidArgument
 from essaim.cluster.ids import Chance, new_id
+from essaim.cluster.numerals import whole
 from essaim.cluster.objects import Network, NetworkSpec
 from essaim.cluster.overlay import MTU_OPTION
 from essaim.cluster.shape import Shape
@@ -95,8 +96,8 @@ def _check_options(request: NetworkRequest) -> None:
             "between nodes on a network that you trust, or encrypt it in the services"
         )
     mtu = options.get(MTU_OPTION)
-    if mtu is not None and not (mtu.isascii() and mtu.isdigit() and 576 <= int(mtu) <= 65000):
-        raise InvalidArgument(f"invalid {MTU_OPTION} {mtu!r}: use 576 to 65000")
+    if mtu is not None and not 576 <= (whole(mtu, 5) or 0) <= 65000:
+        raise InvalidArgument(f"invalid {MTU_OPTION} {mtu[:40]!r}: use 576 to 65000")
 
 
 def first_ingress(cluster: Cluster, *, chance: Chance) -> Network:

@@ -34,7 +34,7 @@ from .errors import exists, precondition, unimplemented
 from .names import random_name
 from .normalise import stored
 from .sequence import check_sequence
-from .validate import is_job
+from .spec_labels import is_job
 
 
 class Created(msgspec.Struct, rename={"id": "ID", "warnings": "Warnings"}, omit_defaults=True):

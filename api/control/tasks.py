@@ -9,7 +9,7 @@ from essaim.cluster.service import Service, ServiceStatus
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskState
 
-from . import lookup
+from . import lookup, placeholder_tasks
 
 FILTERS = {"_up-to-date", "desired-state", "id", "label", "name", "node", "runtime", "service"}
 DESIRED = {"running", "shutdown", "accepted", "ready", "complete", "remove"}
@@ -27,7 +27,7 @@ def select(store: Store, filters: Filters) -> list[Task]:
     fresh = "true" in filters.get("_up-to-date", [])
     return [
         task
-        for task in _candidates(store, filters)
+        for task in [*_candidates(store, filters), *_placeholders(store, filters)]
         if (not desired or task.desired_state in desired)
         and any_prefix([task.id], ids)
         and (not names or any_prefix([full_name(store, task)], names))
@@ -47,6 +47,15 @@ def _candidates(store: Store, filters: Filters) -> list[Task]:
         by_id = {lookup.node(store, n).id: None for n in filters["node"]}
         return [task for node_id in by_id for task in store.tasks.by("node", node_id)]
     return list(store.tasks)
+
+
+def _placeholders(store: Store, filters: Filters) -> list[Task]:
+    """Those of faulty services, where no node is named."""
+    if "node" in filters:
+        return []
+    named = [lookup.service(store, s).id for s in filters.get("service", [])]
+    found = [placeholder_tasks.of(service, store) for service in store.services if service.fault]
+    return [task for task in found if not named or task.service_id in named]
 
 
 def service_name(store: Store, task: Task) -> str:

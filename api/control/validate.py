@@ -17,31 +17,35 @@ from essaim.cluster.service import (
     TaskSpec,
     UpdateConfig,
 )
-from essaim.scheduler.cron import LABEL as SCHEDULE
-from essaim.scheduler.cron import schedule_of
+from essaim.scheduler.tasks import MOST_TASKS, wanted_tasks
 
 from .errors import invalid, unknown
 from .gateway_labels import check_gateway_labels
 from .placeholders import check_placeholders
+from .spec_labels import check_labels, is_job
+from .text_limits import check_texts
 
 MAX_NAME = 63
 NAME = re.compile(r"[a-zA-Z0-9](?:[-_]*[a-zA-Z0-9]+)*")
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 IMAGE = re.compile(
     rf"(?:[a-zA-Z0-9.\-]+(?::\d+)?/|\[[a-fA-F0-9:]+\](?::\d+)?/)?{_PART}(?:/{_PART})*"
-    r"(?::\w[\w.\-]{0,127})?(?:@[A-Za-z][A-Za-z0-9+._\-]*:[0-9a-fA-F]{32,})?"
+    r"(?::\w[\w.\-]{0,127})?(?:@[A-Za-z][A-Za-z0-9+._\-]*:[0-9a-fA-F]{32,})?",
+    re.ASCII,
 )
-CONSTRAINT_KEY = re.compile(r"[a-z_][a-z0-9\-_.]+", re.IGNORECASE)
-CONSTRAINT_VALUE = re.compile(r"[a-z0-9:\-_\s.*()?+\[\]\\^$|/]+", re.IGNORECASE)
+CONSTRAINT_KEY = re.compile(r"[a-z_][a-z0-9\-_.]+", re.IGNORECASE | re.ASCII)
+CONSTRAINT_VALUE = re.compile(r"[a-z0-9:\-_\s.*()?+\[\]\\^$|/]+", re.IGNORECASE | re.ASCII)
 MIN_MEMORY = 4 << 20
 MIN_CPU = 1_000_000
 MIN_HEALTH_INTERVAL = 1_000_000
+MAX_MODE = 0o7777
 MOUNT_TYPES = {"bind", "volume", "tmpfs", "npipe", "image", "cluster"}
 APP_PROTOCOLS = {None, "", "tcp", "http"}
 
 
 def check(spec: ServiceSpec) -> None:
     """Raises ClusterError (mostly InvalidArgument)."""
+    check_texts(spec)
     _mode(spec.mode)
     _runtime(spec.task_template or TaskSpec())
     _name(spec.name)
@@ -53,6 +57,8 @@ def check(spec: ServiceSpec) -> None:
     if task.placement is not None:
         for constraint in task.placement.constraints or []:
             _constraint(constraint)
+        if (task.placement.max_replicas or 0) < 0:
+            raise InvalidArgument(f"invalid MaxReplicas {task.placement.max_replicas}: it cannot be negative")
     if task.container_spec is not None:
         _container(task.container_spec)
     if spec.update_config is not None and is_job(spec.mode):
@@ -60,20 +66,10 @@ def check(spec: ServiceSpec) -> None:
     _update("update", spec.update_config)
     _update("rollback", spec.rollback_config)
     _endpoint(spec.endpoint_spec)
-    _schedule(spec)
+    check_labels(spec)
     check_gateway_labels(spec.labels)
-
-
-def is_job(mode: ServiceMode | None) -> bool:
-    return mode is not None and (mode.replicated_job is not None or mode.global_job is not None)
-
-
-def _schedule(spec: ServiceSpec) -> None:
-    if schedule_of(spec.labels) is not None and not is_job(spec.mode):
-        raise InvalidArgument(
-            "only jobs can be scheduled: create the service with --mode replicated-job or global-job, or leave out the "
-            f"label {SCHEDULE}"
-        )
+    if (wanted := wanted_tasks(spec)) > MOST_TASKS:
+        raise invalid(f"{wanted} tasks are wanted, and a service has {MOST_TASKS} at most")
 
 
 def _name(name: str | None) -> None:
@@ -123,6 +119,10 @@ def _resources(resources: Resources | None) -> None:
         raise invalid(f"invalid memory value {resources.memory_bytes}: Must be at least 4MiB")
     if resources.nano_cpus and resources.nano_cpus < MIN_CPU:
         raise invalid(f"invalid cpu value {resources.nano_cpus / 1e9:g}: Must be at least {MIN_CPU / 1e9:g}")
+    for generic in resources.generic_resources or []:
+        discrete = generic.discrete_resource_spec
+        if discrete is not None and discrete.value < 0:
+            raise invalid(f"invalid value {discrete.value} of generic resource {discrete.kind}: it cannot be negative")
 
 
 def _restart(policy: RestartPolicy | None) -> None:
@@ -166,6 +166,15 @@ def _container(container: ContainerSpec) -> None:
             raise invalid(f"ContainerSpec: duplicate mount point: {mount.target}")
         targets.add(mount.target or "")
     _health(container.healthcheck)
+    files = [reference.file for reference in container.secrets or []]
+    files += [reference.file for reference in container.configs or []]
+    for file in files:
+        mode = file.mode if file else None
+        if mode is not None and not 0 <= mode <= MAX_MODE:
+            raise invalid(f"ContainerSpec: invalid file mode {mode}: use 0 to 0o7777")
+    score = container.oom_score_adj or 0
+    if not -1000 <= score <= 1000:
+        raise invalid(f"ContainerSpec: invalid OomScoreAdj {score}: use -1000 to 1000")
 
 
 def _mount(mount: Mount) -> None:
@@ -176,6 +185,11 @@ def _mount(mount: Mount) -> None:
         raise InvalidArgument(f'invalid mount config for type "{kind}": field Target must not be empty')
     if kind == "bind" and not mount.source:
         raise InvalidArgument('invalid mount config for type "bind": field Source must not be empty')
+    if kind == "tmpfs" and mount.tmpfs_options is not None:
+        if (mount.tmpfs_options.size_bytes or 0) < 0:
+            raise InvalidArgument(f"invalid size {mount.tmpfs_options.size_bytes} of a tmpfs: it cannot be negative")
+        if not 0 <= (mount.tmpfs_options.mode or 0) <= MAX_MODE:
+            raise InvalidArgument(f"invalid mode {mount.tmpfs_options.mode} of a tmpfs: use 0 to 0o7777")
     if kind == "tmpfs" and mount.source:
         raise InvalidArgument('invalid mount config for type "tmpfs": field Source must not be specified')
 

@@ -72,8 +72,7 @@ async def health(request: web.Request) -> web.Response:
 
 async def numbers(request: web.Request) -> web.Response:
     """The cluster's numbers for Prometheus."""
-    node = api_of(request).node
-    text = metrics.exposition(node) + (await node.gateway_metrics()).encode()
+    text = await metrics.whole(api_of(request).node)
     return web.Response(body=text, content_type="text/plain", charset="utf-8")
 
 

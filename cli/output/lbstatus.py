@@ -47,6 +47,9 @@ def status_rows(status: Mapping[str, Any], only: str = "") -> list[Row]:
                 "Port": port,
             }
             rows.append({**row, "Address": place})
+    if not only and status.get("serves") is False:
+        said = "this node's gateway serves nothing, as the node's label essaim.gateway says"
+        rows.append({**blank({}, {}, "idle", said), "Port": ""})
     if not only:
         rows += [{**blank({}, {}, "warning", str(warning)), "Port": ""} for warning in status.get("warnings") or []]
     return rows

@@ -15,7 +15,7 @@ FALSE = {"0", "f", "F", "FALSE", "false", "False"}
 
 def parse_bytes(text: str) -> int:
     """`64M`, `1.5gib`, `1024`: units are powers of 1024, whatever their spelling."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    match = re.fullmatch(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([A-Za-z]*)", text.strip())
     if match is None:
         raise ValueError(f"invalid size: '{text}'")
     number, unit = match[1], match[2].lower()
@@ -28,6 +28,8 @@ def parse_bytes(text: str) -> int:
 def parse_cpus(text: str) -> int:
     """CPUs as a decimal or a fraction (`0.5`, `1/2`), in billionths."""
     numerator, slash, denominator = text.partition("/")
+    if not re.fullmatch(r"[0-9.]{1,30}(/[0-9.]{1,30})?", text):
+        raise ValueError(f"failed to parse {text} as a rational number")
     try:
         value = Decimal(numerator) * NANO
         if slash:
@@ -44,7 +46,7 @@ def parse_cpus(text: str) -> int:
 def parse_uint(text: str) -> int:
     if not re.fullmatch(r"\d+", text, re.ASCII):
         raise ValueError(f'strconv.ParseUint: parsing "{text}": invalid syntax')
-    value = int(text)
+    value = int(text[:40])  # more digits are out of range anyway, and cost the square of their number
     if value >= 2**64:
         raise ValueError(f'strconv.ParseUint: parsing "{text}": value out of range')
     return value
@@ -53,7 +55,7 @@ def parse_uint(text: str) -> int:
 def parse_int(text: str) -> int:
     if not re.fullmatch(r"[+-]?\d+", text, re.ASCII):
         raise ValueError(f'strconv.ParseInt: parsing "{text}": invalid syntax')
-    value = int(text)
+    value = int(text[:40])
     if not -(2**63) <= value < 2**63:
         raise ValueError(f'strconv.ParseInt: parsing "{text}": value out of range')
     return value

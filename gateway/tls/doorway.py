@@ -192,6 +192,12 @@ class Doorway(asyncio.Protocol):
         if self._transport:
             self._transport.abort()
 
+    def spare(self) -> int | None:
+        return 0
+
+    def evict(self) -> None:
+        self.expire()
+
     def expire(self) -> None:
         """The ClientHello does not come."""
         self._handshakes.failures += 1

@@ -159,6 +159,13 @@ class TlsTransport(asyncio.BufferedProtocol):
                 exc = ConnectionResetError("the connection ended without close_notify")
             protocol.connection_lost(exc)
 
+    def spare(self) -> int | None:
+        """It is a member of the sweeper's during the handshake only."""
+        return 0
+
+    def evict(self) -> None:
+        self.expire()
+
     def expire(self) -> None:
         """The handshake takes too long."""
         self._handshakes.failures += 1

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from essaim.agent.agent import Agent
 from essaim.agent.runtime import LogLine, Phase, View
@@ -63,10 +64,14 @@ async def test_agent_beats_and_leaves_a_manager_that_falls_silent(make_agent: Ma
                     await self._greet(end)
 
     manager = Silent()
-    agent = make_agent(FakeRuntime(), dial=manager.dial)
-    await agent.start()
-    await until(lambda: manager.hellos == 2)
+    with capture_logs() as logs:
+        agent = make_agent(FakeRuntime(), dial=manager.dial)
+        await agent.start()
+        await until(lambda: manager.hellos == 2)
     assert len(manager.of_type(wire.Heartbeat)) >= 3
+    # It is the end of a session, not a mistake of ours with a traceback.
+    assert [(e["log_level"], "was silent for" in e["reason"]) for e in logs if "reason" in e] == [("warning", True)]
+    assert [e["event"] for e in logs if e["log_level"] == "error"] == []
     await manager.close()
 
 
@@ -274,16 +279,6 @@ def test_backoff_doubles_to_its_limit_and_starts_again(chance: float) -> None:
     assert PAUSE_MOST / 2 <= pauses[-1] <= PAUSE_MOST
     backoff.reset()
     assert 0 < backoff.next() <= 0.1
-
-
-async def test_mistake_of_ours_costs_a_session_and_not_the_agent(make_agent: MakeAgent, manager: FakeManager) -> None:
-    async def apply(routes: RouteTable) -> int:
-        raise ZeroDivisionError("oops")
-
-    agent = make_agent(FakeRuntime(), on_routes=apply)
-    await connected(agent, manager)
-    await manager.send(wire.Routes(table(1, "up")))
-    await until(lambda: manager.hellos == 2 and agent.is_connected)
 
 
 async def test_agent_applies_changes_of_routes_keeps_them_and_begins_anew_when_one_does_not_fit(

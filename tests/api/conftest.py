@@ -62,7 +62,8 @@ class Served:
 
     async def call_raw(self, method: str, path: str, body: Any) -> int:
         """The status for a body that is sent as it is."""
-        async with self.client.request(method, "http://essaim" + path, data=body) as reply:
+        json = {"Content-Type": "application/json"}
+        async with self.client.request(method, "http://essaim" + path, data=body, headers=json) as reply:
             await reply.read()
             return reply.status
 

@@ -182,6 +182,7 @@ async def test_upgraded_connection_carries_bytes_and_half_closes(
 
     engine.respond = respond
     lines = [f"POST {path} HTTP/1.1", "Host: x", "Connection: Upgrade", f"Upgrade: {protocol}", "Content-Length: 2"]
+    lines.append("Content-Type: application/json")
     reader, writer = await raw(outside, "\r\n".join([*lines, "", "{}"]).encode())
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 UPGRADED\r\n")
     assert await reader.readuntil(b";") == b"welcome;"

@@ -76,9 +76,10 @@ def create(store: Store, index: int, name: str) -> None:
 class Scene:
     """A hub with followers that have caught up."""
 
-    def __init__(self, kept: int = 100) -> None:
+    def __init__(self, kept: int = 100, kept_bytes: int = 1 << 20) -> None:
         self.store, self.steps, self.index = Store(), Steps(), 0
-        self.hub = EventHub(utc_now, structlog.get_logger(), lambda: self.store, kept=kept, sleep=self.steps.sleep)
+        limits = {"kept": kept, "kept_bytes": kept_bytes}
+        self.hub = EventHub(utc_now, structlog.get_logger(), lambda: self.store, sleep=self.steps.sleep, **limits)
         self.hub.look()
         self.taking: list[asyncio.Task[bytes]] = []
 
@@ -182,8 +183,10 @@ async def test_follower_with_a_full_connection_takes_at_its_own_pace_in_order() 
         assert names(slow.written) == ["config-4"]
 
 
-async def test_follower_that_falls_off_the_log_is_cut_off_with_a_reason() -> None:
-    async with scene(kept=10) as at:
+# Ten events here have some 1,700 bytes.
+@pytest.mark.parametrize("limits", [{"kept": 10}, {"kept_bytes": 1_700}])
+async def test_follower_that_falls_off_the_log_is_cut_off_with_a_reason(limits: dict[str, int]) -> None:
+    async with scene(**limits) as at:
         stuck, reader = Connection(), Connection()
         at.follow(stuck)
         at.follow(reader)

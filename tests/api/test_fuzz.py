@@ -15,15 +15,19 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
-from aiohttp import web
+import structlog
 from yarl import URL
 
-from essaim.api import bodies, context, server
+from essaim.api import bodies, connections, context, server
+from essaim.api.app import create_app
 from essaim.api.context import API
 from tests.api.conftest import Served
+from tests.api.fakes import FakeNode, utc_now
 
 REQUESTS = 300
 DEADLINE = 30.0
+JSON = {"Content-Type": "application/json"}
+CREATE = b"POST /services/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 CONTAINER = {
     "Image": "a", "Labels": {"a": "b"}, "Args": ["x"], "Env": ["A=1"], "TTY": True, "StopGracePeriod": 10,
     "Mounts": [{"Type": "volume", "Source": "a", "Target": "/b", "VolumeOptions": {"Labels": {}}}],
@@ -180,7 +184,7 @@ async def test_damaged_request_gets_an_answer(watched: tuple[Served, Recorder], 
 
 async def send(served: Served, method: str, path: str, data: bytes | None) -> tuple[int, str]:
     url = URL("http://essaim" + urllib.parse.quote(path, safe="/?&=%:"), encoded=True)
-    async with served.client.request(method, url, data=data) as reply:
+    async with served.client.request(method, url, data=data, headers=JSON) as reply:
         if "events" in path and reply.status == 200:
             return 200, ""  # without its end in time it goes on for ever, rightly
         return reply.status, (await reply.read()).decode(errors="replace")
@@ -188,7 +192,7 @@ async def send(served: Served, method: str, path: str, data: bytes | None) -> tu
 
 async def test_body_beyond_the_limit_is_refused(served: Served) -> None:
     body = b'{"Name":"' + b"x" * (bodies.MAX_BODY + 1) + b'"}'
-    async with served.client.post("http://essaim/services/create", data=io.BytesIO(body)) as reply:
+    async with served.client.post("http://essaim/services/create", data=io.BytesIO(body), headers=JSON) as reply:
         assert reply.status == 413
         assert (await reply.json())["message"]
 
@@ -196,8 +200,8 @@ async def test_body_beyond_the_limit_is_refused(served: Served) -> None:
 async def test_request_cut_in_the_middle_leaves_the_server_well(watched: tuple[Served, Recorder]) -> None:
     served, recorder = watched
     for raw in (
-        b"POST /services/create HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
-        b"POST /services/create HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        CREATE + b"Content-Length: 100\r\n\r\n{",
+        CREATE + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"GET / HTTP/1.1\r\n" + b"A: " + b"x" * 200_000,
         b"\x16\x03\x01\x00",
     ):
@@ -222,7 +226,7 @@ async def test_malformed_http_is_answered_with_400(served: Served) -> None:
 async def test_body_that_does_not_arrive_is_given_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context, "BODY_SECONDS", 0.05)
     reader, writer = await asyncio.open_unix_connection(str(served.socket))
-    writer.write(b"POST /services/create HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    writer.write(CREATE + b"Content-Length: 100\r\n\r\n{")
     async with asyncio.timeout(DEADLINE):
         answer = await reader.readuntil(b"}")
     writer.close()
@@ -232,8 +236,9 @@ async def test_body_that_does_not_arrive_is_given_up(served: Served, monkeypatch
 
 
 async def test_head_that_does_not_arrive_is_given_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(server.RUNNER, "keepalive_timeout", 0.05)
-    async with server.ApiServer(web.Application()) as other:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.05)
+    node = FakeNode()
+    async with server.ApiServer(create_app(node, chance=node.chance, now=utc_now, log=structlog.get_logger())) as other:
         await other.listen_unix(served.socket.with_name("other.sock"))
         for head in (b"", b"GET /_ping HTTP/1.1\r\nHo"):
             reader, writer = await asyncio.open_unix_connection(str(served.socket.with_name("other.sock")))
@@ -247,7 +252,7 @@ async def test_head_that_does_not_arrive_is_given_up(served: Served, monkeypatch
 async def test_crowd_of_large_bodies_is_read_a_few_at_a_time_while_others_are_served(served: Served) -> None:
     """So many bodies of the largest size, each without its end: the rest stays with the clients."""
     crowd = context.LARGE_BODIES + 8
-    head = f"POST /services/create HTTP/1.1\r\nHost: x\r\nContent-Length: {bodies.MAX_BODY}\r\n\r\n".encode()
+    head = CREATE + f"Content-Length: {bodies.MAX_BODY}\r\n\r\n".encode()
     writers = [(await asyncio.open_unix_connection(str(served.socket)))[1] for _ in range(crowd)]
     for writer in writers:
         writer.write(head + b" " * (bodies.MAX_BODY - 1))

@@ -264,7 +264,8 @@ async def test_init_goes_to_its_end_when_the_client_goes(outside: Served, monkey
 
     monkeypatch.setattr(outside.node, "init", slow)
     _, writer = await asyncio.open_unix_connection(str(outside.socket))
-    writer.write(b"POST /swarm/init HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+    head = b"POST /swarm/init HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+    writer.write(head + b"{}")
     async with asyncio.timeout(20):
         await begun.wait()
         writer.close()

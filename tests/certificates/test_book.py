@@ -76,8 +76,29 @@ def test_secrets_that_services_ask_for_are_in_the_book_and_no_others() -> None:
     ]
     assert book.problems == []
     assert book.version == world.store.version
-    world.service("web")
+    world.service("web", **{"traefik.http.routers.web.tls": "true"})
     assert world.names() == ["secret offered"]
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "needed"),
+    [
+        ("essaim.tls", "443", True),
+        ("Essaim.TLS.Min", "1.3", True),
+        ("traefik.http.routers.a.tls", "true", True),
+        ("traefik.tcp.routers.a.tls.passthrough", "true", True),
+        ("traefik.http.routers.a.entrypoints", "web,websecure", True),
+        ("traefik.http.routers.a.rule", "Host(`a.example.org`)", False),
+        ("essaim.balance", "random", False),
+    ],
+)
+def test_offered_certificate_is_in_the_book_once_a_service_may_end_tls(label: str, value: str, needed: bool) -> None:
+    world = World()
+    world.secret("offered", made.self_signed("c", "*.example.org"), essaim_certificate="true")
+    world.service("web")
+    assert world.names() == []
+    world.service("web", **{label: value})
+    assert world.names() == (["secret offered"] if needed else [])
 
 
 def test_chain_and_key_may_be_of_two_objects() -> None:
@@ -154,6 +175,7 @@ def test_authorities_beyond_what_a_message_holds_are_told(monkeypatch: pytest.Mo
 def test_replaced_secret_of_the_same_name_is_read_anew() -> None:
     world = World()
     world.secret("shop", b"words", essaim_certificate="true")
+    world.service("web", **{"essaim.tls": "true"})
     assert world.names() == []
     world.delete("secrets", "id-shop")
     spec = SecretSpec(name="shop", data=made.pair("a.example.org"), labels={"essaim.certificate": "true"})
@@ -225,6 +247,7 @@ def test_challenges_of_orders_in_progress_are_in_the_book() -> None:
 
 def test_certificates_are_read_ahead_a_step_each_and_once() -> None:
     world = World()
+    world.service("web", **{"essaim.tls": "true"})
     for number in range(3):
         world.secret(f"s{number}", made.pair("a.example.org"), essaim_certificate="true")
     world.secret("broken", b"words", essaim_certificate="true")

@@ -72,11 +72,11 @@ async def test_changes_of_the_store_become_books(world: Publishing) -> None:
 
 async def test_change_that_concerns_no_certificate_makes_no_book(world: Publishing) -> None:
     await until(lambda: len(world.gateways.books) == 1)
-    world.service("web")
+    world.service("web", **{"essaim.tls": "true"})
     world.secret("password", b"words")
     world.secret("shop", made.pair("shop.example.org"), essaim_certificate="true")
     await until(lambda: len(world.gateways.books) == 2)
-    world.service("web", **{"some.label": "x"})
+    world.service("web", **{"essaim.tls": "true", "some.label": "x"})
     for _ in range(5):
         await asyncio.sleep(0)
     assert len(world.gateways.books) == 2

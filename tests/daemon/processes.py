@@ -22,6 +22,8 @@ class Daemon:
 
     def __init__(self, folder: Path, number: int = 1, flags: tuple[str, ...] = ("--runtime", "process")) -> None:
         self.flags = flags
+        self.prefix: tuple[str, ...] = ()
+        """A command that starts essaimd in its own place (prlimit, setpriv)."""
         self.name = f"node{number}"
         self.address = f"127.0.0.{number}"
         self.cluster_address = f"{self.address}:{free_port(self.address)}"
@@ -51,7 +53,7 @@ class Daemon:
 
     def _command(self) -> list[str | Path]:
         return [
-            BIN / "essaimd", "--state-dir", self.state, "--socket", self.socket, *self.flags,
+            *self.prefix, BIN / "essaimd", "--state-dir", self.state, "--socket", self.socket, *self.flags,
             "--listen-addr", self.cluster_address, "--advertise-addr", self.cluster_address,
             "--mesh-addr", self.address, "--hostname", self.name, "--gateway-workers", "1",
         ]  # fmt: skip

@@ -87,3 +87,15 @@ async def test_stack_file_with_ignored_keys_warns_and_deploys(one: Daemon, tmp_p
     done = one.essaim("stack", "deploy", "--detach=true", "-c", str(file), "s")
     assert done.returncode == 0
     assert "warn.yml:3:5: services.web.build: has no effect: Images are not built here" in done.stderr
+
+
+async def test_image_that_no_node_takes_is_tried_ever_later_and_says_when(one: Daemon) -> None:
+    assert one.essaim(*CREATE, "--name", "pg", "--replicas", "2", "postgres:16").returncode == 0
+
+    def tasks() -> list[str]:
+        shown = one.essaim("service", "ps", "pg", "--no-trunc", "--format", "{{.CurrentState}} {{.Error}}").stdout
+        return shown.splitlines()
+
+    # One that was rejected a moment ago and one that waits, in each slot; a third attempt is ten seconds away.
+    eventually(lambda: sum("attempt 3 at" in line for line in tasks()) == 2, 30, "both slots wait for a third attempt")
+    assert sum("Rejected" in line for line in tasks()) == 4

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from essaim.api.client import Client
 from tests.certificates import made
 from tests.daemon.processes import Daemon, daemons, init, join
 from tests.lab.wait import eventually_async
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.blocking_allowed]
 
@@ -70,4 +71,62 @@ async def test_certificates_of_secrets_reach_every_gateway(cluster: list[Daemon]
     assert "the private key is encrypted" in manager.log.read_text()
     for daemon in cluster:
         assert not any(b"PRIVATE KEY" in path.read_bytes() for path in (daemon.state / "agent").rglob("*"))
-        assert not any(b"PRIVATE KEY" in path.read_bytes() for path in (daemon.state / "gateway").rglob("*.*"))
+        assert not any(
+            b"PRIVATE KEY" in path.read_bytes() for path in (daemon.state / "gateway").rglob("*.*") if path.is_file()
+        )
+
+
+async def test_node_with_the_label_serves_nothing_and_has_no_keys_until_it_goes(
+    cluster: list[Daemon], tmp_path: Path
+) -> None:
+    manager, worker, _ = cluster
+    pem, port = tmp_path / "shop.pem", free_port("127.0.0.1")
+    pem.write_bytes(made.pair("shop.example.org"))
+    await asyncio.to_thread(essaim, manager, "secret", "create", "shop", str(pem))
+    create = (
+        "service", "create", "--no-resolve-image", "--replicas", "1", "--detach", "--name", "web",
+        "--label", "essaim.tls.certificate=shop", "--publish", f"published={port},target=80,app_protocol=http",
+    )  # fmt: skip
+    await asyncio.to_thread(essaim, manager, *create, "essaim/whoami")
+
+    async def serving() -> dict[str, bool | None]:
+        """By host name, whether the node listens; checked against what it knows of keys and says itself."""
+        found = dict[str, bool | None]()
+        for daemon in cluster:
+            said = await status(daemon)
+            listens = await connects(daemon.address, port)
+            has_keys = [one["name"] for one in said["certificates"]] == ["secret shop"]
+            found[daemon.name] = listens if listens == has_keys == said["serves"] else None
+        return found
+
+    def expect(*names: str) -> Callable[[], Awaitable[bool]]:
+        async def so() -> bool:
+            return await serving() == {daemon.name: daemon.name in names for daemon in cluster}
+
+        return so
+
+    async def rendered() -> set[str]:
+        text = await asyncio.to_thread(essaim, manager, "lb", "render", "haproxy")
+        return {daemon.name for daemon in cluster if f"{daemon.address}:{port}" in text}
+
+    await eventually_async(expect("node1", "node2", "node3"), 30, "all serve")
+    assert await rendered() == {"node1", "node2", "node3"}
+    await asyncio.to_thread(essaim, manager, "node", "update", "--label-add", "essaim.gateway=false", "node2")
+    await eventually_async(expect("node1", "node3"), 30, "the worker serves no more")
+    assert await rendered() == {"node1", "node3"}
+    # It stays so, although no manager has told it anything new.
+    worker.kill()
+    await worker.start()
+    await eventually_async(expect("node1", "node3"), 30, "the worker serves nothing after a restart")
+    await asyncio.to_thread(essaim, manager, "node", "update", "--label-rm", "essaim.gateway", "node2")
+    await eventually_async(expect("node1", "node2", "node3"), 30, "the worker serves again")
+    assert await rendered() == {"node1", "node2", "node3"}
+
+
+async def connects(host: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    return True

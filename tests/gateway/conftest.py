@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,6 +89,24 @@ async def gateway_with(folder: Path, points: dict[str, EntryPoint]) -> AsyncIter
     """One worker with these entry points."""
     running = Gateway(mesh_addr="127.0.0.1", state_dir=folder, node_id="n1", workers=1, entry_points=points)
     await running.start()
+    try:
+        yield running
+    finally:
+        await running.stop(grace=0.5)
+
+
+@contextlib.asynccontextmanager
+async def narrow_gateway(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, descriptors: int, **more: Any
+) -> AsyncIterator[Gateway]:
+    """One worker that may have so many descriptors."""
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nulimit -n {descriptors}\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    running = Gateway(mesh_addr="127.0.0.1", state_dir=folder, node_id="n1", workers=1, **more)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(python))
+        await running.start()
     try:
         yield running
     finally:

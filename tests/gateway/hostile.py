@@ -22,7 +22,7 @@ OWN += ["essaim.tls", *(f"essaim.tls.{name}" for name in READERS)]
 MIDDLEWARES = {
     kind: [f"{HTTP}middlewares.bad.{kind}.{option}" + (".X-A" if option in NAMED else "") for option in options]
     for kind, options in OPTIONS.items()
-} | {kind: [f"{HTTP}middlewares.bad.{kind}.x"] for kind in (*OMITTED, *ABSENT)}
+} | {kind: [f"{HTTP}middlewares.bad.{kind}.x"] for kind in (*OMITTED, *sorted(ABSENT))}
 TCP_MIDDLEWARES = {kind: [f"{TCP}middlewares.bad.{kind}.{option}"] for kind, (_, option) in TCP_KINDS.items()}
 SERVICES = [f"{HTTP}services.bad.loadbalancer.{option}" for option in SERVICE]
 SERVICES += [f"{HTTP}services.bad.loadbalancer.sticky.cookie.{name}" for name in STICKY_LABELS]

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from essaim.gateway.backend import LATENCY_BUCKETS
 from essaim.gateway.counting import NOTHING, add
-from essaim.gateway.metrics import TASK_BUCKETS, Checks, Measured, exposition
+from essaim.gateway.metrics import TASK_BUCKETS, Checks, Measured, Workers, exposition
 from essaim.gateway.reset import reset
 from essaim.gateway.supervisor import Gateway
 from essaim.gateway.wire import EndpointCounts, PortCounts
@@ -148,7 +148,7 @@ def test_metrics_histograms_of_endpoints_add_up_to_that_of_the_port() -> None:
     size = len(LATENCY_BUCKETS) + 1
     one, other = counts("a", list(range(size))), counts("b", [0] * (size - 1) + [7])
     port = PortCounts("p", 0, 0, [one, other], NOTHING)
-    found = parse(exposition([Measured("web", "80", port, {})], Checks(0, 0, 0), 0))
+    found = parse(exposition([Measured("web", "80", port, {})], Checks(0, 0, 0), 0, Workers(1, {}, {})))
     for bound in (*TASK_BUCKETS, float("inf")):
         place = next(n for n, upper in enumerate((*LATENCY_BUCKETS, float("inf"))) if upper == bound)
         label = "+Inf" if bound == float("inf") else str(bound)

@@ -264,8 +264,8 @@ def test_worker_out_of_room_refuses_connections_and_does_not_lay_it_to_replicas(
     assert run.returncode == 0, run.stderr
     answers, connect_errors, ejections, later = json.loads(run.stdout.splitlines()[-1])
     assert set(answers) == {0, 200}
-    # Forty are let in, less those to the replica.
-    assert 30 <= answers.count(200) <= 40
+    # The room is for forty, of which one source has three quarters; those to the replica are of them.
+    assert 20 <= answers.count(200) <= 30
     assert (connect_errors, ejections, later) == (0, 0, 200)
 
 
@@ -276,7 +276,9 @@ async def test_worker_allows_itself_more_descriptors_than_it_is_started_with(tmp
         gateway = Gateway(mesh_addr="127.0.0.1", state_dir=tmp_path, node_id="n1", workers=1)
         await gateway.start()
         pid = (await gateway.status())["workers"][0]["pid"]
-        assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (hard, hard)
+        limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        (found,) = [line.split()[3:5] for line in limits if line.startswith("Max open files")]
+        assert found == [str(hard)] * 2
         await gateway.stop(grace=0.2)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -12,6 +12,7 @@ import pytest
 from essaim.gateway import udp
 from essaim.gateway.backend import Backend, Endpoint
 from essaim.gateway.departures import Departures
+from essaim.gateway.flow_table import FlowTable
 from essaim.gateway.options import ServiceOptions
 from essaim.gateway.sweeper import Sweeper
 from essaim.gateway.udp import UdpPort
@@ -23,7 +24,7 @@ from .conftest import until
 class Rig:
     """A port and two replicas that answer with their names; the sweeper's time is the test's."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, most: int = 1000, **options: Any) -> None:
         self.replicas = {name: _socket() for name in ("a", "b")}
         plans = [
             EndpointPlan(name, name, "n", "127.0.0.1", sock.getsockname()[1], True, False, None, 0)
@@ -37,7 +38,8 @@ class Rig:
         self.sweeper = Sweeper()
         sock = _socket()
         self.address = sock.getsockname()
-        self.port = UdpPort(sock, lambda: self.backend, self.sweeper)
+        self.table = FlowTable[udp.Flow](most)
+        self.port = UdpPort(sock, lambda: self.backend, self.sweeper, self.table)
         self.clients: list[socket.socket] = []
 
     def client(self, address: str = "127.0.0.1") -> socket.socket:

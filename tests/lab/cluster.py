@@ -13,6 +13,7 @@ import json
 import shutil
 import sys
 import urllib.request
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -39,10 +40,13 @@ class Cluster:
         flags: tuple[str, ...] = (),
         shared_sockets: bool = False,
         init: tuple[str, ...] = (),
+        flags_of: Callable[[Host], Sequence[str]] = lambda host: (),
     ) -> None:
+        """`flags` for every daemon, `flags_of` for that of one host; `init` for `swarm init`."""
         self.lab = lab
         self._managers = managers
         self._flags = flags
+        self._flags_of = flags_of
         self._shared_sockets = shared_sockets
         self._init = init
         self.daemons: dict[str, HostProcess] = {}
@@ -90,6 +94,7 @@ class Cluster:
     def start_daemon(self, host: Host) -> HostProcess:
         socket: list[str | Path] = ["--socket", self._socket(host)] if self._shared_sockets else []
         command: list[str | Path] = [BIN / "essaimd", "--state-dir", self.state_dir(host), *socket, *self._flags]
+        command += self._flags_of(host)
         daemon = host.popen(command, name="essaimd")
         self.daemons[host.name] = daemon
         return daemon

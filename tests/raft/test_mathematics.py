@@ -168,3 +168,24 @@ def test_log_refuses_to_replace_what_is_committed() -> None:
         log.truncate(2)
     log.truncate(3)
     assert log.last == 2
+
+
+@given(
+    base=st.integers(0, 5),
+    sizes=st.lists(st.integers(0, 200), max_size=12),
+    end=st.integers(0, 12),
+    count=st.integers(0, 14),
+    most=st.integers(0, 900),
+)
+def test_kept_entries_are_the_last_within_count_and_bytes(
+    base: int, sizes: list[int], end: int, count: int, most: int
+) -> None:
+    entries = [Entry(base + number, 1, data=bytes(size)) for number, size in enumerate(sizes, 1)]
+    log = LogView(base, 1, entries)
+    last = min(base + end, log.last)
+    kept: list[Entry] = []
+    for entry in reversed(entries[: last - base]):
+        if len(kept) == count or sum(len(e.data) + 32 for e in [*kept, entry]) > most:
+            break
+        kept.append(entry)
+    assert log.first_of(last, count=count, max_bytes=most) == last + 1 - len(kept)

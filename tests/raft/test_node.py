@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from essaim.raft.entries import entries_size
 from essaim.raft.interface import Log, Membership, NoQuorum, Refused, Stopped, Uncertain
 from essaim.raft.node import Options, RaftLog, Timing
 from essaim.raft.policy import SnapshotPolicy
@@ -195,3 +196,18 @@ async def test_node_start_refuses_a_directory_in_use(tmp_path: Path) -> None:
         other = RaftLog(tmp_path / "1", cluster.hosts[1].journal, member_id=1, address="127.0.0.1:1")
         with pytest.raises(Exception, match="in use by another process"):
             await other.start()
+
+
+async def test_node_holds_few_bytes_of_its_log_in_memory_however_large_the_entries(tmp_path: Path) -> None:
+    options = Options(timing=PATIENT, policy=lambda: SnapshotPolicy(size=1 << 20, share=0), keep_bytes=256 << 10)
+    async with local_cluster(tmp_path, 1, options) as cluster:
+        for _ in range(100):
+            await cluster.logs[1].propose(bytes(64 << 10))
+        core = cluster.logs[1]._driver.running
+        assert core is not None
+        log = core.state.log
+
+        def held() -> int:
+            return entries_size(log.slice(log.base + 1, log.last))
+
+        await eventually(lambda: held() <= (1 << 20) + (256 << 10), "what a snapshot covers is no longer in memory")

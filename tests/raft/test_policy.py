@@ -21,7 +21,25 @@ def test_policy_is_due_after_so_many_entries_in_any_case() -> None:
     assert policy.due
 
 
+def test_policy_is_due_after_so_many_bytes_of_few_entries() -> None:
+    # They are held in memory until then.
+    policy = SnapshotPolicy(entries=1000, size=500, share=1.0, most=10_000)
+    policy.applied(5, 499)
+    assert not policy.due
+    policy.applied(1, 1)
+    assert policy.due
+
+
+def test_policy_of_a_large_state_lets_the_log_grow_to_its_share() -> None:
+    policy = SnapshotPolicy(entries=1000, size=500, share=1.0, most=10_000)
+    policy.written(2000)
+    policy.applied(100, 1999)
+    assert not policy.due
+    policy.applied(1, 1)
+    assert policy.due
+
+
 def test_policy_staggered_is_due_earlier_by_a_third_at_most() -> None:
-    policy = SnapshotPolicy(entries=90, share=0, most=900)
+    policy = SnapshotPolicy(entries=90, size=300, share=0, most=900)
     policy.stagger(1.0)
-    assert (policy.entries, policy.most) == (60, 600)
+    assert (policy.entries, policy.size, policy.most) == (60, 200, 600)

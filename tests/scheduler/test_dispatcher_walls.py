@@ -25,9 +25,9 @@ def _break(*_: object) -> None:
 
 
 async def test_message_that_cannot_be_taken_in_ends_no_session(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench.manager.dispatcher.told, "_spread", _break)
     agent = await bench.agent("n1")
     await until(lambda: bool(messages(agent, wire.Welcome)))
+    monkeypatch.setattr(bench.manager.dispatcher.told, "_spread", _break)
     await agent.send(wire.Findings(full=True, found={"t1@a:1": ""}))
     await until(lambda: bool(bench.manager.quiet.errors))
     before = len(messages(agent, wire.HeartbeatAck))

@@ -282,10 +282,10 @@ def test_schedule_on_a_service_that_is_no_job_is_said_and_changes_nothing() -> N
     world = World()
     world.add_nodes(1)
     service = world.add_service(replicated("web", 1, labels={"essaim.schedule": "@daily"}))
-    loop, watch = next(pair for pair in world.loops if pair[0].name == "cron")
-    loop.observe(watch.drain())
-    assert loop.decide(world.store, world.now).notes == [
-        "service web is not scheduled: only jobs can be scheduled: create the service with --mode replicated-job"
-    ]
+    world.settle()
+    reason = (
+        "its schedule cannot be followed: only jobs can be scheduled: create the service with --mode replicated-job"
+    )
+    assert world.service(service.id).fault == reason
     world.settle()
     assert len(world.running(service.id)) == 1

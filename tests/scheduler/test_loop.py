@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 
 from essaim.cluster import changes
@@ -145,3 +146,72 @@ async def test_driver_ends_when_cancelled_in_the_middle_of_a_write() -> None:
     async with driven(loop, manager):
         await stuck.wait()
     assert loop.decided == 1
+
+
+class Forgetful(Scripted):
+    """Decides about a service only when it is shown one, and does not care for events that say what changed."""
+
+    def __init__(self) -> None:
+        super().__init__(nothing)
+        self.due = False
+
+    def reset(self, store: Store) -> None:
+        super().reset(store)
+        self.due = True
+
+    def observe(self, events: list[Event]) -> None:
+        super().observe(events)
+        self.due = self.due or any(event.old is None for event in events)
+
+    def decide(self, store: Store, now: datetime) -> Decision:
+        self.decided += 1
+        found = store.services.get("a")
+        if not self.due or found is None or found.rebalance:
+            return Decision()
+        self.due = False
+        return Decision([changes.put("services", msgspec.structs.replace(found, rebalance=True))])
+
+
+async def test_driver_whose_change_was_refused_decides_anew() -> None:
+    manager = Manager()
+    await manager.writer.commit([changes.put("services", service("a"), new=True)])
+    propose = manager.log.propose
+    raced = False
+
+    async def late(command: bytes, *, timeout: float | None = None) -> object:
+        """Somebody else's change comes first, and its event is seen before the answer."""
+        nonlocal raced
+        if not raced:
+            raced = True
+            found = manager.store.services.get("a")
+            assert found is not None
+            other = changes.put("services", msgspec.structs.replace(found, asked_ports=[1]))
+            await propose(changes.encode(changes.ChangeSet([other], utc_now())))
+        return await propose(command, timeout=timeout)
+
+    manager.log.propose = late  # type: ignore[method-assign]
+    loop = Forgetful()
+    async with driven(loop, manager):
+        await until(lambda: (found := manager.store.services.get("a")) is not None and found.rebalance)
+    found = manager.store.services.get("a")
+    assert found is not None
+    assert found.asked_ports == [1]
+
+
+async def test_driver_whose_loop_cannot_even_begin_tries_again() -> None:
+    manager = Manager()
+    loop = Scripted(nothing)
+    begin = loop.reset
+    failures = 3
+
+    def reset(store: Store) -> None:
+        nonlocal failures
+        begin(store)
+        if failures:
+            failures -= 1
+            raise ZeroDivisionError
+
+    loop.reset = reset  # type: ignore[method-assign]
+    async with driven(loop, manager):
+        await until(lambda: loop.decided == 1)
+    assert len(manager.quiet.errors) == 3

@@ -13,10 +13,11 @@ NAMES = "abcd"
 contents = st.tuples(
     st.dictionaries(st.sampled_from(NAMES), st.lists(st.integers(1, 3), max_size=3)),
     st.sets(st.sampled_from(["n1", "n2"])),
+    st.sets(st.sampled_from(["n1", "n3"])),
 )
 
 
-def table(version: int, services: dict[str, list[int]], gateways: set[str]) -> RouteTable:
+def table(version: int, services: dict[str, list[int]], gateways: set[str], idle: set[str] = frozenset()) -> RouteTable:
     """Services by name, with the ports of their endpoints."""
 
     def service(name: str, ports: list[int]) -> RouteService:
@@ -31,6 +32,7 @@ def table(version: int, services: dict[str, list[int]], gateways: set[str]) -> R
         version=version,
         services=[service(name, services[name]) for name in sorted(services)],
         gateways=[RouteGateway(node_id=node, hostname=node, address="127.0.0.1") for node in sorted(gateways)],
+        idle=sorted(idle),
     )
 
 
@@ -46,7 +48,7 @@ def receive(known: RouteTable | None, message: bytes) -> RouteTable:
 @given(contents, contents)
 def test_delta_applied_is_the_new_table_and_fits_no_other(one: tuple[object, ...], other: tuple[object, ...]) -> None:
     old, new = table(1, *one), table(2, *other)  # type: ignore[arg-type]
-    delta = make_delta(1, changed_services(old, new), old.gateways != new.gateways, new)
+    delta = make_delta(1, changed_services(old, new), (old.gateways, old.idle) != (new.gateways, new.idle), new)
     assert apply_delta(old, delta) == new
     for service in delta.services:
         assert service not in old.services

@@ -16,6 +16,7 @@ steps = st.lists(
             nodes, st.builds(Findings, st.booleans(), st.dictionaries(keys, reasons), st.lists(keys, unique=True))
         ),
         st.tuples(nodes, st.none()),
+        st.tuples(nodes, st.booleans()),
     ),
     max_size=25,
 )
@@ -44,13 +45,17 @@ def heard(said: dict[str, tuple[str, str]], message: Verdicts) -> None:
 
 @given(steps)
 def test_shared_verdicts_changes_add_up_to_the_majority_of_what_is_told(
-    history: list[tuple[str, Findings | None]],
+    history: list[tuple[str, Findings | bool | None]],
 ) -> None:
     shared = SharedVerdicts()
     naive: dict[str, dict[str, str]] = {}
     listener: dict[str, tuple[str, str]] = {}
+    muted: set[str] = set()
     for node, word in history:
-        if word is None:
+        if isinstance(word, bool):
+            (muted.add if word else muted.discard)(node)
+            changes = shared.mute(node, word)
+        elif word is None:
             naive.pop(node, None)
             changes = shared.disconnect(node)
         else:
@@ -64,7 +69,7 @@ def test_shared_verdicts_changes_add_up_to_the_majority_of_what_is_told(
             assert listener != before
         expected = {}
         for key in "123":
-            told = {node: said[key] for node, said in naive.items() if key in said}
+            told = {node: said[key] for node, said in naive.items() if key in said and node not in muted}
             if told:
                 expected[key] = sum(map(bool, told.values())) > len(told) / 2
                 finder, reason = listener[key]

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from essaim.cluster import changes
-from essaim.cluster.changes import Change, ChangeSet, NodeReport, Report
+from essaim.cluster.changes import Change, ChangeSet, Delete, NodeReport, Put, Report
 from essaim.cluster.container import ContainerSpec
 from essaim.cluster.node import Node, NodeDescription, NodeSpec, NodeStatus
 from essaim.cluster.service import (
@@ -29,12 +29,14 @@ from essaim.cluster.service import (
     TaskSpec,
 )
 from essaim.cluster.shape import Version
-from essaim.cluster.store import Outcome, Store
+from essaim.cluster.store import Outcome, Rejected, Store
 from essaim.cluster.swarm import Cluster, default_spec
-from essaim.cluster.task import Task, TaskEndpoint, TaskState, TaskStatus
+from essaim.cluster.task import ContainerStatus, Task, TaskEndpoint, TaskState, TaskStatus
+from essaim.cluster.walls import Faults
 from essaim.cluster.watch import Watch
 from essaim.scheduler.leader import all_loops
 from essaim.scheduler.loop import Loop
+from essaim.scheduler.refusals import Refusals
 
 LONG = bool(os.environ.get("ESSAIM_TEST_LONG"))
 """Properties are tried with the same examples each time, so that CI is steady; with --long with many new ones."""
@@ -79,14 +81,17 @@ class Agent:
         if task.desired > TaskState.COMPLETE:
             return TaskState.SHUTDOWN
         if known < TaskState.READY:
-            return TaskState.READY
+            return TaskState.REJECTED if world.rejects(task) else TaskState.READY
         if task.desired < TaskState.RUNNING:
             return known
         end = world.ends(task)
         return TaskState.of(end) if end else TaskState.RUNNING
 
     def _status(self, state: TaskState, world: "World") -> TaskStatus:
-        return TaskStatus(timestamp=world.now, state=state.label, message="reported")
+        if state == TaskState.REJECTED:
+            return TaskStatus(timestamp=world.now, state=state.label, message="preparing", err="no such image")
+        ran = ContainerStatus(exit_code=1) if state == TaskState.FAILED else None
+        return TaskStatus(timestamp=world.now, state=state.label, message="reported", container_status=ran)
 
     def _endpoints(self, state: TaskState, task: Task) -> list[TaskEndpoint] | None:
         if state != TaskState.RUNNING or not task.ports:
@@ -105,10 +110,17 @@ class World:
         self.chance = random.Random(seed)
         self.agents: dict[str, Agent] = {}
         self.ends: Ends = lambda task: None
+        self.rejects: Callable[[Task], bool] = lambda task: False
+        """Which tasks nodes turn away while they prepare them."""
         self.checks: list[Callable[[World], None]] = []
         self.put("clusters", Cluster(id="cluster", spec=default_spec()))
         self._watches: list[Watch] = []
         self.loops: list[tuple[Loop, Watch]] = []
+        self.refusals: dict[str, Refusals] = {}
+        self.faults = Faults()
+        self.refuses: Callable[[Change], bool] = lambda change: False
+        """Which changes of loops the log does not take, as if their objects had changed meanwhile."""
+        self.notes: list[str] = []
         self.new_leader()
 
     # -- the log ------------------------------------------------------------------------------------------------
@@ -134,19 +146,27 @@ class World:
         for _, watch in self.loops:
             watch.__exit__()
         self.loops = []
-        for loop in all_loops(self.chance):
+        self.refusals = {}
+        self.faults = Faults()
+        for loop in all_loops(self.chance, self.faults):
             watch = self.store.watch(*loop.tables)
             watch.__enter__()
             loop.reset(self.store)
             self.loops.append((loop, watch))
+            self.refusals[loop.name] = Refusals()
 
     def turn(self, loop: Loop, watch: Watch) -> bool:
         """One decision of one loop; whether it wrote anything."""
-        if events := watch.drain():
+        refusals = self.refusals[loop.name]
+        if events := watch.drain() + refusals.events(self.store):
             loop.observe(events)
         decision = loop.decide(self.store, self.now)
+        self.notes += decision.notes
         if decision.changes:
-            self.write(decision.changes)
+            taken = [change for change in decision.changes if not self.refuses(change)]
+            outcome = self.write(taken)
+            refused = [rejection(change) for change in decision.changes if change not in taken]
+            refusals.take(self.store, decision.changes, [*outcome.rejected, *refused])
         return bool(decision.changes) or decision.more
 
     def step(self) -> bool:
@@ -257,6 +277,13 @@ class World:
         for task in self.running(service_id):
             found[task.node_id or ""] = found.get(task.node_id or "", 0) + 1
         return found
+
+
+def rejection(change: Change) -> Rejected:
+    """What the store says when an object has changed meanwhile."""
+    assert isinstance(change, Put | Delete)
+    object_id = change.id if isinstance(change, Delete) else msgspec.msgpack.decode(change.object)["ID"]
+    return Rejected("version", change.table, object_id)
 
 
 def replicated(name: str, replicas: int, *, image: str = "web:1", **fields: Any) -> ServiceSpec:

@@ -1,0 +1,56 @@
+"""Labels of a service that the scheduler acts by, refused where they can mean nothing: at once, and to whoever wrote
+them. What gateways read of `essaim.*` is checked in `gateway_labels`; Traefik's labels stay warnings in `lb status`.
+
+Pure: a specification in, nothing or an error out.
+"""
+
+import re
+
+from essaim.cluster.errors import InvalidArgument
+from essaim.cluster.numerals import port
+from essaim.cluster.service import ServiceMode, ServiceSpec
+from essaim.scheduler.cron import LABEL as SCHEDULE
+from essaim.scheduler.cron import schedule_of
+from essaim.scheduler.drain import LABEL as DRAIN
+from essaim.scheduler.drain import seconds_of
+from essaim.scheduler.placer import STRATEGY_LABEL
+
+LONGEST_DRAIN = 366 * 24 * 3600.0
+STRATEGIES = ("spread", "binpack")
+PROTOCOLS = ("tcp", "http")
+_PORT_PROTOCOL = re.compile(r"essaim\.port\.(.+)\.protocol")
+
+
+def check_labels(spec: ServiceSpec) -> None:
+    """Raises InvalidArgument."""
+    if schedule_of(spec.labels) is not None and not is_job(spec.mode):
+        raise InvalidArgument(
+            "only jobs can be scheduled: create the service with --mode replicated-job or global-job, or leave out the "
+            f"label {SCHEDULE}"
+        )
+    labels = spec.labels or {}
+    drain = labels.get(DRAIN)
+    seconds = seconds_of(drain) if drain else 0.0
+    if seconds is None or seconds > LONGEST_DRAIN:
+        raise _bad(DRAIN, drain or "", f"write a duration as in 30s or 2m, {LONGEST_DRAIN / 3600:.0f}h at most")
+    strategy = labels.get(STRATEGY_LABEL)
+    if strategy and strategy not in STRATEGIES:
+        raise _bad(STRATEGY_LABEL, strategy, f"it is {' or '.join(STRATEGIES)}")
+    for label, value in labels.items():
+        _port_label(label, value)
+
+
+def _port_label(label: str, value: str) -> None:
+    if (found := _PORT_PROTOCOL.fullmatch(label)) is not None:
+        if port(found[1]) is None:
+            raise InvalidArgument(f"invalid label {label[:100]!r}: {found[1][:40]!r} is no port, 1 to 65535")
+        if value not in PROTOCOLS:
+            raise _bad(label, value, f"it is {' or '.join(PROTOCOLS)}")
+
+
+def _bad(label: str, value: str, want: str) -> InvalidArgument:
+    return InvalidArgument(f"invalid label {label[:100]}={value[:40]!r}: {want}")
+
+
+def is_job(mode: ServiceMode | None) -> bool:
+    return mode is not None and (mode.replicated_job is not None or mode.global_job is not None)
