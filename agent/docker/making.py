@@ -47,6 +47,10 @@ class Making:
         """The task is about to be made: from now until it is removed or rejected nothing of it is swept away."""
         self._wanted.add(task_id)
 
+    def rejected(self, task_id: str) -> None:
+        """The task will not be made: what a refused or lost call of an earlier attempt left is swept away."""
+        self._wanted.discard(task_id)
+
     def recovered(self, task_id: str) -> None:
         """A container found after a restart that was not started: the last run may have asked for that."""
         self._tried.add(task_id)
@@ -58,13 +62,18 @@ class Making:
             created = await self._engine.call("POST", "/containers/create", params={"name": name}, body=body)
             return str(created["Id"])
         except EngineError as error:
-            if not (container_id := await self._own(name, task_id)):
-                self._wanted.discard(task_id)
-                raise Rejected(str(error)) from error
-            return container_id
+            refusal = error
         except RuntimeUnavailable:
             self._doubtful[task_id] = ROUNDS
             raise
+        try:
+            container_id = await self._own(name, task_id)
+        except RuntimeUnavailable:
+            self._doubtful[task_id] = ROUNDS
+            raise
+        if not container_id:
+            raise Rejected(str(refusal)) from refusal
+        return container_id
 
     async def connect(self, task_id: str, points: list[Point]) -> None:
         """Put the task's container on further networks. Raises Rejected, and the container is then deleted;
@@ -83,6 +92,8 @@ class Making:
     async def start(self, task_id: str) -> None:
         """Raises StartFailed, RuntimeUnavailable."""
         held = self._holdings.one(task_id)
+        if (known := self._holdings.views.get(task_id)) and known.phase is not Phase.CREATED:
+            return  # by the last run: one that ended meanwhile would be started a second time
         again = task_id in self._tried
         if again and (view := await self._looks.now(held.container_id)) and view.phase is not Phase.CREATED:
             return

@@ -144,10 +144,14 @@ class DockerRuntime:
             raise Rejected("the task names no image")
         self._node_id = work.node.id
         self._making.want(task.id)
-        if held is None:
-            policy = (spec.engine_options.pull_policy if spec.engine_options else None) or ""
-            await self._images.ensure(spec.image, policy=policy, auth=work.registry_auth, say=say)
-        return await self._unfinished.carry(task.id, self._prepare_container(work, spec))
+        try:
+            if held is None:
+                policy = (spec.engine_options.pull_policy if spec.engine_options else None) or ""
+                await self._images.ensure(spec.image, policy=policy, auth=work.registry_auth, say=say)
+            return await self._unfinished.carry(task.id, self._prepare_container(work, spec))
+        except Rejected:
+            self._making.rejected(task.id)
+            raise
 
     async def start(self, task_id: str) -> None:
         self._holdings.one(task_id)

@@ -250,6 +250,8 @@ def test_replica_meets_each_fault_in_each_call_and_never_runs_twice(retire: bool
     exit_at=st.integers(0, 30),
 )
 @example(faults=["", "", "late", "late", "refused"], retire_at=4, restart_at=0, exit_at=0)
+@example(faults=[], retire_at=0, restart_at=5, exit_at=10)
+@example(faults=["", "", "refused-after", "lost", "refused"], retire_at=0, restart_at=0, exit_at=0)
 def test_replica_never_runs_twice_and_leaves_nothing_through_any_faults_restarts_and_exits(
     faults: list[str], retire_at: int, restart_at: int, exit_at: int
 ) -> None:
