@@ -1,6 +1,7 @@
 """When a silent node is away, and when it is down: by examples, and beside a naive reading of all that happened."""
 
 from dataclasses import dataclass, field
+from itertools import dropwhile
 
 import pytest
 from hypothesis import given
@@ -152,7 +153,8 @@ class Naive:
         since = [(t, kind) for t, kind in self.events if t >= last]
         left = [kind for _, kind in self.events if kind in ("heard", "left")][-1] == "left"
         asked = [t for t, kind in since if kind == "asked"]
-        words = [(t, kind) for t, kind in since if kind in ("yes", "no", "none") and asked and t >= asked[0]]
+        after = dropwhile(lambda event: event[1] != "asked", since)
+        words = [(t, kind) for t, kind in after if kind in ("yes", "no", "none")]
         three = last + manager_patience(self.period)
         if now < three:
             return Fate.AWAY if left else None
