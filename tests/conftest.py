@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import structlog
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
@@ -33,6 +34,14 @@ def _no_blocked_loop(request: pytest.FixtureRequest) -> Iterator[BlockBuster | N
         return
     with blockbuster_ctx(scanned_modules=["essaim"]) as blockbuster:
         yield blockbuster
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A test that runs essaimd's own set-up in this process configures the logs of all that follow."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)
