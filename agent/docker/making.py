@@ -2,7 +2,8 @@
 found out, and nothing is left behind.
 
 - An Engine that refuses may have acted, and one that does not answer may act yet. So a container is looked for before
-  it is made or started again, and what may yet come of a lost call is looked for later (`sweep`).
+  it is made or started again, and what may yet come of a lost call is looked for later (`sweep`). The call may have
+  been the last run's: this process remembers no more of that than that nobody holds what comes of it.
 - A container that was never started is deleted rather than stopped: a start that the Engine still has in hand would
   make it run after it was called ended.
 """
@@ -24,6 +25,8 @@ SLACK = 30.0
 ROUNDS = 40
 """Comparisons with the Engine's list for which the outcome of a lost call is looked for: some ten minutes."""
 
+NEVER_STARTED = "created"
+"""The Engine's word for it."""
 FORCE = {"force": "1", "v": "1"}
 Point = tuple[str, dict[str, Any]]
 """A network's id and how the container is to be on it."""
@@ -137,10 +140,14 @@ class Making:
         self._tried.discard(task_id)
 
     async def sweep(self, unheld: list[dict[str, Any]]) -> None:
-        """Delete what came of lost calls, of the Engine's list of containers that no task holds."""
+        """Delete what came of lost calls, of the Engine's list of containers that no task holds.
+
+        All that there were at the start are held (`recover`). So one that no task holds, that was never started, and
+        that is not being made now came of a lost call, of this run or of the last."""
         for entry in unheld:
             task_id = (entry.get("Labels") or {}).get(TASK_ID, "")
-            if task_id in self._doubtful and task_id not in self._wanted:
+            is_lost = task_id in self._doubtful or (task_id and entry.get("State") == NEVER_STARTED)
+            if is_lost and task_id not in self._wanted:
                 self._log.warning("a container that came of a lost call is removed", task_id=task_id)
                 try:
                     await self._engine.call("DELETE", f"/containers/{entry['Id']}", params=FORCE)

@@ -257,6 +257,8 @@ def test_replica_meets_each_fault_in_each_call_and_never_runs_twice(retire: bool
 @example(faults=["", "", "late", "late", "refused"], retire_at=4, restart_at=0, exit_at=0)
 @example(faults=[], retire_at=0, restart_at=5, exit_at=10)
 @example(faults=["", "", "refused-after", "lost", "refused"], retire_at=0, restart_at=0, exit_at=0)
+@example(faults=["", "", "late"], retire_at=2, restart_at=2, exit_at=0)
+@example(faults=["", "", "refused", "refused", "", "late", "", "refused"], retire_at=0, restart_at=5, exit_at=0)
 @example(faults=["", "", "refused", "", "refused", *[""] * 3, "refused"], retire_at=0, restart_at=5, exit_at=0)
 def test_replica_never_runs_twice_and_leaves_nothing_through_any_faults_restarts_and_exits(
     faults: list[str], retire_at: int, restart_at: int, exit_at: int
