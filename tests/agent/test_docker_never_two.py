@@ -257,6 +257,7 @@ def test_replica_meets_each_fault_in_each_call_and_never_runs_twice(retire: bool
 @example(faults=["", "", "late", "late", "refused"], retire_at=4, restart_at=0, exit_at=0)
 @example(faults=[], retire_at=0, restart_at=5, exit_at=10)
 @example(faults=["", "", "refused-after", "lost", "refused"], retire_at=0, restart_at=0, exit_at=0)
+@example(faults=["", "", "lost", "", "", "refused-after", "", "late"], retire_at=0, restart_at=0, exit_at=11)
 @example(faults=["", "", "late"], retire_at=2, restart_at=2, exit_at=0)
 @example(faults=["", "", "refused", "refused", "", "late", "", "refused"], retire_at=0, restart_at=5, exit_at=0)
 @example(faults=["", "", "refused", "", "refused", *[""] * 3, "refused"], retire_at=0, restart_at=5, exit_at=0)
