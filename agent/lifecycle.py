@@ -39,6 +39,7 @@ class Event(Enum):
     CAME_UP = "it runs, and is healthy"
     ENDED_WELL = "it ended by itself with exit code 0"
     ENDED_BADLY = "it could not start, ended with another code, or was unhealthy"
+    UNDONE = "what was prepared cannot be started any more, and is prepared anew"
     STOPPED = "it was stopped because it was asked for"
 
 
@@ -74,6 +75,7 @@ MOVES: dict[tuple[TaskState, Event], TaskState] = {
     (S.PREPARING, Event.PREPARED): S.READY,
     (S.PREPARING, Event.REJECTED): S.REJECTED,
     (S.READY, Event.WENT_ON): S.STARTING,
+    (S.STARTING, Event.UNDONE): S.PREPARING,
     (S.STARTING, Event.CAME_UP): S.RUNNING,
     (S.STARTING, Event.ENDED_WELL): S.COMPLETE,
     (S.STARTING, Event.ENDED_BADLY): S.FAILED,

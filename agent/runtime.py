@@ -33,6 +33,10 @@ class StartFailed(RuntimeProblem):
     """It could be prepared but not started."""
 
 
+class Unprepared(RuntimeProblem):
+    """What was prepared is gone or cannot be trusted; nothing of it runs or will. The task is to be prepared anew."""
+
+
 class UnknownTask(RuntimeProblem):
     """The runtime has nothing of that id (any more)."""
 
@@ -120,7 +124,7 @@ class Runtime(Protocol):
         """
 
     async def start(self, task_id: str) -> None:
-        """Raises StartFailed, RuntimeUnavailable."""
+        """Raises StartFailed, Unprepared, RuntimeUnavailable."""
 
     def watch(self, task_id: str) -> AsyncGenerator[View, None]:
         """See above. Raises UnknownTask when there is nothing to watch."""

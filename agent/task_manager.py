@@ -22,7 +22,7 @@ from essaim.cluster.task import ContainerStatus, PortStatus, TaskState, TaskStat
 from essaim.cluster.wire import TaskReport
 
 from .lifecycle import LOST, MESSAGES, UNHEALTHY, Event, Intent, Step, follow, intent_of, judge, next_step, resume
-from .runtime import Phase, Rejected, Runtime, RuntimeUnavailable, StartFailed, UnknownTask, View, Work
+from .runtime import Phase, Rejected, Runtime, RuntimeUnavailable, StartFailed, UnknownTask, Unprepared, View, Work
 
 Answer = TypeVar("Answer")
 
@@ -216,6 +216,8 @@ class TaskManager:
     async def _start(self) -> tuple[Event, str]:
         try:
             await self._insist(lambda: self._around.runtime.start(self.task_id), "starting")
+        except Unprepared:
+            return Event.UNDONE, ""
         except (StartFailed, Rejected, UnknownTask) as problem:
             return Event.ENDED_BADLY, str(problem)
         return await self._observe(lambda view: (Event.CAME_UP, "") if view.is_up else None)

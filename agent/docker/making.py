@@ -2,7 +2,10 @@
 found out, and nothing is left behind.
 
 - An Engine that refuses may have acted, and one that does not answer may act yet. So a container is looked for before
-  it is made or started again, and what may yet come of a lost call is looked for later (`sweep`).
+  it is made or started again, and what may yet come of a lost call is looked for later (`sweep`). The call may have
+  been the last run's: this process remembers no more of that than that nobody holds what comes of it.
+- A container is asked to start once. When the answer is lost and it does not run, it is deleted and another is made:
+  the first start could come true after the second one's container has ended, and run it again.
 - A container that was never started is deleted rather than stopped: a start that the Engine still has in hand would
   make it run after it was called ended.
 """
@@ -12,7 +15,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from essaim.agent.runtime import Phase, Rejected, RuntimeUnavailable, StartFailed
+from essaim.agent.runtime import Phase, Rejected, RuntimeUnavailable, StartFailed, Unprepared
 
 from .container_config import NODE_ID, TASK_ID
 from .engine import LOOK_WITHIN, Engine, EngineError
@@ -24,6 +27,8 @@ SLACK = 30.0
 ROUNDS = 40
 """Comparisons with the Engine's list for which the outcome of a lost call is looked for: some ten minutes."""
 
+NEVER_STARTED = "created"
+"""The Engine's word for it."""
 FORCE = {"force": "1", "v": "1"}
 Point = tuple[str, dict[str, Any]]
 """A network's id and how the container is to be on it."""
@@ -90,12 +95,12 @@ class Making:
         self._holdings.change(task_id, is_whole=True)
 
     async def start(self, task_id: str) -> None:
-        """Raises StartFailed, RuntimeUnavailable."""
+        """Raises StartFailed, Unprepared, RuntimeUnavailable."""
         held = self._holdings.one(task_id)
         if (known := self._holdings.views.get(task_id)) and known.phase is not Phase.CREATED:
             return  # by the last run: one that ended meanwhile would be started a second time
-        again = task_id in self._tried
-        if again and (view := await self._looks.now(held.container_id)) and view.phase is not Phase.CREATED:
+        if task_id in self._tried:
+            await self._not_twice(task_id, held)
             return
         self._tried.add(task_id)
         try:
@@ -104,8 +109,6 @@ class Making:
             view = await self._looks.now(held.container_id)
             if view is not None and (view.phase is Phase.RUNNING or (view.phase is Phase.EXITED and not view.error)):
                 return
-            if again and view is not None and view.phase is Phase.CREATED:
-                await self._delete(held)  # an earlier attempt, whose answer was lost, might still come true
             raise StartFailed(f"starting container failed: {error}") from error
 
     async def stop(self, task_id: str) -> None:
@@ -137,10 +140,14 @@ class Making:
         self._tried.discard(task_id)
 
     async def sweep(self, unheld: list[dict[str, Any]]) -> None:
-        """Delete what came of lost calls, of the Engine's list of containers that no task holds."""
+        """Delete what came of lost calls, of the Engine's list of containers that no task holds.
+
+        All that there were at the start are held (`recover`). So one that no task holds, that was never started, and
+        that is not being made now came of a lost call, of this run or of the last."""
         for entry in unheld:
             task_id = (entry.get("Labels") or {}).get(TASK_ID, "")
-            if task_id in self._doubtful and task_id not in self._wanted:
+            is_lost = task_id in self._doubtful or (task_id and entry.get("State") == NEVER_STARTED)
+            if is_lost and task_id not in self._wanted:
                 self._log.warning("a container that came of a lost call is removed", task_id=task_id)
                 try:
                     await self._engine.call("DELETE", f"/containers/{entry['Id']}", params=FORCE)
@@ -183,6 +190,16 @@ class Making:
             return await self._engine.call("GET", path, params=params, timeout=LOOK_WITHIN)
         except EngineError as error:
             raise RuntimeUnavailable(f"the Docker Engine refuses GET {path}: {error}") from error
+
+    async def _not_twice(self, task_id: str, held: Held) -> None:
+        """The answer to an earlier start was lost. Returns when it came true; raises Unprepared when it did not."""
+        view = await self._looks.now(held.container_id)
+        if view is not None and view.phase is not Phase.CREATED:
+            return
+        if view is not None:
+            await self._delete(held)
+        self._tried.discard(task_id)
+        raise Unprepared("the answer to the start of its container was lost: another container is made")
 
     async def _give_back(self, task_id: str, held: Held) -> None:
         """Delete what cannot be used; what cannot be deleted now is, later."""

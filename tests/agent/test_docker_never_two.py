@@ -82,6 +82,7 @@ class World:
         self.said: list[str] = []
         self.managers: dict[str, TaskManager] = {}
         self.runtime: DockerRuntime | None = None
+        self._in_session = False
         self._numbers = itertools.count(1)
 
     async def boot(self) -> None:
@@ -96,12 +97,14 @@ class World:
         self.runtime.overlays = cast("Any", Overlays())
         recovering = asyncio.ensure_future(self._recover(self.runtime))
         await self.until(recovering.done)
+        self._in_session = True
         for task_id in list(self.tasks):
             self._take_on(task_id, recovering.result().get(task_id))
 
     async def shut_down(self) -> None:
-        for manager in list(self.managers.values()):
-            await manager.close()
+        """As `Agent.stop`: the session ends before the tasks' managers do, so nothing that these say is heard."""
+        self._in_session = False
+        await asyncio.gather(*(manager.close() for manager in self.managers.values()))
         self.managers.clear()
         if self.runtime is not None:
             await self.runtime.close()
@@ -133,6 +136,8 @@ class World:
         self.managers[task_id].start()
 
     def _report(self, report: TaskReport) -> None:
+        if not self._in_session:
+            return
         state = TaskState.of(report.status.state)
         before, self.states[report.task_id] = self.states[report.task_id], state
         self.said.append(f"{report.status.message} {report.status.err or ''}")
@@ -161,7 +166,7 @@ class World:
         return f"t{len(self.states)}"
 
     async def settle(self) -> None:
-        """No more faults: the newest task comes up, all others are forgotten, and what is late is over."""
+        """The newest task comes up, all others are forgotten; then nothing is late and no call fails any more."""
         await self.until(self.is_up)
         for task_id in list(self.tasks):
             if task_id != self.newest:
@@ -169,6 +174,7 @@ class World:
                 self.managers[task_id].forget()
         await self.until(lambda: len(self.managers) == 1)
         self.engine.catch_up()
+        self.engine.faults = iter(())
         looked = self.clock.now + 60
         await self.until(lambda: self.clock.now > looked)
 
@@ -252,6 +258,11 @@ def test_replica_meets_each_fault_in_each_call_and_never_runs_twice(retire: bool
 @example(faults=["", "", "late", "late", "refused"], retire_at=4, restart_at=0, exit_at=0)
 @example(faults=[], retire_at=0, restart_at=5, exit_at=10)
 @example(faults=["", "", "refused-after", "lost", "refused"], retire_at=0, restart_at=0, exit_at=0)
+@example(faults=["", "", "late", "", *[""] * 7, *["refused"] * 9], retire_at=2, restart_at=2, exit_at=0)
+@example(faults=["", "", "lost", "", "", "refused-after", "", "late"], retire_at=0, restart_at=0, exit_at=11)
+@example(faults=["", "", "late"], retire_at=2, restart_at=2, exit_at=0)
+@example(faults=["", "", "refused", "refused", "", "late", "", "refused"], retire_at=0, restart_at=5, exit_at=0)
+@example(faults=["", "", "refused", "", "refused", *[""] * 3, "refused"], retire_at=0, restart_at=5, exit_at=0)
 def test_replica_never_runs_twice_and_leaves_nothing_through_any_faults_restarts_and_exits(
     faults: list[str], retire_at: int, restart_at: int, exit_at: int
 ) -> None:
