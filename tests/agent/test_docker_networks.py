@@ -32,16 +32,12 @@ class BrokenEngine:
         raise self.problem
 
 
-@pytest.fixture(autouse=True)
-def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "WAIT", 0.05)
-
-
 async def reason(offered: list[OverlayNetwork], problem: Exception) -> str:
     overlays = Overlays(cast("Engine", BrokenEngine(problem)), "10.77.0.1", structlog.get_logger())
     if offered:
         overlays.offer(offered)
-    with pytest.raises(Rejected) as caught:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Rejected) as caught:
+        patch.setattr(networks, "WAIT", 0.05)
         await overlays.ready(TASK)
     await overlays.close()
     return str(caught.value)
@@ -194,7 +190,11 @@ async def test_network_that_cannot_be_made_or_removed_holds_up_no_other() -> Non
     overlays.offer([NETWORK, TWO])
     on_two = msgspec.structs.replace(TASK, networks_attachments=[NetworkAttachment(network_id="net2")])
     await overlays.ready(on_two)
-    with pytest.raises(Rejected, match=r"network net1 could not be made .*: Pool overlaps"):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(Rejected, match=r"network net1 could not be made .*: Pool overlaps"),
+    ):
+        patch.setattr(networks, "WAIT", 0.05)
         await overlays.ready(TASK)
     overlays.release(on_two.id)
     engine.networks["net1"] = {"Labels": {}}
