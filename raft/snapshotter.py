@@ -15,6 +15,14 @@ from .storage import Storage
 
 _log = structlog.get_logger("raft")
 
+LONGEST_PAUSE = 60.0
+"""Seconds; a full disk may stay full for hours, and each attempt serialises the whole state."""
+
+
+def pause_after(failures: int, first: float) -> float:
+    """Seconds before the next attempt, when so many have failed in a row."""
+    return min(first * 2.0 ** min(failures - 1, 20), max(first, LONGEST_PAUSE))
+
 
 class Snapshotter:
     """`opened` whenever the log begins anew; tell the policy of what is applied, then ask whether one is `due`."""
@@ -23,6 +31,7 @@ class Snapshotter:
         self._storage, self._disk, self._options = storage, disk, options
         self.policy = SnapshotPolicy()
         self._busy = False
+        self._failures = 0  # in a row
         self._after = 0.0  # loop time: the last one could not be written
 
     def opened(self, size: int) -> None:
@@ -48,12 +57,16 @@ class Snapshotter:
             await asyncio.to_thread(self._storage.snapshots.write, meta, data)
             await self._disk.run(self._storage.compact)
         except OSError as error:
-            _log.error("cannot write a snapshot yet", directory=str(self._storage.directory), error=str(error))
+            self._failures += 1
+            pause = pause_after(self._failures, self._options.timing.disk_retry)
+            directory = str(self._storage.directory)
+            _log.error("cannot write a snapshot yet", directory=directory, error=str(error), again_in_seconds=pause)
             self.policy.failed()
-            self._after = asyncio.get_running_loop().time() + self._options.timing.disk_retry
+            self._after = asyncio.get_running_loop().time() + pause
             return
         finally:
             self._busy = False
+        self._failures = 0
         self.policy.written(len(data))
         if is_current():
             options = self._options

@@ -23,7 +23,8 @@ from .write_load import Load
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240), pytest.mark.blocking_allowed]
 
-DISK = "80m"
+DISK = "400m"
+"""Room for the log and three snapshots of all ballast: it is the filler that is to fill it, and nothing else."""
 NO_SPACE = "No space left on device"
 WAITING_READS = 8
 BALLAST = base64.b64encode(bytes(400_000)).decode()

@@ -1,4 +1,10 @@
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from essaim.raft.policy import SnapshotPolicy
+from essaim.raft.snapshotter import LONGEST_PAUSE, pause_after
 
 
 def test_policy_is_due_when_the_log_has_the_entries_and_the_share_of_the_last_snapshot() -> None:
@@ -43,3 +49,12 @@ def test_policy_staggered_is_due_earlier_by_a_third_at_most() -> None:
     policy = SnapshotPolicy(entries=90, size=300, share=0, most=900)
     policy.stagger(1.0)
     assert (policy.entries, policy.size, policy.most) == (60, 200, 600)
+
+
+@given(st.integers(1, 5000), st.floats(0.001, 120))
+def test_snapshot_that_cannot_be_written_is_tried_ever_later_up_to_a_minute(failures: int, first: float) -> None:
+    pauses = [pause_after(number, first) for number in range(1, failures + 1)]
+    assert pauses[0] == first
+    assert pauses == sorted(pauses)
+    assert pauses[-1] <= max(first, LONGEST_PAUSE)
+    assert all(after == 2 * before or after >= LONGEST_PAUSE for before, after in itertools.pairwise(pauses))
