@@ -170,6 +170,21 @@ def cluster(options: list[str]) -> Iterator[list[Node]]:
 JOIN_AS = "manager"
 
 
+def leave(node: Node) -> None:
+    """The node ends its tasks. A signal that comes just as the command starts, before it has a session of its own,
+    still ends it: so it is tried again."""
+    for attempt in range(4):
+        try:
+            node.essaim("swarm", "leave", "--force", timeout=60)
+        except Failed as failure:
+            if "not part of a swarm" in str(failure):
+                return
+            if attempt == 3:
+                say(f"{node.name}: {failure}")
+        else:
+            return
+
+
 def take_down(nodes: list[Node]) -> None:
     """Every node ends its own tasks when it leaves, so that none outlives its daemon.
 
@@ -178,8 +193,7 @@ def take_down(nodes: list[Node]) -> None:
     on_signals(already_going)
     say("\nTaking down ...")
     for node in reversed(nodes):
-        with contextlib.suppress(Failed):
-            node.essaim("swarm", "leave", "--force", timeout=60)
+        leave(node)
     for node in nodes:
         node.stop()
 

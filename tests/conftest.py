@@ -1,16 +1,24 @@
 """Rules for every test: a blocked event loop fails, a warning fails (pyproject), a hang ends (pytest-timeout)."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import structlog
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
 # How long an example takes says what else the machine does, not what the code does: hypothesis' own limits (200 ms an
 # example) failed property tests on a busy machine. pytest-timeout ends what hangs.
-settings.register_profile("essaim", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A usual run tries the same examples each time, so that it fails for what was changed; with --long they are new ones.
+settings.register_profile(
+    "essaim",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="ESSAIM_TEST_LONG" not in os.environ,
+)
 settings.load_profile("essaim")
 
 # A shell starts what it puts in the background with SIGINT ignored, and so would every program that a test interrupts.
@@ -26,6 +34,14 @@ def _no_blocked_loop(request: pytest.FixtureRequest) -> Iterator[BlockBuster | N
         return
     with blockbuster_ctx(scanned_modules=["essaim"]) as blockbuster:
         yield blockbuster
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A test that runs essaimd's own set-up in this process configures the logs of all that follow."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
+import structlog
 
 from essaim.agent.agent import Agent
 from essaim.agent.runtime import LogLine, Phase, View
@@ -64,10 +64,12 @@ async def test_agent_beats_and_leaves_a_manager_that_falls_silent(make_agent: Ma
                     await self._greet(end)
 
     manager = Silent()
-    with capture_logs() as logs:
-        agent = make_agent(FakeRuntime(), dial=manager.dial)
-        await agent.start()
-        await until(lambda: manager.hellos == 2)
+    kept = structlog.testing.LogCapture()
+    log = structlog.wrap_logger(structlog.testing.CapturingLogger(), processors=[kept])
+    agent = make_agent(FakeRuntime(), dial=manager.dial, log=log)
+    await agent.start()
+    await until(lambda: manager.hellos == 2)
+    logs = kept.entries
     assert len(manager.of_type(wire.Heartbeat)) >= 3
     # It is the end of a session, not a mistake of ours with a traceback.
     assert [(e["log_level"], "was silent for" in e["reason"]) for e in logs if "reason" in e] == [("warning", True)]

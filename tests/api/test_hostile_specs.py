@@ -94,7 +94,8 @@ async def test_api_takes_or_refuses_any_specification_and_the_leader_goes_on(led
     assert manager is not None
     statuses: dict[int, int] = {}
     for body in await asyncio.to_thread(collected):
-        async with served.client.post("http://essaim/services/create", data=body) as reply:
+        headers = {"Content-Type": "application/json"}
+        async with served.client.post("http://essaim/services/create", data=body, headers=headers) as reply:
             answer = await reply.json()
             statuses[reply.status] = statuses.get(reply.status, 0) + 1
             refused = reply.status < 500 or answer["message"].startswith(AS_AN_ENGINE)

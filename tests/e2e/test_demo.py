@@ -24,7 +24,7 @@ ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 
 def assert_nothing_left(folder: Path) -> None:
     assert list(folder.iterdir()) == []
-    left = subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, text=True, check=False)
+    left = subprocess.run(["pgrep", "-af", str(folder)], capture_output=True, text=True, check=False)
     assert left.stdout == ""
 
 
@@ -73,7 +73,9 @@ def test_demo_serves_until_interrupted_or_once_and_leaves_nothing_behind(tmp_pat
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
                 os.killpg(other.pid, number)
                 assert "Still taking down" in other.stdout.readline()
+            said = other.stdout.read()
             assert other.wait(60) == 0
+            assert said == "Taken down.\n"
         assert_nothing_left(tmp_path)
 
     once = subprocess.run([*DEMO, "--once"], env=environment, capture_output=True, text=True, timeout=120, check=False)
