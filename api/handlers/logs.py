@@ -34,6 +34,7 @@ async def service_logs(request: web.Request) -> web.StreamResponse:
     service = lookup.service(api.store, request.match_info["id"])
     options = _options(request)
     tasks = [t for t in api.store.tasks.by("service", service.id) if _may_speak(t)]
+    chunks: AsyncIterator[LogChunk]
     if options.follow:
         chunks = followed(api.manager.store, api.node.task_logs, service.id, options)
     else:
@@ -118,34 +119,46 @@ def _of(options: LogRequest, task: Task) -> LogRequest:
 
 async def followed(
     store: Store, read: Callable[[list[LogRequest]], AsyncIterator[LogChunk]], service_id: str, options: LogRequest
-) -> AsyncIterator[LogChunk]:
-    """The lines of a service's tasks, those that start later included."""
+) -> AsyncGenerator[LogChunk, None]:
+    """The lines of a service's tasks, those that start later included. Raises what a task's reader raises."""
     queue: asyncio.Queue[LogChunk | None] = asyncio.Queue(QUEUE)
-    readers: dict[str, asyncio.Task[None]] = {}
+    seen: set[str] = set()
 
     async def pump(task: Task) -> None:
         async with _closing(read([_of(options, task)])) as chunks:
             async for chunk in chunks:
                 await queue.put(chunk)
 
-    async def look(group: asyncio.TaskGroup) -> None:
-        with store.watch("tasks", "services") as watch:
-            while store.services.get(service_id) is not None:
-                for task in store.tasks.by("service", service_id):
-                    if task.id not in readers and _may_speak(task):
-                        readers[task.id] = group.create_task(pump(task))
-                await _next(watch)
-        await asyncio.gather(*readers.values())
+    async def look() -> None:
+        async with asyncio.TaskGroup() as group:
+            with store.watch("tasks", "services") as watch:
+                while store.services.get(service_id) is not None:
+                    for task in store.tasks.by("service", service_id):
+                        if task.id not in seen and _may_speak(task):
+                            seen.add(task.id)
+                            group.create_task(pump(task))
+                    await _next(watch)
+
+    async def look_to_the_end() -> None:
+        try:
+            await look()
+        except Exception:
+            await queue.put(None)
+            raise
         await queue.put(None)
 
-    async with asyncio.TaskGroup() as group:
-        looking = group.create_task(look(group))
+    # The group is in a task of its own: around a `yield` it would take the generator's close for a reader's error.
+    looking = asyncio.create_task(look_to_the_end())
+    try:
+        while (chunk := await queue.get()) is not None:
+            yield chunk
         try:
-            while (chunk := await queue.get()) is not None:
-                yield chunk
-        finally:
-            for task in (looking, *readers.values()):
-                task.cancel()
+            await looking
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
 
 
 async def _next(watch: Watch) -> None:

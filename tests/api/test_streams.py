@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from essaim.api.control import secrets
+from essaim.api.handlers.logs import followed
+from essaim.cluster.errors import Unavailable
 from essaim.cluster.wire import LogChunk, LogRequest
 from tests.api.conftest import Served
 
@@ -229,3 +231,41 @@ async def test_logs_followed_are_let_go_when_the_client_goes(scheduled: Served) 
         reply.close()
     async with asyncio.timeout(20):
         await ended.wait()
+
+
+async def test_logs_followed_and_closed_from_outside_end_their_readers_without_an_error(scheduled: Served) -> None:
+    """As a stalled reader does whose connection breaks while a line waits to be sent: nothing cancels the handler."""
+    await running(scheduled, "web")
+    manager = scheduled.node.manager
+    assert manager is not None
+    (service,) = [s for s in manager.store.services if s.spec.name == "web"]
+    ended = asyncio.Event()
+
+    async def endless(requests: list[LogRequest]) -> AsyncIterator[LogChunk]:
+        try:
+            while True:
+                yield LogChunk(1, requests[0].task_id, 1, "", b"a line\n")
+        finally:
+            ended.set()
+
+    options = LogRequest(request=0, task_id="", follow=True)
+    chunks = followed(manager.store, endless, service.id, options)
+    assert (await anext(chunks)).line == b"a line\n"
+    await chunks.aclose()
+    assert ended.is_set()
+
+
+async def test_logs_followed_whose_reader_fails_raise_its_error(scheduled: Served) -> None:
+    await running(scheduled, "web")
+    manager = scheduled.node.manager
+    assert manager is not None
+    (service,) = [s for s in manager.store.services if s.spec.name == "web"]
+
+    async def broken(requests: list[LogRequest]) -> AsyncIterator[LogChunk]:
+        yield LogChunk(1, requests[0].task_id, 1, "", b"a line\n")
+        raise Unavailable("no leader")
+
+    chunks = followed(manager.store, broken, service.id, LogRequest(request=0, task_id="", follow=True))
+    assert (await anext(chunks)).line == b"a line\n"
+    with pytest.raises(Unavailable, match="no leader"):
+        await anext(chunks)

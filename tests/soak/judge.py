@@ -3,6 +3,7 @@
 Pure: times are passed in, as seconds of one monotonic clock.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -27,9 +28,15 @@ class Permit:
 
     nodes: frozenset[str] | None
     ports: frozenset[str] | None
+    within: float = math.inf
+    """Seconds after the fault's beginning in which such a request began."""
 
-    def covers(self, failure: Failure) -> bool:
-        return (self.nodes is None or failure.node in self.nodes) and (self.ports is None or failure.port in self.ports)
+    def covers(self, failure: Failure, since: float) -> bool:
+        return (
+            (self.nodes is None or failure.node in self.nodes)
+            and (self.ports is None or failure.port in self.ports)
+            and failure.began <= since + self.within
+        )
 
 
 def through(*nodes: str) -> Permit:
@@ -37,9 +44,9 @@ def through(*nodes: str) -> Permit:
     return Permit(frozenset(nodes), None)
 
 
-def to(*ports: str) -> Permit:
+def to(*ports: str, within: float = math.inf) -> Permit:
     """These ports, through any node."""
-    return Permit(None, frozenset(ports))
+    return Permit(None, frozenset(ports), within)
 
 
 def unexplained(failures: Iterable[Failure], permits: list[Permit], since: float, until: float) -> list[Failure]:
@@ -47,7 +54,7 @@ def unexplained(failures: Iterable[Failure], permits: list[Permit], since: float
     return [
         failure
         for failure in failures
-        if not (failure.began <= until and failure.ended >= since and any(p.covers(failure) for p in permits))
+        if not (failure.began <= until and failure.ended >= since and any(p.covers(failure, since) for p in permits))
     ]
 
 

@@ -26,7 +26,12 @@ services:
     command: [python3, /app.py, echo]
     stop_grace_period: 2s
     ports: [{{target: 9000, published: 8001}}, {{target: 9001, published: 8002, protocol: udp}}]
-    deploy: {{replicas: 3, update_config: {{order: start-first, monitor: 1s}}, restart_policy: {{delay: 500ms}}}}
+    deploy:
+      replicas: 3
+      # A flood's flows end soon enough for the check after it.
+      labels: {{essaim.timeout.udp: 10s}}
+      update_config: {{order: start-first, monitor: 1s}}
+      restart_policy: {{delay: 500ms}}
   store:
     image: {IMAGE}
     command: [python3, /app.py, store]

@@ -25,6 +25,11 @@ def test_permit_holds_for_requests_that_touch_its_time_only() -> None:
     assert unexplained([early, first, last, late], [Permit(None, None)], 3, 10) == [early, late]
 
 
+def test_permit_of_the_first_seconds_explains_no_later_request() -> None:
+    early, late = failure(began=7.5), failure(began=8.5)
+    assert unexplained([early, late], [to("web", within=5)], 3, 30) == [late]
+
+
 def test_failure_without_permit_is_unexplained() -> None:
     assert unexplained([failure()], [], 0, 10) == [failure()]
 

@@ -5,6 +5,7 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
+from .faults import BY_TITLE, NOT_YET, SLOW
 from .plan import steps
 
 KINDS = ("a", "b", "c", "d", "e")
@@ -26,3 +27,9 @@ def test_plan_has_every_kind_once_a_round(seed: str, turn: int) -> None:
 def test_plan_of_another_seed_differs() -> None:
     plans = {tuple(step.kind for step in islice(steps(str(seed), KINDS), 10)) for seed in range(20)}
     assert len(plans) > 10
+
+
+def test_kinds_that_the_slice_leaves_out_exist_and_those_for_its_time_have_one_in_it() -> None:
+    assert {*NOT_YET, *SLOW} <= BY_TITLE.keys()
+    assert not NOT_YET.keys() & SLOW.keys()
+    assert set(SLOW.values()) <= BY_TITLE.keys() - NOT_YET.keys() - SLOW.keys()

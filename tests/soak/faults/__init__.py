@@ -1,4 +1,4 @@
-"""Every kind of fault, by its title."""
+"""Every kind of fault, by its title, and which of them the slice of every run leaves out."""
 
 from . import calls, changes, engines, hostile, hosts, programs, together
 from .fault import Fault
@@ -48,3 +48,20 @@ KINDS: tuple[type[Fault], ...] = (
     together.QuorumLost,
 )
 BY_TITLE: dict[str, type[Fault]] = {kind.title(): kind for kind in KINDS}
+
+NOT_YET: dict[str, str] = {
+    "leader-killed-in-update": "a request on a kept connection through the leader's host may get no answer for 10 s "
+    "(2 of 13 times); the cause is not found",
+}
+"""Kinds that show a defect which is known and not cured, and which: the slice of every run leaves them out, so that it
+tells what is new. They are part of every longer soak."""
+SLOW: dict[str, str] = {
+    "gate-closed": "gate-deaf",
+    "host-crashed": "host-crashed-in-update",
+    "host-unplugged": "host-isolated",
+    "idle-flood": "half-hello-flood",
+    "link-cut": "link-one-way",
+    "engine-frozen": "gate-deaf",
+    "role-changed": "leader-demoted",
+}
+"""Kinds that the slice leaves out for its time alone, and the kind in it that is most like each."""

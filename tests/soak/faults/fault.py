@@ -21,6 +21,9 @@ class Fault:
     settle: ClassVar[float] = 60.0
     """Seconds after `heal` until all must be well."""
 
+    excused: ClassVar[str] = r"\A\Z(?<=x)"
+    """A pattern of the errors that daemons are right to log because of it."""
+
     def __init__(self, world: World, chance: Random) -> None:
         self.world = world
         self.chance = chance

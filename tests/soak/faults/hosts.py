@@ -12,6 +12,10 @@ REPLICAS_LOST = to("echo", "echo-udp", "probe", "db")
 """Ports whose requests cannot be tried again elsewhere: what a lost replica was asked, fails."""
 
 
+UNNOTICED = 5.0
+"""Seconds in which gateways may still choose a replica that stands still."""
+
+
 class HostFault(Fault):
     hold = 10.0
     settle = 90.0
@@ -43,6 +47,10 @@ class HostCrashed(HostFault):
 
 class HostFrozen(HostFault):
     """Every process of a host stands still; its kernel goes on to acknowledge what peers send."""
+
+    def permits(self) -> Sequence[Permit]:
+        # A request that a replica there has taken may have been carried out: no gateway may ask another.
+        return [*super().permits(), to("web", within=UNNOTICED)]
 
     async def inject(self) -> None:
         self.lose()

@@ -89,6 +89,7 @@ class WorkerStopped(WorkerKilled):
     """SIGSTOP of a node's gateway workers: found to be hung and replaced while it lasts."""
 
     hold = 8.0
+    excused = "a gateway worker does not answer and is replaced"
     stopped: Sequence[int] = ()
 
     async def inject(self) -> None:
