@@ -84,7 +84,8 @@ async def containers_match(world: World) -> list[str]:
                 wrong.append(f"{host.name} has a container of a forgotten task: {name} ({container['Status']})")
             elif container["State"] == "running" and here[task]["Status"]["State"] in FINAL:
                 wrong.append(f"{host.name} runs {name}, whose task is {here[task]['Status']['State']}")
-            elif container["State"] == "created" and here[task]["Status"]["State"] in FINAL:
+            # A container that could not be started is kept as any failed task's is, until the task is forgotten.
+            elif container["State"] == "created" and here[task]["Status"]["State"] in FINAL - {"failed"}:
                 wrong.append(f"{host.name} has {name} created, whose task is {here[task]['Status']['State']}")
         missing = [i for i, t in here.items() if t["Status"]["State"] == "running" and i not in running]
         wrong += [f"{host.name} runs no container for {_named(tasks[i])}, which is said to be running" for i in missing]

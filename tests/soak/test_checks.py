@@ -116,13 +116,17 @@ def test_containers_without_task_and_tasks_without_container_are_told() -> None:
     stray.engines["h1"].append(container("x", "exited"))
     missing.engines["h2"] = [container("b", "exited")]
     ended.shown["h1"]["/tasks"].append(task("c", "h1", state="failed", desired="shutdown"))
-    made.shown["h1"]["/tasks"] = ended.shown["h1"]["/tasks"]
+    made.shown["h1"]["/tasks"].append(task("c", "h1", state="rejected", desired="shutdown"))
+    failed = deepcopy(ended)
+    failed.engines["h1"].append(container("c", "created"))
     ended.engines["h1"].append(container("c"))
     made.engines["h1"].append(container("c", "created"))
     assert "a container of a forgotten task: web.1.x" in told(containers_match, stray)
     assert "h2 runs no container for task b (slot 2)" in told(containers_match, missing)
     assert "h1 runs web.1.c, whose task is failed" in told(containers_match, ended)
-    assert "h1 has web.1.c created, whose task is failed" in told(containers_match, made)
+    assert "h1 has web.1.c created, whose task is rejected" in told(containers_match, made)
+    # What could not be started is kept with its failed task.
+    assert told(containers_match, failed) == ""
 
 
 def test_write_that_one_manager_lost_is_told() -> None:
