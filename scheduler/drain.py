@@ -1,16 +1,18 @@
 """Drain before stop: a replica is told to stop only after no gateway sends it anything any more.
 
-When a running task is to stop, the route table shows it as draining. The order to stop passes once every connected
-gateway has applied a table in which that is so and has no open request left on it, or once the limit is over (label
-`essaim.drain` of the service, 10 s unless set). A task that no gateway knows is let go at once.
+When a running task is to stop, the route table shows it as draining. The order to stop passes once every gateway has
+applied a table in which that is so and has no open request left on it, or once the limit is over (label `essaim.drain`
+of the service, 10 s unless set). A task that no gateway knows is let go at once.
 
-A session whose gateway has not answered any table within NO_GATEWAY has none to wait for.
+A session whose gateway has not answered any table within NO_GATEWAY has none to wait for. A node that is not connected
+and not known to be down is waited for as well: after a change of leader nobody is connected yet, and the workers of a
+daemon that is being restarted serve by its last table until it is back.
 
 Pure: times in seconds of a monotonic clock come in.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from essaim.cluster.routes import RouteTable
@@ -97,18 +99,19 @@ class DrainGate:
         """Whether the order to stop has to wait."""
         return task_id in self._draining
 
-    def release(self, now: float) -> list[str]:
-        """Let go every task that nothing holds any more; which ones."""
-        free = [task_id for task_id, draining in self._draining.items() if self._is_free(task_id, draining, now)]
+    def release(self, now: float, nodes: Collection[str] = ()) -> list[str]:
+        """Let go every task that nothing holds any more; which ones. `nodes`: all whose gateways may serve."""
+        is_whole = self._gateways.keys() >= set(nodes)
+        free = [t for t, draining in self._draining.items() if self._is_free(t, draining, now, is_whole=is_whole)]
         for task_id in free:
             del self._draining[task_id]
             self._let_go.add(task_id)
         return free
 
-    def _is_free(self, task_id: str, draining: _Draining, now: float) -> bool:
+    def _is_free(self, task_id: str, draining: _Draining, now: float, *, is_whole: bool) -> bool:
         if now >= draining.until:
             return True
-        if draining.version is None:
+        if draining.version is None or not is_whole:
             return False
         return all(self._is_clear(g, task_id, draining.version, now) for g in self._gateways.values())
 
@@ -117,6 +120,10 @@ class DrainGate:
         if gateway.version < 0:
             return now - gateway.since >= NO_GATEWAY
         return gateway.version >= version and not gateway.open_requests.get(task_id)
+
+    @property
+    def is_holding(self) -> bool:
+        return bool(self._draining)
 
     @property
     def held(self) -> Iterable[str]:

@@ -23,6 +23,9 @@ from .proofs import Proofs
 from .route_history import RouteHistory
 from .routes import RouteCache, has_routes, serves
 
+MAY_SERVE = ("ready", "unknown")
+"""States of nodes whose gateways may send requests, connected or not."""
+
 
 class Traffic:
     def __init__(self, store: Store, faults: Faults | None = None) -> None:
@@ -145,4 +148,6 @@ class Traffic:
 
     def release(self, now: float) -> list[str]:
         """Tasks whose order to stop may pass now."""
-        return self._gate.release(now)
+        if not self._gate.is_holding:
+            return []
+        return self._gate.release(now, [node.id for node in self._store.nodes if node.status.state in MAY_SERVE])

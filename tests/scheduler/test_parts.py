@@ -145,6 +145,27 @@ def test_gate_opens_at_the_limit_and_for_nodes_without_a_gateway() -> None:
     assert gate.release(15) == ["u"]
 
 
+def test_gate_waits_for_gateways_that_are_not_connected_and_may_serve() -> None:
+    """A new leader has heard nobody; a daemon that is being restarted has workers that serve by its last table."""
+    gate = DrainGate()
+    gate.begin("t", 10, 0)
+    gate.published(table(6, t="draining"))
+    assert gate.release(1, ["a", "b"]) == []
+    gate.connect("a", 1)
+    gate.applied("a", 6, {})
+    assert gate.release(2, ["a", "b"]) == []
+    gate.connect("b", 2)
+    assert gate.release(2, ["a", "b"]) == []
+    gate.applied("b", 6, {})
+    gate.disconnect("a")
+    assert gate.release(3, ["a", "b"]) == []
+    assert gate.release(3, ["b"]) == ["t"], "a is known to be down"
+    gate.begin("u", 10, 20)
+    gate.published(table(7, u="draining"))
+    assert gate.release(29.9, ["a", "b"]) == []
+    assert gate.release(30, ["a", "b"]) == ["u"]
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [(None, 10), ("", 10), ("30s", 30), ("500ms", 0.5), ("1m", 60), ("2", 2), ("0s", 0), ("soon", 10)],
