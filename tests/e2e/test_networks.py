@@ -69,6 +69,8 @@ while not os.path.exists("/stop"):
     except (OSError, ValueError, http.client.HTTPException) as problem:
         failures.append(f"{time.strftime('%H:%M:%S')} {problem!r}")
     connection.close()
+    with open("/answered", "w") as progress:
+        print(sum(answers.values()), file=progress)
     time.sleep(0.01)
 print(json.dumps({"answers": answers, "failures": failures}))
 """
@@ -125,6 +127,11 @@ def load_from(host: Host, container_id: str, name: str) -> Iterator[dict[str, An
             host.docker("exec", container_id, "touch", "/stop")
             result.update(json.loads(running.result()))
             host.docker("exec", container_id, "rm", "/stop")
+
+
+def answered(host: Host, container_id: str) -> int:
+    """How many answers the load has had by now."""
+    return int(host.docker("exec", container_id, "cat", "/answered").strip() or 0)
 
 
 def reached(host: Host, container_id: str, vip: str) -> set[str]:
@@ -231,5 +238,6 @@ def test_virtual_address_spreads_and_outlives_replicas_and_daemons(cluster: Clus
         there.docker("kill", container(there, "demo_db"))
         cluster.wait_running("demo_db", 3)
         eventually(lambda: len(reached(here, web, vip)) == 3, 20, "all replicas are reached again")
+        eventually(lambda: answered(here, web) > 100, 30, "a hundred answers", retry_on=(CommandFailed,))
     assert len(load["answers"]) >= 3
     assert sum(load["answers"].values()) > 20 * len(load["failures"])
