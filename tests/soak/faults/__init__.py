@@ -50,8 +50,6 @@ KINDS: tuple[type[Fault], ...] = (
 BY_TITLE: dict[str, type[Fault]] = {kind.title(): kind for kind in KINDS}
 
 NOT_YET: dict[str, str] = {
-    "leader-killed-in-update": "a request on a kept connection through the leader's host may get no answer for 10 s "
-    "(2 of 13 times); the cause is not found",
     "host-frozen": "a request that a replica took just before its host froze may get no answer for 10 s (1 of 2); "
     "what is permitted there now has not been seen often enough",
     "networks-pruned": "a task whose network goes between its container's creation and start fails, and the container "
