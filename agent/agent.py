@@ -12,7 +12,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -144,7 +144,8 @@ class Agent:
             wire.LogCancel: lambda message: self._logs.cancel(message.request),
         }
         self._life: asyncio.Task[None] | None = None
-        self._strays: set[asyncio.Task[None]] = set()
+        self._strays: dict[str, asyncio.Task[None]] = {}
+        self._turned_away: set[str] = set()
 
     async def start(self) -> None:
         """Returns at once; the session is opened, and opened again, in the background."""
@@ -163,11 +164,11 @@ class Agent:
         await self._logs.close()
         await self._witness.close()
         left = [] if keep_tasks else await self._clear_in_time()
-        for stray in self._strays:
+        for stray in self._strays.values():
             stray.cancel()
         ends = [asyncio.ensure_future(manager.close()) for manager in self._managers.values()]
         if ends or self._strays:
-            await asyncio.wait([*ends, *self._strays], timeout=END_SECONDS)
+            await asyncio.wait([*ends, *self._strays.values()], timeout=END_SECONDS)
         return left
 
     async def _say_goodbye(self) -> None:
@@ -304,7 +305,12 @@ class Agent:
         for task_id in difference.forget:
             if task_id in self._managers:
                 self._managers[task_id].forget()
+            elif task_id in self._turned_away:
+                self._turned_away.discard(task_id)
+                self._outbox.forget(task_id)
         for task in difference.tasks:
+            if task.id in self._turned_away:
+                continue  # it may run elsewhere by now, even if this version of it can be read
             try:
                 self._take_on(task)
             except Exception as error:
@@ -323,14 +329,29 @@ class Agent:
             manager.start()
 
     def _turn_away(self, task: Task, error: Exception) -> None:
-        """A task that this agent cannot even read: the others of the message are taken on. What the last run left of it
-        goes on, for nobody knows what is wanted of it."""
+        """A task that this agent cannot even read: the others of the message are taken on.
+
+        A task that is rejected is replaced elsewhere, so what the last run left of it ends first. One that this run
+        manages goes on as it was last understood, and nothing is reported of it that could have it replaced.
+        """
         self._steady.note(f"taking on task {task.name or task.id}", error)
-        self._found.pop(task.id, None)
-        if task.id not in self._managers:
-            why = f"the agent of this node cannot take it on: {words(error)}"
-            status = TaskStatus(timestamp=self._around.now(), state="rejected", message="preparing", err=why)
-            self._outbox.put(wire.TaskReport(task.id, status))
+        if task.id in self._managers:
+            return
+        self._turned_away.add(task.id)
+        why = f"the agent of this node cannot take it on: {words(error)}"
+        if self._found.pop(task.id, None) is None:
+            self._reject(task.id, why)
+        else:
+            self._keep_until_done(self._end_and_reject(task.id, why), task.id)
+
+    async def _end_and_reject(self, task_id: str, why: str) -> None:
+        await self._end(task_id)
+        if task_id in self._turned_away:
+            self._reject(task_id, why)
+
+    def _reject(self, task_id: str, why: str) -> None:
+        status = TaskStatus(timestamp=self._around.now(), state="rejected", message="preparing", err=why)
+        self._outbox.put(wire.TaskReport(task_id, status))
 
     # What is not to run here
 
@@ -338,10 +359,12 @@ class Agent:
         """What the last run left and the cluster does not want."""
         for task_id in self._found:
             self._log.warning("a task that the cluster does not want here is stopped", task_id=task_id)
-            stray = asyncio.create_task(self._end(task_id), name=f"stray {task_id}")
-            self._strays.add(stray)
-            stray.add_done_callback(self._strays.discard)
+            self._keep_until_done(self._end(task_id), task_id)
         self._found = {}
+
+    def _keep_until_done(self, ending: Coroutine[None, None, None], task_id: str) -> None:
+        self._strays[task_id] = asyncio.create_task(ending, name=f"stray {task_id}")
+        self._strays[task_id].add_done_callback(lambda _: self._strays.pop(task_id, None))
 
     async def _end(self, task_id: str) -> None:
         """Until it is gone: what is not wanted here may run elsewhere."""
@@ -352,6 +375,8 @@ class Agent:
                 await self._runtime.remove(task_id)
             except RuntimeUnavailable as problem:
                 self._log.warning("a task is not removed yet; trying again", task_id=task_id, reason=str(problem))
+            except Exception as error:
+                self._steady.note(f"removing task {task_id}", error)
             else:
                 return
             await self._sleep(pause)
@@ -366,12 +391,12 @@ class Agent:
         managers = list(self._managers.values())
         for manager in managers:
             manager.forget()
-        await asyncio.gather(*(manager.finished() for manager in managers), *self._strays)
+        await asyncio.gather(*(manager.finished() for manager in managers), *self._strays.values())
 
     async def _clear_in_time(self) -> list[str]:
         """The same, for as long as the runtime answers; the names of the tasks that are left."""
         tasks = {task_id: manager.work.task for task_id, manager in self._managers.items()}
-        found = list(self._found)
+        found = [*self._found, *self._strays]
         ending = asyncio.ensure_future(self._clear())
         limit = longest_grace(tasks.values()) + SLACK
         why = await until_ended([ending], self._runtime, limit, self._monotonic)
