@@ -7,6 +7,8 @@ Rules:
   with the same bytes.
 - `Report` merges a task's observed status without a version check, since agents report while loops decide: it takes
   effect only if the task is on that node and its state does not go back.
+- What a report has that this version does not know is carried beside it (`kept`), and put back where it was when the
+  report is encoded, so that members of two releases make the same of it.
 
 Pure: data only.
 """
@@ -15,8 +17,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
+from msgspec.structs import replace
 
 from .formats import FIRST
+from .kept import Kept, kept_of_items, with_kept_items
 from .node import NodeDescription, NodeStatus
 from .shape import StoredObject
 from .task import TaskEndpoint, TaskStatus
@@ -47,12 +51,13 @@ class Expect(msgspec.Struct, tag="expect", frozen=True):
 
 
 class Report(msgspec.Struct, tag="report", frozen=True):
-    """A task's status as its node saw it. `endpoints` None leaves them as they are."""
+    """A task's status as its node saw it. `endpoints` None leaves them as they are. `kept`: what is unknown of both."""
 
     task_id: str
     node_id: str
     status: TaskStatus
     endpoints: list[TaskEndpoint] | None = None
+    kept: Kept | msgspec.UnsetType = msgspec.UNSET
 
 
 class Verdict(msgspec.Struct, tag="verdict", frozen=True):
@@ -64,11 +69,13 @@ class Verdict(msgspec.Struct, tag="verdict", frozen=True):
 
 
 class NodeReport(msgspec.Struct, tag="node", frozen=True):
-    """A node's status and, if it said so, its description. Merged without a version check; the spec is not touched."""
+    """A node's status and, if it said so, its description. Merged without a version check; the spec is not touched.
+    `kept`: what is unknown of these."""
 
     node_id: str
     status: NodeStatus
     description: NodeDescription | None = None
+    kept: Kept | msgspec.UnsetType = msgspec.UNSET
 
 
 Change = Put | Delete | Expect | Report | Verdict | NodeReport
@@ -96,12 +103,28 @@ _decoder = msgspec.msgpack.Decoder(ChangeSet)
 
 
 def encode(change_set: ChangeSet) -> bytes:
-    return _encoder.encode(change_set)
+    kept = {
+        place: change.kept
+        for place, change in enumerate(change_set.changes)
+        if isinstance(change, Report | NodeReport) and isinstance(change.kept, Kept)
+    }
+    if not kept:
+        return _encoder.encode(change_set)
+    bare = [replace(change, kept=msgspec.UNSET) if n in kept else change for n, change in enumerate(change_set.changes)]
+    return with_kept_items(_encoder.encode(replace(change_set, changes=bare)), "changes", kept)
 
 
 def decode(data: bytes) -> ChangeSet:
     """Raises msgspec.DecodeError for anything that is not a change set."""
-    return _decoder.decode(data)
+    change_set = _decoder.decode(data)
+    if not any(isinstance(change, Report | NodeReport) for change in change_set.changes):
+        return change_set
+    kept = kept_of_items(data, _encoder.encode(change_set), "changes")
+    for place, found in kept.items():
+        change = change_set.changes[place]
+        if isinstance(change, Report | NodeReport):
+            change_set.changes[place] = replace(change, kept=found)
+    return change_set
 
 
 def put(table: str, value: StoredObject, *, new: bool = False, force: bool = False) -> Put:

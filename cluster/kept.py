@@ -6,6 +6,7 @@ in a change, they are put back: into the place where they were, and, in a list, 
 Pure: MessagePack in, MessagePack out.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,9 +25,11 @@ class Kept:
     inside: dict[str, "Kept"] = field(default_factory=dict)
     items: list[tuple[int, Any, "Kept"]] = field(default_factory=list)
 
-    def without(self, *names: str) -> "Kept | None":
-        """When these parts are replaced as a whole."""
-        left = Kept(self.fields, {name: kept for name, kept in self.inside.items() if name not in names}, self.items)
+    def with_parts(self, parts: Mapping[str, "Kept | None"]) -> "Kept | None":
+        """When these parts are replaced as a whole, with what is kept inside each of them from now on."""
+        inside = {name: kept for name, kept in self.inside.items() if name not in parts}
+        inside |= {name: kept for name, kept in parts.items() if kept is not None}
+        left = Kept(self.fields, inside, self.items)
         return left if left.fields or left.inside or left.items else None
 
 
@@ -40,6 +43,20 @@ def unknown_in(raw: bytes | msgspec.Raw, known: bytes) -> Kept | None:
 def with_kept(known: bytes, kept: Kept) -> bytes:
     """The encoding of an object with what is kept of it; what is known goes before."""
     return _encode(_merged(_decode(known), kept))
+
+
+def kept_of_items(raw: bytes, known: bytes, name: str) -> dict[int, Kept]:
+    """Of a message with a list under `name`: what is unknown of each element, by its place."""
+    whole = unknown_in(raw, known)
+    items = whole.inside[name].items if whole is not None and name in whole.inside else []
+    return {place: kept for place, _, kept in items}
+
+
+def with_kept_items(known: bytes, name: str, kept: Mapping[int, Kept]) -> bytes:
+    """The encoding of such a message, with what is kept of its elements."""
+    elements = _decode(known)[name]
+    items = [(place, elements[place], own) for place, own in kept.items()]
+    return with_kept(known, Kept(inside={name: Kept(items=items)}))
 
 
 def _difference(full: Any, known: Any) -> Kept | None:

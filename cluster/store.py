@@ -12,7 +12,7 @@ else changes it. Objects are immutable, so a reader may keep what it got for as 
 
 import functools
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -85,10 +85,13 @@ class Table(Generic[T]):
         elif self.kept:
             self.kept.pop(object_id, None)
 
-    def replaced(self, object_id: str, *parts: str) -> None:
-        """These parts of an object were replaced as a whole: nothing is kept inside them."""
-        if object_id in self.kept:
-            self.keep(object_id, self.kept[object_id].without(*parts))
+    def replaced(self, object_id: str, parts: Mapping[str, Kept | None]) -> bool:
+        """These parts of an object were replaced as a whole, with what is kept inside each of them from now on. Whether
+        that is something else than before."""
+        old = self.kept.get(object_id)
+        kept = (old or Kept()).with_parts(parts)
+        self.keep(object_id, kept)
+        return kept != old
 
     def set(self, value: T) -> T | None:
         """Insert or replace; the previous object. Only the store calls this."""
@@ -172,6 +175,12 @@ def shapes() -> int:
     _, components = msgspec.json.schema_components(KINDS)
     names = sorted((kind, sorted(shape.get("properties", ()))) for kind, shape in components.items())
     return zlib.crc32(msgspec.json.encode(names))
+
+
+def _kept_inside(report: Report | NodeReport, parts: dict[str, str]) -> dict[str, Kept | None]:
+    """What is unknown of a report's parts, by the names that the object has for them."""
+    inside = report.kept.inside if isinstance(report.kept, Kept) else {}
+    return {of_object: inside.get(of_report) for of_object, of_report in parts.items()}
 
 
 def _spec_name(value: Any) -> str | None:
@@ -385,8 +394,9 @@ class Store:
             if task.state == status.progress == TaskState.RUNNING:
                 status = msgspec.structs.replace(status, reachable=task.status.reachable)
             reported = msgspec.structs.replace(task, status=status, endpoints=endpoints, running_since=since)
-            self.tasks.replaced(task.id, "Status", *(() if change.endpoints is None else ("Endpoints",)))
-            return None if reported == task else self._replace(self.tasks, reported, index, change_set)
+            parts = {"Status": "status"} | ({} if change.endpoints is None else {"Endpoints": "endpoints"})
+            news = self.tasks.replaced(task.id, _kept_inside(change, parts))
+            return self._replace(self.tasks, reported, index, change_set) if news or reported != task else None
         if isinstance(change, Verdict):
             task = self.tasks.get(change.task_id)
             if task is None or task.node_id != change.node_id or task.state != TaskState.RUNNING:
@@ -402,8 +412,9 @@ class Store:
             described = msgspec.structs.replace(
                 node, status=change.status, description=change.description or node.description
             )
-            self.nodes.replaced(node.id, "Status", *(("Description",) if change.description else ()))
-            return None if described == node else self._replace(self.nodes, described, index, change_set)
+            parts = {"Status": "status"} | ({"Description": "description"} if change.description else {})
+            news = self.nodes.replaced(node.id, _kept_inside(change, parts))
+            return self._replace(self.nodes, described, index, change_set) if news or described != node else None
         return None
 
     def _replace(self, table: Table[Any], value: StoredObject, index: int, change_set: ChangeSet) -> Event:

@@ -11,6 +11,8 @@ manager call the node down (`manager_patience`), so that a session that breaks u
 - Secrets and configs come only with the tasks that use them; certificates of services go to every gateway.
 - Either side says in `Hello` and `Welcome` how much it understands (`version`): what came later than version 0 is sent
   only to a side that knows it, since a message that cannot be decoded ends the session.
+- Fields of a task's report that the leader does not know go into the log with it: the end of a task is taken in once,
+  and not again by a newer leader. All else that an agent tells it tells each leader from the start.
 - Output of tasks flows by credit: no more bytes of a stream are on their way than its reader asked for, so that a
   reader who pauses holds up nothing but its own stream.
 
@@ -22,6 +24,7 @@ from typing import Protocol
 import msgspec
 
 from .certificate_parts import BookPart
+from .kept import Kept, kept_of_items
 from .node import Node, NodeDescription, TLSInfo
 from .objects import Config, Secret
 from .overlay import OverlayNetwork
@@ -71,9 +74,12 @@ class Heartbeat(msgspec.Struct, tag="beat", frozen=True):
 
 
 class TaskReport(msgspec.Struct, frozen=True):
+    """`kept`: what this version does not know of a newer agent's report."""
+
     task_id: str
     status: TaskStatus
     endpoints: list[TaskEndpoint] | None = None
+    kept: Kept | msgspec.UnsetType = msgspec.UNSET
 
 
 class Reports(msgspec.Struct, tag="reports", frozen=True):
@@ -345,7 +351,11 @@ def encode(message: FromAgent | ToAgent) -> bytes:
 
 def decode_from_agent(data: bytes) -> FromAgent:
     """Raises msgspec.DecodeError."""
-    return _from_agent.decode(data)
+    message = _from_agent.decode(data)
+    if isinstance(message, Reports):
+        for place, kept in kept_of_items(data, _encoder.encode(message), "reports").items():
+            message.reports[place] = msgspec.structs.replace(message.reports[place], kept=kept)
+    return message
 
 
 def decode_to_agent(data: bytes) -> ToAgent:

@@ -271,7 +271,7 @@ class Dispatcher:
         try:
             if task is not None and task.node_id == node_id and not task.is_terminal:
                 status = self.told.traffic.as_reported(task, report)
-                self._reports.add(Report(report.task_id, node_id, status, report.endpoints))
+                self._reports.add(Report(report.task_id, node_id, status, report.endpoints, report.kept))
         except KeyError as error:
             self._log.warning("a report of a task names no known state", node=node_id, task=report.task_id, state=error)
 

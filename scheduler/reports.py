@@ -13,6 +13,7 @@ import msgspec
 
 from essaim.cluster.changes import NodeReport, Report, Verdict
 from essaim.cluster.errors import Unavailable
+from essaim.cluster.kept import Kept
 from essaim.cluster.task import TaskState
 from essaim.cluster.writer import Writer
 
@@ -77,10 +78,19 @@ def _key_of(report: AnyReport) -> Hashable:
 def _merged(older: AnyReport, newer: AnyReport) -> AnyReport:
     """The newer one, with what only the older one says."""
     if isinstance(older, NodeReport) and isinstance(newer, NodeReport):
-        return msgspec.structs.replace(newer, description=newer.description or older.description)
+        kept = newer.kept if newer.description else _kept_of_both(older, newer, "description")
+        return msgspec.structs.replace(newer, description=newer.description or older.description, kept=kept)
     if isinstance(older, Report) and isinstance(newer, Report) and newer.endpoints is None:
-        return msgspec.structs.replace(newer, endpoints=older.endpoints)
+        return msgspec.structs.replace(newer, endpoints=older.endpoints, kept=_kept_of_both(older, newer, "endpoints"))
     return newer
+
+
+def _kept_of_both(older: Report | NodeReport, newer: Report | NodeReport, part: str) -> Kept | msgspec.UnsetType:
+    """What is unknown of the newer one, and inside the part that it takes from the older one."""
+    if not isinstance(older.kept, Kept):
+        return newer.kept
+    known = newer.kept if isinstance(newer.kept, Kept) else Kept()
+    return known.with_parts({part: older.kept.inside.get(part)}) or msgspec.UNSET
 
 
 class ReportWriter:
