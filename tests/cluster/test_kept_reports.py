@@ -115,7 +115,9 @@ def test_pending_node_report_that_takes_anothers_place_keeps_its_whole_descripti
     assert (written["status"], written["description"]) == ({"State": "down"}, description)
 
 
-UNKNOWN = st.dictionaries(st.sampled_from(["Heat", "Mood", "Lane"]), st.integers(-9, 9) | st.text(max_size=3), max_size=3)
+UNKNOWN = st.dictionaries(
+    st.sampled_from(["Heat", "Mood", "Lane"]), st.integers(-9, 9) | st.text(max_size=3), max_size=3
+)
 
 
 @given(st.lists(st.tuples(UNKNOWN, st.none() | st.lists(UNKNOWN, max_size=3)), max_size=4))
