@@ -12,6 +12,10 @@ from essaim.cluster.store import Store
 from .node import LocalNode, Manager
 
 
+MOST_FAULTY = 100
+"""Series: a mistake of ours may make every service of a cluster faulty at once."""
+
+
 class ClusterCollector(Collector):
     """The cluster as this node sees it; a worker tells only that it is one."""
 
@@ -33,6 +37,7 @@ class ClusterCollector(Collector):
 def _counts(manager: Manager) -> Iterator[GaugeMetricFamily]:
     store = manager.store
     yield _gauge("essaim_services", "Services.", len(store.services))
+    yield from _faulty(store)
     nodes = GaugeMetricFamily(
         "essaim_nodes", "Nodes by role, state and availability.", labels=["role", "state", "availability"]
     )
@@ -44,6 +49,21 @@ def _counts(manager: Manager) -> Iterator[GaugeMetricFamily]:
         tasks.add_metric(list(states), count)
     yield tasks
     yield from _replicas(store)
+
+
+def _faulty(store: Store) -> Iterator[GaugeMetricFamily]:
+    """Kept in the store by the leader, so that every manager tells the same."""
+    names = sorted(s.spec.name or s.id for s in store.services if s.fault)
+    yield _gauge("essaim_services_faulty", "Services that cannot be carried out as specified.", len(names))
+    faulty = GaugeMetricFamily(
+        "essaim_service_faulty",
+        f"A service that cannot be carried out as specified (the first {MOST_FAULTY} by name); its tasks' errors in "
+        "`service ps` say why.",
+        labels=["service"],
+    )
+    for name in names[:MOST_FAULTY]:
+        faulty.add_metric([name], 1)
+    yield faulty
 
 
 def _replicas(store: Store) -> Iterator[GaugeMetricFamily]:

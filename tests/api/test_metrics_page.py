@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 import structlog
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
+from essaim.api import metrics
 from essaim.api.admission import Limits
 from essaim.api.doors import Doors, door_for
 from essaim.api.metrics_page import MetricsPage, metrics_app
+from essaim.cluster.changes import put
 from tests.api.conftest import Served
 
 CALLS = [
@@ -66,6 +69,31 @@ async def test_page_is_what_prometheus_reads(served: Served, url: str, reader: a
         assert secret not in text
     async with reader.head(f"{url}/metrics") as reply:
         assert (reply.status, await reply.read()) == (200, b"")
+
+
+async def test_page_counts_faulty_services_and_names_some_of_them(
+    served: Served, url: str, reader: aiohttp.ClientSession, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "MOST_FAULTY", 2)
+    manager = served.node.manager
+    assert manager is not None
+
+    async def faulty() -> tuple[float, set[str]]:
+        clock.now += 100
+        async with reader.get(f"{url}/metrics") as reply:
+            families = {family.name: family for family in text_string_to_metric_families(await reply.text())}
+        named = {sample.labels["service"] for sample in families["essaim_service_faulty"].samples}
+        return families["essaim_services_faulty"].samples[0].value, named
+
+    for name in ("d", "c", "b", "a"):
+        await served.create(name)
+    assert await faulty() == (0, set())
+    bad = [service for service in manager.store.services if service.spec.name != "a"]
+    marked = [replace(service, fault="it cannot be placed: ZeroDivisionError") for service in bad]
+    await manager.writer.commit([put("services", service) for service in marked])
+    assert await faulty() == (3, {"b", "c"})
+    await manager.writer.commit([put("services", service, force=True) for service in bad])
+    assert await faulty() == (0, set())
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])

@@ -79,8 +79,8 @@ class Daemon:
             self._process.wait(30)
             self._process = None
 
-    async def ended(self, within: float) -> None:
-        """Wait until it has ended by itself."""
+    async def ended(self, within: float) -> int:
+        """Wait until it has ended by itself; its exit code."""
         process = self._process
         assert process is not None
 
@@ -89,6 +89,7 @@ class Daemon:
 
         await eventually_async(gone, within, f"{self.name} ends; it said:\n{self.log.read_text()}")
         self._process = None
+        return int(process.returncode)
 
     @property
     def is_started(self) -> bool:
@@ -97,7 +98,7 @@ class Daemon:
     def end(self) -> None:
         """kill -9 it and all that came of it. Its tasks have supervisors of their own: not for tests that run any."""
         if self._process is not None:
-            family = [self._process.pid, *_descendants(self._process.pid)]
+            family = [self._process.pid, *descendants(self._process.pid)]
             for pid in family:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -116,12 +117,20 @@ class Daemon:
         self.kill(signal.SIGTERM)
 
 
-def _descendants(pid: int) -> list[int]:
+def lives(pid: int) -> bool:
+    """It exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
+    except OSError:
+        return False
+
+
+def descendants(pid: int) -> list[int]:
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except FileNotFoundError:
         return []
-    return [found for child in children for found in (int(child), *_descendants(int(child)))]
+    return [found for child in children for found in (int(child), *descendants(int(child)))]
 
 
 @contextlib.asynccontextmanager

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from essaim.api.client import Client
-from tests.daemon.processes import Daemon, daemons, init, join
+from tests.daemon.processes import Daemon, daemons, init, join, lives
 from tests.lab.wait import eventually_async
 from tests.ports import free_port
 
@@ -197,3 +197,93 @@ async def test_host_that_is_lost_has_its_tasks_moved_soon(cluster: tuple[list[Da
     took = asyncio.get_running_loop().time() - began
     assert (await state_of(manager, worker))[0] == "down"
     assert took < 3 * PERIOD + 6, f"{took:.1f} s"
+
+
+async def drain(manager: Daemon, daemon: Daemon) -> None:
+    done = await asyncio.to_thread(manager.essaim, "node", "update", "--availability", "drain", daemon.name)
+    assert done.returncode == 0, done.stderr
+
+
+async def node_id_of(manager: Daemon, daemon: Daemon) -> str:
+    async with Client(manager.host) as client:
+        nodes = await client.get("/nodes")
+    found: str = next(n["ID"] for n in nodes if n["Description"]["Hostname"] == daemon.name)
+    return found
+
+
+def pid_of(task: dict[str, Any]) -> int:
+    return int((task["Status"].get("ContainerStatus") or {}).get("PID") or 0)
+
+
+def alive(task: dict[str, Any]) -> bool:
+    return lives(pid_of(task))
+
+
+async def test_drain_while_a_workers_daemon_restarts_moves_its_tasks_before_it_is_back(
+    cluster: tuple[list[Daemon], Load],
+) -> None:
+    """A replica without state comes up elsewhere first: the time that a daemon is granted does not hold that up."""
+    (manager, worker, _), load = cluster
+    before = await running(manager)
+    drained = await node_id_of(manager, worker)
+    old = [task for task in before.values() if task["NodeID"] == drained]
+    assert old
+    load.failed.clear()
+    worker.kill(signal.SIGTERM)
+    await drain(manager, worker)
+
+    async def moved() -> bool:
+        live = [t for t in (await tasks_of(manager)).values() if t["DesiredState"] == "running"]
+        return len(live) == REPLICAS and all(t["NodeID"] != drained and t["Status"]["State"] == "running" for t in live)
+
+    await eventually_async(moved, 15, "all replicas run elsewhere")
+    assert (await state_of(manager, worker))[0] == "unknown", "its daemon is still granted its time"
+    await worker.start()
+
+    async def ended() -> bool:
+        return not any(alive(task) for task in old)
+
+    await eventually_async(ended, 20, "what it ran has ended")
+    assert len(await tasks_of(manager)) == REPLICAS + len(old), "a task was replaced twice"
+    assert load.failed == []
+
+
+async def test_drain_while_a_workers_daemon_restarts_runs_no_replica_with_state_twice(
+    cluster: tuple[list[Daemon], Load], tmp_path: Path
+) -> None:
+    """It moves once its daemon is back and has stopped it, and that is at once."""
+    (manager, worker, _), _ = cluster
+    await running(manager)
+    command = ["service", "create", "--no-resolve-image", "--name", "store", "--replicas", "2"]
+    command += ["--mount", f"type=bind,source={tmp_path},target=/data", "essaim/whoami"]
+    done = await asyncio.to_thread(manager.essaim, *command)
+    assert done.returncode == 0, done.stderr
+
+    async def two() -> list[dict[str, Any]]:
+        found = (await tasks_of(manager, "store")).values()
+        live = [t for t in found if t["DesiredState"] == "running" and t["Status"]["State"] == "running"]
+        return live if len(live) == 2 else []
+
+    before = await eventually_async(two, 30, "both replicas run")
+    drained = await node_id_of(manager, worker)
+    old = [task for task in before or [] if task["NodeID"] == drained]
+    assert len(old) == 1
+    worker.kill(signal.SIGTERM)
+    await drain(manager, worker)
+
+    async def successors() -> list[dict[str, Any]]:
+        found = (await tasks_of(manager, "store")).values()
+        return [t for t in found if t["Slot"] == old[0]["Slot"] and t["ID"] != old[0]["ID"]]
+
+    async def never_two() -> bool:
+        """Asked again and again; whether the move is over."""
+        assert not (alive(old[0]) and any(alive(task) for task in await successors())), "one slot runs twice"
+        return any(t["Status"]["State"] == "running" for t in await successors())
+
+    end = asyncio.get_running_loop().time() + SILENCE
+    while asyncio.get_running_loop().time() < end:
+        assert not await never_two(), "it cannot have been stopped yet"
+        assert alive(old[0])
+    await worker.start()
+    await eventually_async(never_two, 15, "the replica runs elsewhere")
+    assert not alive(old[0])
