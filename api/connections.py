@@ -119,18 +119,23 @@ CONNECTION = web.RequestKey("connection", Connection)
 """On every request that came through a door."""
 
 
-class Gate(asyncio.Protocol):
+class Gate(asyncio.BaseProtocol):
     """Stands in front of aiohttp's protocol to learn when TLS is through and when the connection has gone.
 
-    It hands over its other methods as they are, so that they cost nothing more.
+    What comes often is handed over as it is, so that it costs nothing more. Rejected: to be an asyncio.Protocol, whose
+    methods are no fields.
     """
 
     def __init__(self, connection: Connection, inner: web.RequestHandler, gone: Callable[[], None]) -> None:
         self._connection, self._inner, self._gone = connection, inner, gone
-        self.data_received = inner.data_received  # type: ignore[method-assign]
-        self.eof_received = inner.eof_received  # type: ignore[method-assign]
-        self.pause_writing = inner.pause_writing  # type: ignore[method-assign]
-        self.resume_writing = inner.resume_writing  # type: ignore[method-assign]
+        self.data_received = inner.data_received
+        self.eof_received = inner.eof_received
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         connection = self._connection

@@ -11,7 +11,6 @@ from essaim.cluster.store import Store
 
 from .node import LocalNode, Manager
 
-
 MOST_FAULTY = 100
 """Series: a mistake of ours may make every service of a cluster faulty at once."""
 

@@ -3,7 +3,8 @@
 A host that joins as a manager, or a node that becomes one, is dialled at the address that it advertises: whom nobody
 reaches there would count for the quorum and never answer. While it asks, the candidate listens where its port 2377 is
 going to be. It answers managers of the cluster only, and with the very key that it wants certified: whoever else is at
-that address (another manager, a stranger) cannot pass for it.
+that address (another manager, a stranger) cannot pass for it. Its listener has the bounds of all others of the daemon
+(`api/doors.py`), with few places: the managers of one cluster call.
 
 Rejected: asking the candidate to try its own address (it reaches itself where others do not); dialling it once it is a
 member of the log (the node's object and its certificate are there by then).
@@ -12,11 +13,18 @@ member of the log (the node's object and its certificate are there by then).
 import asyncio
 import contextlib
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
+import structlog
 from cryptography import x509
 
+from essaim.api.accepting import Acceptor
+from essaim.api.admission import Limits
+from essaim.api.connections import Connection, Door, cut_all, local_of, source_of
+from essaim.api.doors import door_for, tcp_sockets
 from essaim.cluster.errors import Unavailable
 from essaim.secrets.holder import holder_of
 from essaim.secrets.nodekey import own_certificate, same_key
@@ -28,6 +36,8 @@ from .settings import DEFAULT_CLUSTER_PORT
 GREETING = b"essaim candidate\n"
 SECONDS = 5.0
 """For connecting, the handshake and the greeting together."""
+PLACES = Limits(64, 16)
+"""Connections at once, in all and from one source; the longest waiting goes when there are more."""
 
 
 class Answering:
@@ -42,29 +52,91 @@ async def answering(listen: str, key: bytes, roots: bytes) -> AsyncIterator[Answ
     """Listen at `listen` (host:port) with `key` (PEM) for managers whose certificates `roots` (PEM) vouch for."""
     state = Answering()
     context = await asyncio.to_thread(tls.candidate_context, own_certificate(key), key, roots)
-    host, port = split_host_port(listen, DEFAULT_CLUSTER_PORT)
-    server: asyncio.Server | None = None
+    waiting = _WaitingRoom(door_for(f"{listen} (candidate)", PLACES, context=context))
     try:
-        server = await asyncio.start_server(_greet, host, port, ssl=context, ssl_handshake_timeout=SECONDS)
+        await waiting.open(*split_host_port(listen, DEFAULT_CLUSTER_PORT))
     except OSError as error:
         state.failure = f"cannot listen on {listen} for managers: {error.strerror or error}"
     try:
         yield state
     finally:
-        if server is not None:
-            server.close()
-            await server.wait_closed()
+        await waiting.close()
 
 
-async def _greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    connection = writer.get_extra_info("ssl_object")
-    with contextlib.suppress(OSError, ValueError, TimeoutError):
-        shown = connection.getpeercert(binary_form=True)
-        if holder_of(x509.load_der_x509_certificate(shown)).role == "manager":
-            writer.write(GREETING)
-        async with asyncio.timeout(SECONDS):
-            await writer.drain()
-    writer.close()
+class _WaitingRoom:
+    """The connections at a door, each until it was greeted or its time is over."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._log = structlog.get_logger()
+        self._acceptors: list[Acceptor] = []
+        self._arriving: set[asyncio.Task[None]] = set()
+
+    async def open(self, host: str, port: int) -> None:
+        """Raises OSError."""
+        for one in await tcp_sockets(host, port):
+            acceptor = Acceptor(one, self._welcome, self._relieve, name=self._door.name, log=self._log)
+            self._acceptors.append(acceptor)
+            acceptor.start()
+
+    async def close(self) -> None:
+        for acceptor in self._acceptors:
+            await acceptor.stop()
+        arriving = list(self._arriving)
+        for task in arriving:
+            task.cancel()
+        await asyncio.gather(*arriving, return_exceptions=True)
+        self._relieve()
+
+    def _relieve(self) -> int:
+        return cut_all(self._door.strangers.waiting())
+
+    def _welcome(self, connection: socket.socket, address: Any) -> None:
+        try:
+            held = Connection(self._door, source_of(connection, address), local_of(connection), connection.close)
+        except OSError:
+            connection.close()  # it has gone already
+            return
+        held.enter()  # a newcomer always finds a place: nobody here is served, so somebody can be put out
+        task = asyncio.create_task(self._arrive(connection, held), name=f"arriving at {self._door.name}")
+        held.end = task.cancel
+        held.expect(SECONDS)
+        self._arriving.add(task)
+        task.add_done_callback(self._arriving.discard)
+
+    async def _arrive(self, connection: socket.socket, held: Connection) -> None:
+        """Up to the end of the TLS handshake; a stranger's failed one has told it what it needs to know."""
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: _Greeter(held), connection, ssl=self._door.context, ssl_handshake_timeout=SECONDS
+            )
+        except BaseException as error:
+            held.leave()
+            connection.close()
+            if not isinstance(error, OSError | TimeoutError):
+                raise
+
+
+class _Greeter(asyncio.Protocol):
+    """Says the greeting to a manager, nothing to anybody else, and hangs up."""
+
+    def __init__(self, held: Connection) -> None:
+        self._held = held
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        stream = cast("asyncio.Transport", transport)
+        self._held.end = stream.abort
+        if not self._held.held:
+            stream.abort()  # it was put out while it shook hands
+            return
+        shown = stream.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        with contextlib.suppress(ValueError):
+            if holder_of(x509.load_der_x509_certificate(shown)).role == "manager":
+                stream.write(GREETING)
+        stream.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._held.leave()
 
 
 async def call_back(address: str, request: bytes, context: ssl.SSLContext) -> None:

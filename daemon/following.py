@@ -93,7 +93,8 @@ async def followed(
     monotonic: Callable[[], float],
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncGenerator[LogChunk, None]:
-    """The task's output to its end. `is_there`: its node may come back. Raises Unavailable without a leader."""
+    """The task's output to its end. `is_there`: its node may come back. Raises Unavailable when there is no leader for
+    PATIENCE seconds."""
     cursor = Cursor()
     lost_at: float | None = None
     pause = PAUSE_FIRST
@@ -117,13 +118,22 @@ async def followed(
             problem = error
         now = monotonic()
         lost_at = now if lost_at is None else lost_at
-        if not is_there() or now - lost_at >= PATIENCE:
+        if not is_there():
+            # The output of this task alone ends, although a leader was lost with its node: other tasks' goes on.
+            yield problem if isinstance(problem, LogChunk) else _end_of(request, problem)
+            return
+        if now - lost_at >= PATIENCE:
             if isinstance(problem, Unavailable):
                 raise problem
             yield problem
             return
         await sleep(pause)
         pause = min(pause * 2, PAUSE_MOST)
+
+
+def _end_of(request: LogRequest, problem: Unavailable) -> LogChunk:
+    why = f"the node of task {request.task_id} is down ({problem})"
+    return LogChunk(request.request, request.task_id, end=True, error=why, lost=True)
 
 
 async def _closable(chunks: AsyncIterator[LogChunk]) -> AsyncGenerator[LogChunk, None]:

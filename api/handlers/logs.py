@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -85,6 +86,8 @@ async def _send(request: web.Request, api: Api, chunks: AsyncIterator[LogChunk],
     await response.prepare(request)
     async with _closing(chunks):
         async for chunk in chunks:
+            if chunk.error and not chunk.timestamp:
+                chunk = replace(chunk, timestamp=stamp_of(api.now()))
             line = _line(chunk, manager.store.tasks.get(chunk.task_id), stamps=stamps, details=details)
             if line:
                 await response.write(line if tty else frame(chunk.stream, line))
@@ -168,15 +171,20 @@ async def _next(watch: Watch) -> None:
 
 
 def _line(chunk: LogChunk, task: Task | None, *, stamps: bool, details: bool) -> bytes:
-    if chunk.error:
-        return f"essaim: {chunk.error}\n".encode()
-    if chunk.end:
+    if chunk.end and not chunk.error:
         return b""
+    # What went wrong is a line as any other: a client that asked for details ends at one without.
+    said = f"essaim: {chunk.error}".encode() if chunk.error else chunk.line
     parts = [chunk.timestamp.encode()] if stamps and chunk.timestamp else []
     if details:
         parts.append(_details(task, chunk.task_id).encode())
-    line = chunk.line if chunk.line.endswith(b"\n") else chunk.line + b"\n"
+    line = said if said.endswith(b"\n") else said + b"\n"
     return b" ".join([*parts, line])
+
+
+def stamp_of(moment: datetime) -> str:
+    """RFC 3339 in UTC, with nine digits of a fraction."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}000Z"
 
 
 def _details(task: Task | None, task_id: str) -> str:

@@ -6,6 +6,7 @@ import json
 import struct
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -269,3 +270,24 @@ async def test_logs_followed_whose_reader_fails_raise_its_error(scheduled: Serve
     assert (await anext(chunks)).line == b"a line\n"
     with pytest.raises(Unavailable, match="no leader"):
         await anext(chunks)
+
+
+@pytest.mark.parametrize("stamps", [0, 1])
+async def test_logs_error_of_a_task_is_a_line_with_all_that_was_asked_for(
+    scheduled: Served, monkeypatch: pytest.MonkeyPatch, stamps: int
+) -> None:
+    """The stock client gives up at a line without the details that it asks for."""
+    await running(scheduled, "web")
+
+    async def lost(requests: list[LogRequest]) -> AsyncIterator[LogChunk]:
+        yield LogChunk(1, requests[0].task_id, end=True, error="its node is down", lost=True)
+
+    monkeypatch.setattr(scheduled.node, "task_logs", lost)
+    query = {"stdout": "1", "details": "1", "timestamps": str(stamps)}
+    async with scheduled.client.get("http://essaim/services/web/logs", params=query) as reply:
+        words = (await reply.read())[8:].decode().split(" ", stamps + 1)
+    if stamps:
+        assert datetime.fromisoformat(words.pop(0)).tzinfo is not None
+    details, line = words
+    assert "com.docker.swarm.task.id=" in details
+    assert line == "essaim: its node is down\n"

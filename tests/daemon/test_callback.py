@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from essaim.api.admission import Limits
 from essaim.cluster.changes import put
 from essaim.cluster.errors import FailedPrecondition, Unavailable
 from essaim.cluster.node import NodeDescription
@@ -67,6 +68,43 @@ async def test_candidate_whose_port_is_taken_says_so(address: str) -> None:
     root = AUTHORITY.certificate
     async with answering(address, KEY, root), answering(address, KEY, root) as second:
         assert "address already in use" in second.failure.lower()
+
+
+async def test_candidate_answers_a_manager_although_a_crowd_says_nothing(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Idle, or with half a handshake, from its own address and others: the longest waiting make place."""
+    monkeypatch.setattr(callback, "PLACES", Limits(16, 4))
+    host, _, port = address.rpartition(":")
+    half = bytes.fromhex("1603010200010001fc0303")
+    async with answering(address, KEY, AUTHORITY.certificate):
+        crowd = []
+        for number in range(60):
+            local = ("127.0.0.1" if number % 2 else f"127.0.1.{number % 20 + 1}", 0)
+            reader, writer = await asyncio.open_connection(host, int(port), local_addr=local)
+            writer.write(half if number % 3 else b"")
+            crowd.append((reader, writer))
+
+        async def put_out() -> bool:
+            return sum(reader.at_eof() or reader.exception() is not None for reader, _ in crowd) >= len(crowd) - 16
+
+        await eventually_async(put_out, 10, "no more are kept than there are places")
+        await call_back(address, REQUEST, manager_of())
+    for _, writer in crowd:
+        writer.transport.abort()
+
+
+async def test_candidate_gives_nobody_more_time_than_a_manager_needs(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callback, "SECONDS", 0.2)
+    host, _, port = address.rpartition(":")
+    async with answering(address, KEY, AUTHORITY.certificate):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.transport.abort()
 
 
 @contextlib.asynccontextmanager

@@ -104,6 +104,13 @@ async def test_followed_output_of_a_node_that_is_down_ends_with_the_reason() -> 
     assert chunk.error == "the connection to the node was lost"
 
 
+async def test_followed_output_of_a_node_that_went_down_with_the_leader_ends_with_the_reason() -> None:
+    """As one task's end, and not as an error that would end what is followed of other tasks too."""
+    chunks = await read(Source([(1, 0, b"a")], [(0, True)]), is_there=False)
+    assert chunks[-1].end
+    assert "is down (the leader is gone)" in chunks[-1].error
+
+
 async def test_followed_output_is_given_up_after_a_while_without_a_leader() -> None:
     source = Source([(1, 0, b"a")], [(0, True)] * 1000)
     with pytest.raises(Unavailable, match="the leader is gone"):
