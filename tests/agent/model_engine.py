@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from essaim.agent.docker.container_config import NODE_ID, TASK_ID
@@ -74,7 +75,7 @@ class ModelEngine:
         self.on_call(len(self.calls))
         await asyncio.sleep(0)
         self.catch_up(len(self.calls))
-        act = lambda: self._act(method, path, **options)  # noqa: E731
+        act = partial(self._act, method, path, **options)
         if fault in ("", "refused-after", "lost-after"):
             answer = act()
         if fault in ("refused", "refused-after"):

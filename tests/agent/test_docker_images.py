@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from essaim.agent.docker import images as images_module
-from essaim.agent.docker.engine import EngineError
+from essaim.agent.docker.engine import Engine, EngineError
 from essaim.agent.docker.images import Images, registry_of, split_reference
 from essaim.agent.docker.pull_progress import PullProgress
 from essaim.agent.runtime import Rejected, RuntimeUnavailable
@@ -28,8 +28,9 @@ class Lines:
             yield line
 
 
-class ScriptedEngine:
+class ScriptedEngine(Engine):
     def __init__(self, *lines: bytes) -> None:
+        super().__init__("unix:///nowhere")
         self.lines = list(lines)
         self.gate = asyncio.Event()
         self.begins = asyncio.Event()
@@ -38,12 +39,12 @@ class ScriptedEngine:
         self.pulls: list[dict[str, Any]] = []
         self.given_up = 0
 
-    async def call(self, method: str, path: str) -> Any:
+    async def call(self, method: str, path: str, **options: Any) -> Any:
         if path.removeprefix("/images/").removesuffix("/json") not in self.here:
             raise EngineError(404, "no such image")
 
     @asynccontextmanager
-    async def stream(self, method: str, path: str, **options: Any) -> AsyncGenerator[Lines, None]:
+    async def stream(self, method: str, path: str, **options: Any) -> AsyncGenerator[Any, None]:
         self.pulls.append(options)
         try:
             await self.begins.wait()
@@ -54,7 +55,7 @@ class ScriptedEngine:
 
 
 def images_of(engine: ScriptedEngine) -> Images:
-    return Images(engine, LOG)  # type: ignore[arg-type]
+    return Images(engine, LOG)
 
 
 async def test_images_on_the_node_need_no_registry() -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from essaim.gateway.routing.rules import BadRule, Rule, parse_rule
 
+from .beside_traefik import TRAEFIK, answers, asked_of, middleware_differences, traefik
 from .conftest import Backends
-from .test_like_traefik import MIDDLEWARES, PASSED, TRAEFIK, _all, _asked, _passed, _traefik
 
 pytestmark = pytest.mark.skipif(TRAEFIK is None, reason="traefik is not installed")
 
@@ -44,14 +44,14 @@ async def _differences(
 ) -> list[str]:
     routers = [{"rule": rule} for rule in [*rules, "PathPrefix(`/`)"]]
     different: list[str] = []
-    async with _traefik(folder, backend, routers) as ports:
+    async with traefik(folder, backend, routers) as ports:
         log = (folder / "log").read_text()
         for number, (text, port) in enumerate(zip(rules, ports, strict=False)):
             rule = _rule(text)
             if (rule is None) != (f"r{number}@file" in log):
                 different.append(f"{text}: refused here or there only")
-            for question, (status, _) in zip(asked, await _all(port, asked), strict=True):
-                here = rule is not None and rule.matches(_asked(question))
+            for question, (status, _) in zip(asked, await answers(port, asked), strict=True):
+                here = rule is not None and rule.matches(asked_of(question))
                 if here != (status == 200):
                     different.append(f"{text} {question[1][:40]} {question[3]}: there {status}, here {here}")
     return different
@@ -77,16 +77,5 @@ REPLACED = [
 
 async def test_replacements_are_traefiks(tmp_path: Path, backends: Backends) -> None:
     made = [("replacePathRegex", {"regex": regex, "replacement": text}) for regex, text in REPLACED]
-    assert not any(one in MIDDLEWARES for one in made)
-    routers = [
-        {"rule": "PathPrefix(`/`)", "middlewares": [f"m{n}"], "made": {kind: options}}
-        for n, (kind, options) in enumerate(made)
-    ]
-    different: list[str] = []
-    async with _traefik(tmp_path, await backends.web("s"), routers) as ports:
-        for (kind, options), port in zip(made, ports, strict=True):
-            for question, there in zip(PASSED, await _all(port, PASSED), strict=True):
-                here = _passed(kind, options, question)
-                if here != there:
-                    different.append(f"{options} {question[1:3]}: there {there}, here {here}")
+    different = await middleware_differences(tmp_path, await backends.web("s"), made)
     assert not different, "\n".join(different)
