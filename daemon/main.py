@@ -65,7 +65,10 @@ def _entry_points(texts: tuple[str, ...]) -> dict[str, EntryPoint]:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--state-dir", type=click.Path(path_type=Path), default=_default_state, help="Where this node keeps its state."
+    "--state-dir",
+    type=click.Path(path_type=Path, readable=False),  # whether it can be used is said in full at the start
+    default=_default_state,
+    help="Where this node keeps its state.",
 )
 @click.option("--socket", type=click.Path(path_type=Path), default=_default_socket, help="Unix socket of the API.")
 @click.option("--advertise-addr", default="", help="Address that other nodes reach this one at (IP or interface).")

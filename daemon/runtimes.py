@@ -90,7 +90,8 @@ class Runtimes:
             async with asyncio.timeout(PROBE_TIMEOUT):
                 return await runtime.describe()
         except (RuntimeUnavailable, TimeoutError) as problem:
-            self.log.warning("the Docker Engine is waited for: no task starts before it answers", reason=str(problem))
+            reason = str(problem) or f"it took a connection and said nothing for {PROBE_TIMEOUT:g} s"
+            self.log.warning("the Docker Engine is waited for: no task starts before it answers", reason=reason)
             about = await asyncio.to_thread(host_description, self.settings.hostname or socket.gethostname())
             return msgspec.structs.replace(about, runtime=self.kind)
         finally:

@@ -92,9 +92,9 @@ def test_file_is_refused(tmp_path: Path) -> None:
 def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     os.chown(tmp_path / "theirs", NOBODY, NOBODY)
-    with pytest.raises(InvalidArgument, match="belongs to user 65534, and essaimd runs as user 0"):
+    with pytest.raises(InvalidArgument, match=r"belongs to user nobody \(65534\), and essaimd runs as user root \(0\)"):
         prepare(tmp_path / "theirs")
-    assert "belongs to user 65534" in _daemon_at(tmp_path / "theirs").refuse()
+    assert f"belongs to user nobody ({NOBODY})" in _daemon_at(tmp_path / "theirs").refuse()
 
 
 def _daemon_at(state: Path) -> Daemon:

@@ -4,6 +4,7 @@ It listens on the usual socket inside the host, and on one in the host's folder 
 is given, because it must outlive a crash. `cgroupfs` because hosts have no systemd of their own.
 """
 
+import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,6 +62,15 @@ class Engine:
             self._process.kill()
             self._wait_for_containerd()
             self._process = None
+
+    def freeze(self) -> None:
+        """SIGSTOP: it takes connections and answers nothing until `thaw`."""
+        if self._process:
+            self._process.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        if self._process:
+            self._process.signal(signal.SIGCONT)
 
     def forget(self) -> None:
         """The host crashed and took the Engine along."""

@@ -176,6 +176,13 @@ class Host:
         """kill -9 the Engine and its containerd. Containers go on, until the next Engine here ends them."""
         self._engine.kill()
 
+    def freeze_engine(self) -> None:
+        """Its dockerd hangs until `thaw_engine`."""
+        self._engine.freeze()
+
+    def thaw_engine(self) -> None:
+        self._engine.thaw()
+
     def restart_engine(self) -> None:
         """Stop the Engine in good order if it runs, start it, wait until it answers."""
         self._engine.stop()
