@@ -41,6 +41,7 @@ def test_node_whose_engine_is_frozen_keeps_its_tasks_and_its_daemon_stops_and_le
         assert time.monotonic() - began < STOPS_WITHIN
         cluster.start_daemon(second)
         cluster.wait_up(second)
+        assert "said nothing for" in cluster.daemons[second.name].stderr_path.read_text()
         assert {task["ID"] for task in cluster.running("web")} == before, "its daemon has its time to come back"
         began = time.monotonic()
         left = second.run([BIN / "essaim", "swarm", "leave", "--force"], timeout=LEAVES_WITHIN + 10)
