@@ -19,8 +19,10 @@ from .entry_points import EntryPoint, ServedPoint
 from .options import ServiceOptions, read_options
 from .routes import RouteEndpoint, RoutePort, RouteService, RouteTable
 from .routing.auth_warnings import auth_warnings
-from .routing.labels import Directory, Outcome, ServiceLabels, read_labels, resolve
-from .routing.resolver import Keys, Resolver
+from .routing.labels import Directory, Keys, Outcome, ServiceLabels, read_labels, resolve
+from .routing.names import UNION
+from .routing.overlaps import overlaps
+from .routing.resolver import Resolver
 from .routing.tls_conflicts import tls_conflicts
 from .tls.policy import read_tls
 from .wall import presentable, walled
@@ -112,6 +114,9 @@ class Planner:
         self._points: list[ServedPoint] = []
         self._faults: dict[str, str] = {}
         self._questioned: frozenset[str] = frozenset()
+        # Keys of ports that stand for several services' ports, and the services whose plans have them.
+        self._unions: set[str] = set()
+        self._united: set[str] = set()
 
     def plan(self, table: RouteTable, questioned: frozenset[str] = frozenset()) -> Planned:
         """`questioned`: entry points at which an ACME server's questions are answered; they are bound anyway."""
@@ -132,10 +137,48 @@ class Planner:
                 plan = msgspec.structs.replace(known.plan, routers=routers, tcp_routers=tcp)
                 plans[known.service.id] = plan
                 current[known.service.id] = msgspec.structs.replace(known, plan=plan)
+        self._unite(current, plans, outcomes)
         if not same:
             self._bind(current, plans, outcomes, questioned)
         self._last, self._questioned = current, questioned
         return Planned(plans, self._bindings, self._warnings, self._points, self._faults)
+
+    def _unite(self, current: dict[str, Known], plans: dict[str, ServicePlan], outcomes: dict[str, Outcome]) -> None:
+        """Give each router that leads to several services' ports one port with the replicas of all."""
+        if self._resolver.worked:
+            self._unions = {
+                router.port_key
+                for outcome in outcomes.values()
+                for routers in (outcome.routers, outcome.tcp_routers)
+                for router in routers
+                if UNION in router.port_key
+            }
+        if not self._unions and not self._united:
+            return
+        ports = {port.key: (key, port) for key, plan in plans.items() for port in plan.ports}
+        united: dict[str, list[PortPlan]] = {}
+        for union in sorted(self._unions):
+            parts = [ports[key] for key in union.split(UNION) if key in ports]
+            if parts:
+                united.setdefault(parts[0][0], []).append(self._united_port(union, [port for _, port in parts]))
+        for key in (united.keys() | self._united) & plans.keys():
+            plan = plans[key]
+            mine = [port for port in plan.ports if UNION not in port.key] + united.get(key, [])
+            if mine != plan.ports:
+                plans[key] = msgspec.structs.replace(plan, ports=mine)
+                current[key] = msgspec.structs.replace(current[key], plan=plans[key])
+        self._united = set(united)
+
+    def _united_port(self, key: str, parts: list[PortPlan]) -> PortPlan:
+        first, endpoints = parts[0], [endpoint for part in parts for endpoint in part.endpoints]
+        return msgspec.structs.replace(first, key=key, turn=self._turn(key), published_port=0, endpoints=endpoints)
+
+    def _turn(self, key: str) -> int:
+        """A port's place among the round-robin counters, kept for good."""
+        if key not in self._turns:
+            self._turns[key] = self._next_turn % TURN_SLOTS
+            self._next_turn += 1
+        return self._turns[key]
 
     def forget(self) -> None:
         """Plan the next table from the beginning; only the places among the counters stay."""
@@ -169,6 +212,7 @@ class Planner:
         for found in (
             walled(lambda: tls_conflicts(plans), lambda reason: {}),
             walled(lambda: auth_warnings(plans), lambda reason: {}),
+            walled(lambda: overlaps(plans), lambda reason: {}),
         ):
             for key, said in found.items():
                 warnings[key] += said
@@ -253,15 +297,12 @@ class Planner:
 
     def _port(self, service: RouteService, port: RoutePort, options: ServiceOptions) -> PortPlan:
         key = port_key(service, port)
-        if key not in self._turns:
-            self._turns[key] = self._next_turn % TURN_SLOTS
-            self._next_turn += 1
         mode = "udp" if port.protocol == "udp" else "http" if port.app_protocol == "http" else "tcp"
         endpoints = [_endpoint(endpoint) for endpoint in port.endpoints]
         return PortPlan(
             key=key,
             mode=mode,
-            turn=self._turns[key],
+            turn=self._turn(key),
             published_port=port.published_port,
             endpoints=endpoints,
             tls=mode != "udp" and options.tls.on(port.published_port),

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from essaim.api import digests, present, query
 from essaim.api.context import api_of, json_reply, list_reply, read_json, version_of
-from essaim.api.control import listing, lookup, services, tasks
+from essaim.api.control import label_names, listing, lookup, services, tasks
 from essaim.api.routing import Route
 from essaim.cluster.errors import InvalidArgument, NotFound
 from essaim.cluster.service import Service, ServiceSpec
@@ -46,6 +46,7 @@ async def create_service(request: web.Request) -> web.Response:
         lambda store: services.create(store, spec, now=api.now(), chance=api.chance, registry_auth=auth)
     )
     await api.node.settled(created.id)
+    warnings += label_names.clashes(api.store.services, created.id)
     return json_reply(to_json(replace(created, warnings=warnings or created.warnings)) + b"\n", 201)
 
 
@@ -79,7 +80,9 @@ async def update_service(request: web.Request) -> web.Response:
         )
     )
     with contextlib.suppress(NotFound):  # it may be gone by now
-        await api.node.settled(lookup.service(api.store, reference).id)
+        changed = lookup.service(api.store, reference).id
+        await api.node.settled(changed)
+        warnings += label_names.clashes(api.store.services, changed)
     return json_reply(to_json(replace(updated, warnings=warnings or updated.warnings)) + b"\n")
 
 

@@ -3,49 +3,72 @@
 Pure: names and options in, middlewares with their options out.
 """
 
-from collections.abc import Mapping
-
 from essaim.gateway.numbers import shown
 
 from .middlewares import make_middleware
+from .names import Definition, Names, Scope, meaning
 from .vocabulary import OMITTED
 
 MAX_CHAIN = 32
 MOST_MIDDLEWARES = 200
 """Of a router, chains and their parts included: twenty chains that each contain the next one twice are a million."""
+MOST_COMPARED = 1000
+"""Chains of other services that are taken apart to see whether they mean the same."""
 Made = tuple[str, dict[str, str]]
 """A middleware's kind and its options."""
 
 
 class Chain:
-    """A router's middlewares, checked; chains as their parts. Raises ValueError."""
+    """A router's middlewares, checked; chains as their parts. Raises ValueError.
 
-    def __init__(self, own: Mapping[str, Made], everything: Mapping[str, Made]) -> None:
-        self._own = own
+    `scope`: the service whose labels name them. The names in a chain are looked up where the chain is defined.
+    """
+
+    def __init__(self, scope: Scope, everything: Names[Made]) -> None:
+        self._scope = scope
         self._everything = everything
-        self._taken = 0
+        self._taken = self._compared = 0
 
-    def resolve(self, options: dict[str, str], depth: int) -> list[Made]:
+    def resolve(self, options: dict[str, str]) -> list[Made]:
         """Those that the option `middlewares` names."""
-        return [found for name in names_in(options) for found in self._middleware(name, depth)]
+        return self._resolve(options, self._scope, 0)
 
-    def _middleware(self, name: str, depth: int) -> list[Made]:
+    def _resolve(self, options: dict[str, str], scope: Scope, depth: int) -> list[Made]:
+        return [found for name in names_in(options) for found in self._middleware(name, scope, depth)]
+
+    def _middleware(self, name: str, scope: Scope, depth: int) -> list[Made]:
         self._taken += 1
         if self._taken > MOST_MIDDLEWARES:
             raise ValueError(f"it has more than {MOST_MIDDLEWARES} middlewares")
-        # A service's own come first: another one's that is called alike changes nothing for it.
-        known = self._own.get(name) or self._everything.get(name)
-        if known is None:
+        own = scope.middlewares.get(name)
+        known = [Definition(scope, own, own)] if own else self._everything.get(name, ())
+        found = meaning("middleware", name, known, scope, lambda one: self._told(name, one, depth))
+        if not found:
             raise ValueError(f"there is no middleware {shown(name)}")
-        kind, options = known
+        return self._parts(name, found[0].meant, found[0].scope, depth)
+
+    def _told(self, name: str, one: Definition[Made], depth: int) -> object:
+        """What equal definitions share. Chains that read alike may lead to different parts, each in its own stack."""
+        if one.meant[0] != "chain":
+            return one.meant
+        self._compared += 1
+        if self._compared > MOST_COMPARED:
+            raise ValueError(f"the chain {shown(name)} is defined by too many services: rename all but one")
+        taken = self._taken
+        parts = self._parts(name, one.meant, one.scope, depth)
+        self._taken = taken
+        return parts
+
+    def _parts(self, name: str, made: Made, scope: Scope, depth: int) -> list[Made]:
+        kind, options = made
         if kind in OMITTED:
             return []
         if kind != "chain":
             make_middleware(kind, options)
-            return [(kind, options)]
+            return [made]
         if depth > MAX_CHAIN:
             raise ValueError(f"the chain {shown(name)} contains itself")
-        return self.resolve(options, depth + 1)
+        return self._resolve(options, scope, depth + 1)
 
 
 def names_in(options: dict[str, str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Traefik's labels on services, read into routers that a worker can serve: HTTP's and TCP's.
 
-Middlewares and services are named cluster-wide, as in Traefik: a router may use what another service's labels define
-(a provider suffix such as `@swarm` or `@docker` is taken off). What the gateway does not know, or cannot do, becomes a
+A router may use what another service's labels define (`names.py` says whose; a provider suffix such as `@swarm` or
+`@docker` is taken off). What the gateway does not know, or cannot do, becomes a
 warning on the service that carries the label; a router that is incomplete for it is not served half.
 
 Pure: labels in, plans and warnings out.
@@ -20,6 +20,7 @@ from essaim.gateway.wire import MiddlewarePlan, RouterPlan, TcpRouterPlan
 
 from .auth_server import NAMESPACE
 from .chain import MOST_MIDDLEWARES, Chain, Made, names_in
+from .names import Definition, Names, Scope, leads, meaning, twins_of, union_of
 from .rules import BadRule, parse_rule
 from .tcp import parse_tcp_rule, priority_of
 from .tcp_middlewares import KINDS as TCP_KINDS
@@ -34,6 +35,7 @@ TCP_OPTIONS = frozenset({"rule", "entrypoints", "service", "priority", "middlewa
 TCP_SERVICE_OPTIONS = re.compile(r"loadbalancer\.(server\.port|proxyprotocol\.version)", re.IGNORECASE)
 PORT = "loadbalancer.server.port"
 PRIORITY = re.compile(r"-?[0-9]{1,15}")
+Keys = dict[tuple[str, int], str]
 
 
 @dataclass(slots=True)
@@ -60,12 +62,15 @@ class Outcome(NamedTuple):
 
 @dataclass(slots=True)
 class Directory:
-    """All services' middlewares, and the port that each of Traefik's services stands for, by name."""
+    """What all labels define, by name: middlewares, the port that each of Traefik's services stands for, and the ports
+    that routers lead to by themselves."""
 
-    middlewares: dict[str, Made] = field(default_factory=dict)
-    ports: dict[str, str] = field(default_factory=dict)
-    tcp_ports: dict[str, str] = field(default_factory=dict)
-    tcp_middlewares: dict[str, Made] = field(default_factory=dict)
+    middlewares: Names[Made] = field(default_factory=dict)
+    ports: Names[str] = field(default_factory=dict)
+    tcp_ports: Names[str] = field(default_factory=dict)
+    tcp_middlewares: Names[Made] = field(default_factory=dict)
+    routers: Names[str] = field(default_factory=dict)
+    tcp_routers: Names[str] = field(default_factory=dict)
 
 
 def read_labels(labels: dict[str, str]) -> ServiceLabels | None:
@@ -142,29 +147,61 @@ def _take_middleware(found: ServiceLabels, label: str, name: str, option: str, v
         known[1][group.lower() + dot + tail if kind.lower() == "headers" else rest.lower()] = value
 
 
-def directory(services: list[tuple[RouteService, ServiceLabels]], keys: dict[tuple[str, int], str]) -> Directory:
-    """What all labels define together. `keys`: the key of a service's port, by service id and target port."""
-    found = Directory()
-    for service, labels in services:
-        for name, middleware in labels.middlewares.items():
-            found.middlewares.setdefault(name, middleware)
-        for name, middleware in labels.tcp_middlewares.items():
-            found.tcp_middlewares.setdefault(name, middleware)
-        for defined, ports in ((labels.services, found.ports), (labels.tcp_services, found.tcp_ports)):
-            for name, options in defined.items():
-                key = _named_port(options.get(PORT), service, keys)
-                if key is not None:
-                    ports.setdefault(name, key)
+def directory(service: RouteService, labels: ServiceLabels, keys: Keys) -> Directory:
+    """What one service's labels define. `keys`: the key of a service's port, by service id and target port."""
+    found, scope = Directory(), scope_of(service, labels)
+    for names, made in ((found.middlewares, labels.middlewares), (found.tcp_middlewares, labels.tcp_middlewares)):
+        names.update({name: [Definition(scope, one, one)] for name, one in made.items()})
+    for ports, defined in ((found.ports, labels.services), (found.tcp_ports, labels.tcp_services)):
+        for name, options in defined.items():
+            key = _named_port(options.get(PORT), service, keys)
+            if key is not None:
+                ports[name] = [Definition(scope, key, options)]
+    own = "".join(f"{key}={value}\n" for key, value in sorted(service.labels.items()) if key.startswith("essaim."))
+    for routers, asked, defined, made in (
+        (found.routers, labels.routers, labels.services, labels.middlewares),
+        (found.tcp_routers, labels.tcp_routers, labels.tcp_services, labels.tcp_middlewares),
+    ):
+        for name, options in asked.items():
+            served = _own_service(options, defined)
+            key = _named_port(defined.get(served, {}).get(PORT), service, keys) if served is not None else None
+            if key is not None:
+                told = (options, defined.get(served or ""), _used_middlewares(options, made), own)
+                routers[name] = [Definition(scope, key, told)]
     return found
 
 
-def _named_port(text: str | None, service: RouteService, keys: dict[tuple[str, int], str]) -> str | None:
+def scope_of(service: RouteService, labels: ServiceLabels) -> Scope:
+    return Scope(service.name, service.labels.get(NAMESPACE, ""), labels.middlewares)
+
+
+def _own_service(options: dict[str, str], defined: dict[str, dict[str, str]]) -> str | None:
+    """The service of a router's own labels that it leads to, "" for the one that they do not name; None: another's."""
+    name = options.get("service", "").lower().partition("@")[0]
+    if not name:
+        return "" if not defined else next(iter(defined)) if len(defined) == 1 else None
+    return name if name in defined else None
+
+
+def _used_middlewares(options: dict[str, str], made: dict[str, Made]) -> dict[str, Made]:
+    """Those of the service's own that a router uses, chains and their parts included."""
+    found: dict[str, Made] = {}
+    due = names_in(options)
+    while due:
+        name = due.pop()
+        if name in made and name not in found:
+            found[name] = made[name]
+            due += names_in(made[name][1]) if made[name][0] == "chain" else []
+    return found
+
+
+def _named_port(text: str | None, service: RouteService, keys: Keys) -> str | None:
     if text is None:
         return _only_port(service, keys)
     return keys.get((service.id, int(text))) if is_port(text) else None
 
 
-def _only_port(service: RouteService, keys: dict[tuple[str, int], str]) -> str | None:
+def _only_port(service: RouteService, keys: Keys) -> str | None:
     """The port of a service whose labels do not say which: its lowest TCP port, as Traefik takes it."""
     ports: list[RoutePort] = [port for port in service.ports if port.protocol == "tcp"]
     return keys.get((service.id, min(port.target_port for port in ports))) if ports else None
@@ -174,7 +211,7 @@ def resolve(
     service: RouteService,
     labels: ServiceLabels,
     everything: Directory,
-    keys: dict[tuple[str, int], str],
+    keys: Keys,
     entry_points: Collection[str],
     policy: TlsPolicy,
 ) -> Outcome:
@@ -183,16 +220,24 @@ def resolve(
     tcp_plans: list[TcpRouterPlan] = []
     warnings: list[str] = []
     fault = ""
+    scope = scope_of(service, labels)
     for name, options in sorted(labels.routers.items()):
         try:
-            plans.append(_router(name, options, service, labels, everything, keys, entry_points, policy))
+            twins = twins_of(everything.routers.get(name, ()), scope)
+            if leads(twins, scope):
+                shared = union_of(twins) if len(twins) > 1 else None
+                plans.append(_router(name, options, service, labels, everything, keys, entry_points, policy, shared))
         except ValueError as error:
             warnings.append(f"router {name} is not served: {error}")
         except Exception as error:
             fault = f"router {name} is not served: {fault_of(error)}"
     for name, options in sorted(labels.tcp_routers.items()):
         try:
-            tcp_plans.append(_tcp_router(name, options, service, labels, everything, keys, entry_points, policy))
+            twins = twins_of(everything.tcp_routers.get(name, ()), scope)
+            if leads(twins, scope):
+                shared = union_of(twins) if len(twins) > 1 else None
+                one = _tcp_router(name, options, service, labels, everything, keys, entry_points, policy, shared)
+                tcp_plans.append(one)
         except ValueError as error:
             warnings.append(f"TCP router {name} is not served: {error}")
         except Exception as error:
@@ -206,20 +251,20 @@ def _router(
     service: RouteService,
     labels: ServiceLabels,
     everything: Directory,
-    keys: dict[tuple[str, int], str],
+    keys: Keys,
     entry_points: Collection[str],
     policy: TlsPolicy,
+    twins: str | None,
 ) -> RouterPlan:
-    """Raises ValueError (BadRule among them) with what it lacks."""
+    """`twins`: the key of all the ports that it leads to when other services have the same router. Raises ValueError
+    (BadRule among them) with what it lacks."""
     if "rule" not in options:
         raise ValueError("it has no rule")
     parse_rule(options["rule"])
     points, priority = _entry_points(options, entry_points), _priority(options)
-    key = _port_key(options, service, labels.services, everything.ports, keys)
-    chain = [
-        MiddlewarePlan(kind, choices)
-        for kind, choices in Chain(labels.middlewares, everything.middlewares).resolve(options, 0)
-    ]
+    key = twins or _port_key(options, service, labels, labels.services, everything.ports, keys)
+    made = Chain(scope_of(service, labels), everything.middlewares).resolve(options)
+    chain = [MiddlewarePlan(kind, choices) for kind, choices in made]
     # A rule's length is its priority unless it says otherwise, as in Traefik: the more exact one wins.
     tls = policy if _asks_for_tls(options) else None
     return RouterPlan(name, points, options["rule"], priority or len(options["rule"]), key, chain, tls)
@@ -231,32 +276,35 @@ def _tcp_router(
     service: RouteService,
     labels: ServiceLabels,
     everything: Directory,
-    keys: dict[tuple[str, int], str],
+    keys: Keys,
     entry_points: Collection[str],
     policy: TlsPolicy,
+    twins: str | None,
 ) -> TcpRouterPlan:
-    """Raises ValueError (BadRule among them) with what it lacks."""
+    """`twins`: the key of all the ports that it leads to when other services have the same router. Raises ValueError
+    (BadRule among them) with what it lacks."""
     if "rule" not in options:
         raise ValueError("it has no rule")
     passthrough = options.get("tls.passthrough", "false").lower() == "true"
     secure = _asks_for_tls(options)
     parse_tcp_rule(options["rule"], tls=secure)
     points, priority = _entry_points(options, entry_points), priority_of(options["rule"], _priority(options))
-    key = _port_key(options, service, labels.tcp_services, everything.tcp_ports, keys)
+    key = twins or _port_key(options, service, labels, labels.tcp_services, everything.tcp_ports, keys)
     names = names_in(options)
     if len(names) > MOST_MIDDLEWARES:
         raise ValueError(f"it has more than {MOST_MIDDLEWARES} middlewares")
-    chain = [_tcp_middleware(name, labels.tcp_middlewares, everything) for name in names]
+    chain = [_tcp_middleware(name, scope_of(service, labels), everything) for name in names]
     tls = policy if secure and not passthrough else None
     return TcpRouterPlan(name, points, options["rule"], priority, key, secure, tls, chain)
 
 
-def _tcp_middleware(name: str, own: dict[str, Made], everything: Directory) -> MiddlewarePlan:
+def _tcp_middleware(name: str, scope: Scope, everything: Directory) -> MiddlewarePlan:
     """Raises ValueError."""
-    known = own.get(name) or everything.tcp_middlewares.get(name)
-    if known is None:
+    known = everything.tcp_middlewares.get(name, ())
+    found = meaning("TCP middleware", name, known, scope, lambda one: one.told)
+    if not found:
         raise ValueError(f"there is no TCP middleware {shown(name)}")
-    kind, options = known
+    kind, options = found[0].meant
     make_guard(kind, options)
     return MiddlewarePlan(kind, options)
 
@@ -294,22 +342,23 @@ def _priority(options: dict[str, str]) -> int:
 def _port_key(
     options: dict[str, str],
     service: RouteService,
+    labels: ServiceLabels,
     services: dict[str, dict[str, str]],
-    ports: dict[str, str],
-    keys: dict[tuple[str, int], str],
+    ports: Names[str],
+    keys: Keys,
 ) -> str:
-    name = options.get("service", "").lower().partition("@")[0]
-    if not name and len(services) == 1:
-        name = next(iter(services))
-    if not name and len(services) > 1:
+    own = _own_service(options, services)
+    name = options.get("service", "").lower().partition("@")[0] or own or ""
+    if not name and services:
         raise ValueError("it does not say which of the services of the labels is meant")
     if not name:
         key = _only_port(service, keys)
-    elif name in services:
+    elif own is not None:
         # Its own first, as of middlewares.
         key = _named_port(services[name].get(PORT), service, keys)
     else:
-        key = ports.get(name)
+        found = meaning("service", name, ports.get(name, ()), scope_of(service, labels), lambda one: one.told)
+        key = union_of(found)
     if key is None:
         raise ValueError(f"the service {shown(name or service.name)} has no such port")
     return key

@@ -14,10 +14,9 @@ from typing import Any, Generic, TypeVar
 from essaim.gateway.routes import RouteService
 from essaim.gateway.wall import walled
 
-from .labels import Directory, ServiceLabels, directory
+from .labels import Directory, Keys, ServiceLabels, directory
 
 T = TypeVar("T")
-Keys = dict[tuple[str, int], str]
 Work = Callable[[RouteService, ServiceLabels, Directory, Keys], T]
 
 
@@ -78,7 +77,7 @@ class Resolver(Generic[T]):
     def _learn(self, service: RouteService, labels: ServiceLabels) -> _Known[T]:
         def work() -> _Known[T]:
             keys = self._keys_of(service)
-            return _Known(service, labels, keys, directory([(service, labels)], keys), references(labels))
+            return _Known(service, labels, keys, directory(service, labels, keys), references(labels))
 
         def broken(reason: str) -> _Known[T]:
             outcome = self._failed(reason)
@@ -115,10 +114,11 @@ def _used(options: dict[str, str]) -> set[str]:
 
 def _union(known: Iterable[_Known[Any]]) -> Directory:
     found = Directory()
-    # Backwards, so that who comes first has the last word.
-    for one in reversed(list(known)):
+    for one in known:
         for group in _GROUPS:
-            getattr(found, group).update(getattr(one.defines, group))
+            names = getattr(found, group)
+            for name, definitions in getattr(one.defines, group).items():
+                names[name] = names[name] + definitions if name in names else definitions
     return found
 
 
@@ -137,7 +137,10 @@ def _differences(before: Directory, after: Directory) -> set[str]:
 
 def _with_chains(names: set[str], everything: Directory) -> set[str]:
     """And the chains that lead to one of them."""
-    chains = {name: _used(options) for name, (kind, options) in everything.middlewares.items() if kind == "chain"}
+    chains = {
+        name: {used for one in definitions if one.meant[0] == "chain" for used in _used(one.meant[1])}
+        for name, definitions in everything.middlewares.items()
+    }
     while grown := {name for name, used in chains.items() if name not in names and not used.isdisjoint(names)}:
         names |= grown
     return names

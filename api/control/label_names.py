@@ -1,0 +1,81 @@
+"""Names in Traefik's labels that clash, said to whoever deploys: the same words as later in `lb status`.
+
+A service is taken as it will be stored; what is said is about its own routers, and about other services' routers that
+its names leave without a meaning.
+
+Pure: the store and a service in, warnings out.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+from essaim.cluster.service import Service
+from essaim.gateway.routes import RoutePort, RouteService
+from essaim.gateway.routing.labels import Directory, Keys, ServiceLabels, read_labels, resolve
+from essaim.gateway.routing.resolver import Resolver, references
+from essaim.gateway.tls.policy import TlsPolicy
+from essaim.gateway.wall import presentable, walled
+from essaim.scheduler.tasks import task_ports
+
+CLASH = "is defined differently by"
+
+
+def clashes(services: Iterable[Service], changed: str) -> list[str]:
+    """Warnings about the service with the id `changed`, one of `services`, and about those that its names concern."""
+    known: dict[str, tuple[RouteService, ServiceLabels]] = {}
+    for service in services:
+        found = walled(partial(_labelled, service), _nothing)
+        if found:
+            known[service.id] = found
+    if changed not in known:
+        return []
+    names = references(known[changed][1])
+    near = sorted(
+        (one for key, one in known.items() if key == changed or not names.isdisjoint(references(one[1]))),
+        key=lambda one: one[0].name,
+    )
+
+    def work(service: RouteService, labels: ServiceLabels, everything: Directory, keys: Keys) -> list[str]:
+        return resolve(service, labels, everything, keys, _entry_points(labels), TlsPolicy()).warnings
+
+    said = Resolver(_keys, work, lambda reason: []).resolve(near)
+    own = [one for one in said[changed] if CLASH in one]
+    others = [
+        f"service {known[key][0].name}: {one}"
+        for key, warnings in said.items()
+        for one in warnings
+        if key != changed and CLASH in one
+    ]
+    return presentable([*own, *others])
+
+
+def _nothing(reason: str) -> None:
+    """Labels that cannot be read are the gateway's to tell of."""
+
+
+def _labelled(service: Service) -> tuple[RouteService, ServiceLabels] | None:
+    spec = service.spec
+    if not any(label.lower().startswith("traefik.") for label in spec.labels or {}):
+        return None
+    labels = read_labels(spec.labels or {})
+    if labels is None:
+        return None
+    ports = [
+        RoutePort(protocol=port.protocol or "tcp", target_port=port.target_port or 0, published_port=0)
+        for port in task_ports(service)
+    ]
+    return RouteService(id=service.id, name=spec.name or "", labels=spec.labels or {}, ports=ports), labels
+
+
+def _keys(service: RouteService) -> Keys:
+    return {(service.id, port.target_port): f"{service.id}/{port.target_port}" for port in service.ports}
+
+
+def _entry_points(labels: ServiceLabels) -> set[str]:
+    """Those that the labels name: which of them the gateways have is each gateway's matter."""
+    return {"web", *_named(labels.routers.values()), *_named(labels.tcp_routers.values())}
+
+
+def _named(routers: Iterable[dict[str, str]]) -> Iterator[str]:
+    for options in routers:
+        yield from (one.strip().lower() for one in options.get("entrypoints", "").split(",") if one.strip())
