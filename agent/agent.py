@@ -19,6 +19,20 @@ from pathlib import Path
 
 import structlog
 
+from essaim.agent.keepers.certificates import BookKeeper, OnBook
+from essaim.agent.keepers.networks import NetworkKeeper
+from essaim.agent.keepers.routes import RouteKeeper
+from essaim.agent.keepers.verdicts import Health, VerdictKeeper
+from essaim.agent.runtime.interface import Runtime, RuntimeUnavailable, View
+from essaim.agent.session.description import Describing
+from essaim.agent.session.guarded import Steady
+from essaim.agent.session.log_streams import LogStreams
+from essaim.agent.session.outbox import Outbox
+from essaim.agent.session.session import Hooks, Refusal, Session, SessionEnded
+from essaim.agent.session.witness import Look, Witness
+from essaim.agent.tasks.assigned import Assigned
+from essaim.agent.tasks.clearing import SLACK, longest_grace, until_ended
+from essaim.agent.tasks.task_manager import RETRY_FIRST, RETRY_MOST, Surroundings, TaskManager
 from essaim.cluster import wire
 from essaim.cluster.node import Node, NodeSpec, TLSInfo
 from essaim.cluster.overlay import OverlayNetwork
@@ -26,21 +40,6 @@ from essaim.cluster.routes import RouteTable
 from essaim.cluster.task import Task, TaskStatus
 from essaim.cluster.walls import words
 from essaim.cluster.wire import Channel, ToAgent
-
-from .assigned import Assigned
-from .book_keeper import BookKeeper, OnBook
-from .clearing import SLACK, longest_grace, until_ended
-from .describing import Describing
-from .log_streams import LogStreams
-from .network_keeper import NetworkKeeper
-from .outbox import Outbox
-from .route_keeper import RouteKeeper
-from .runtime import Runtime, RuntimeUnavailable, View
-from .session import Hooks, Refusal, Session, SessionEnded
-from .steady import Steady
-from .task_manager import RETRY_FIRST, RETRY_MOST, Surroundings, TaskManager
-from .verdict_keeper import Health, VerdictKeeper
-from .witness import Look, Witness
 
 GOODBYE_SECONDS = 2.0
 """How long a daemon that stops waits for the leader to know that it means to come back."""

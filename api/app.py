@@ -9,12 +9,13 @@ from typing import Any
 
 from aiohttp import web
 
+from essaim.api.events.engine_events import EngineEvents
+from essaim.api.events.hub import EventHub
 from essaim.cluster.ids import Chance
 
-from . import bodies, engine, middleware
+from . import bodies, middleware
 from .context import API, Api, Renderer
-from .engine_events import EngineEvents
-from .event_hub import EventHub
+from .engine import proxy
 from .handlers import (
     certificates,
     configs,
@@ -66,7 +67,7 @@ def create_app(
         now=now,
         log=log,
         hub=hub,
-        engine_events=EngineEvents(lambda: engine.local(node)(), hub.tell, log),
+        engine_events=EngineEvents(lambda: proxy.local(node)(), hub.tell, log),
         renderers=dict(renderers or {}),
         dial_engine=dial_engine,
     )

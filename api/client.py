@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from .upstream import EngineUnavailable, Exchange, Head, NotHttp, Streams
+from essaim.api.streams.exchange import EngineUnavailable, Exchange, Head, NotHttp, Streams
 
 CONNECT_TIMEOUT = 10.0
 """Seconds until a connection must stand. Replies have no limit: following logs or events takes as long as it takes."""

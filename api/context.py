@@ -9,8 +9,12 @@ from typing import Any, TypeVar
 
 from aiohttp import HttpVersion11, web
 
-from essaim.certificates.book import BookMaker
-from essaim.certificates.survey import Survey
+from essaim.api.events.engine_events import EngineEvents
+from essaim.api.events.hub import EventHub
+from essaim.api.listen.connections import CONNECTION
+from essaim.api.streams.exchange import Streams
+from essaim.certificates.asked.survey import Survey
+from essaim.certificates.book.book import BookMaker
 from essaim.cluster.changes import Change
 from essaim.cluster.errors import AlreadyExists, ClusterError, OutOfSequence, Unavailable
 from essaim.cluster.ids import Chance
@@ -18,13 +22,9 @@ from essaim.cluster.routes import RouteTable
 from essaim.cluster.store import Store
 
 from . import bodies, present, versions
-from .connections import CONNECTION
 from .control import swarm as swarm_rules
-from .engine_events import EngineEvents
-from .event_hub import EventHub
 from .node import DialEngine, LocalNode, Manager
 from .remote import Execs
-from .upstream import Streams
 
 WARNING = "Essaim-Warning"
 """Header of an answer that is right, but not all that its reader may want to know; `essaim` prints it."""

@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from essaim.api.listen.connections import CONNECTION
+from essaim.api.streams.hijack import Hijacked
 from essaim.cluster.errors import ClusterError, Forbidden, InvalidArgument
 from essaim.cluster.shape import to_json
 
 from . import browsers, versions
-from .connections import CONNECTION
 from .context import WARNING, api_of, json_reply, version_of
-from .hijack import Hijacked
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

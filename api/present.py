@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from essaim.api.control.normalise import with_defaults
 from essaim.cluster.node import ManagerStatus, Node
 from essaim.cluster.objects import Config, Secret
 from essaim.cluster.service import Endpoint, EndpointSpec, Service, ServiceStatus
@@ -25,7 +26,6 @@ from essaim.cluster.swarm import Cluster
 from essaim.cluster.task import NetworkAttachment, PortStatus, Task
 
 from . import versions
-from .control.normalise import with_defaults
 from .node import Manager
 
 T = TypeVar("T")

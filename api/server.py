@@ -11,12 +11,12 @@ from typing import Any
 
 from aiohttp import web
 
+from essaim.api.listen.admission import Limits
+from essaim.api.listen.doors import Doors, door_for, limits, unix_socket
+from essaim.api.listen.tls import TlsListener, server_context
 from essaim.cluster.errors import InvalidArgument
 
-from .admission import Limits
 from .context import API
-from .doors import Doors, door_for, limits, unix_socket
-from .tls import TlsListener, server_context
 
 __all__ = ["ApiServer", "server_context"]
 

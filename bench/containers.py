@@ -24,7 +24,7 @@ from pathlib import Path
 import uvloop
 
 from essaim.agent.agent import Agent
-from essaim.agent.docker.runtime import DockerRuntime
+from essaim.agent.runtime.docker.runtime import DockerRuntime
 from essaim.api.client import Client
 from tests.agent.doubles import LOG, MEMORY, NODE, FakeManager, ingress, make_task, until
 from tests.lab.host import Host

@@ -21,12 +21,12 @@ from aiohttp import web
 from raft_secure import secured
 
 from essaim.daemon.collector import tune_collector
-from essaim.raft.codec import PLAIN
-from essaim.raft.found import AlreadyFounded, found_cluster
+from essaim.raft.disk.codec import PLAIN
 from essaim.raft.interface import LogError
-from essaim.raft.node import Options, RaftLog
-from essaim.raft.policy import SnapshotPolicy
-from essaim.raft.streams import Access
+from essaim.raft.member.found import AlreadyFounded, found_cluster
+from essaim.raft.member.node import Options, RaftLog
+from essaim.raft.member.policy import SnapshotPolicy
+from essaim.raft.transport.streams import Access
 
 LENGTH = struct.Struct("<I")
 PIECE = 5000  # commands serialised at once: a millisecond or so

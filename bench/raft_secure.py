@@ -7,10 +7,10 @@ from pathlib import Path
 
 import msgspec
 
-from essaim.daemon import tls
-from essaim.daemon.manager import access_by
-from essaim.raft.codec import Codecs
-from essaim.raft.streams import Access
+from essaim.daemon.keys import tls
+from essaim.daemon.node.manager import access_by
+from essaim.raft.disk.codec import Codecs
+from essaim.raft.transport.streams import Access
 from essaim.secrets.ca import Authority, issue, new_authority
 from essaim.secrets.holder import Holder
 from essaim.secrets.nodekey import new_key, request_for

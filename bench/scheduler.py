@@ -50,8 +50,8 @@ from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskEndpoint, TaskState, TaskStatus
 from essaim.scheduler.leader import Leader
 from essaim.scheduler.loop import CHUNK
-from essaim.scheduler.placer import Placer
-from essaim.scheduler.routes import RouteCache
+from essaim.scheduler.place.placement_loop import Placer
+from essaim.scheduler.traffic.routes import RouteCache
 from tests.scheduler.agents import Manager, SimulatedAgent, until, utc_now
 from tests.scheduler.agents import node as member
 

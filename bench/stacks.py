@@ -16,10 +16,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from essaim.cluster.service import Service
-from essaim.stacks.convert import Stack, convert
-from essaim.stacks.load import Source, load
-from essaim.stacks.operations import Existing
-from essaim.stacks.plan import plan
+from essaim.stacks.convert.convert import Stack, convert
+from essaim.stacks.plan.operations import Existing
+from essaim.stacks.plan.plan import plan
+from essaim.stacks.read.load import Source, load
 from essaim.stacks.render import render
 from tests.stacks.large_file import large
 

@@ -5,12 +5,11 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
+from essaim.certificates.acme.loop import Orderer
+from essaim.certificates.book.publisher import Gateways, Publisher
 from essaim.cluster.store import Store
 from essaim.cluster.walls import Faults
 from essaim.cluster.writer import Writer
-
-from .orderer import Orderer
-from .publisher import Gateways, Publisher
 
 RETRY = 1.0
 """Seconds after a failure that is a bug: it is logged, and what is left is done."""

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from essaim.cli.output.listing import is_table
+from essaim.cli.output.tasks import TASKS, Names, task_rows
+
 from .flags import Flags
-from .output.listing import is_table
-from .output.tasks import TASKS, Names, task_rows
 
 
 def task_list(tasks: Iterable[Mapping[str, Any]], names: Names, flags: Flags, now: datetime) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 
 from essaim.api.client import ClientError
+from essaim.cli.template.evaluate import Template
+from essaim.cli.template.json_text import dumps, indent, loads
 from essaim.cluster.node import Node
 from essaim.cluster.objects import Config, Network, Secret
 from essaim.cluster.service import Service
@@ -15,8 +17,6 @@ from essaim.cluster.task import Task
 
 from .app import App, CliError, explain
 from .flags import STRING, SWITCH, Flag
-from .output.jsontext import dumps, indent, loads
-from .template.evaluate import Template
 
 FORMAT = Flag("format", STRING, "Print JSON ('json') or what a Go template makes of each object", "f")
 PRETTY = Flag("pretty", SWITCH, "Print the main points for people")

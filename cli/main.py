@@ -13,10 +13,10 @@ from typing import Any
 import click
 
 from essaim.api.client import ClientError, Unreachable
+from essaim.cli.template.syntax import TemplateError
 
 from .app import App, CliError, app_of, explain
 from .command import PROGRAM, Entry, Group, help_when_alone
-from .template.syntax import TemplateError
 
 COMMANDS = "essaim.cli.commands"
 ENTRIES = {

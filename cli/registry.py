@@ -14,11 +14,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from essaim.api.client import ClientError, path_of
+from essaim.cli.values.images import NAME, is_pinned, registry
 from essaim.cluster.container import ContainerSpec
 from essaim.cluster.service import Placement, Platform, ServiceSpec, TaskSpec
 
 from .app import App
-from .values.images import NAME, is_pinned, registry
 
 HUB = "https://index.docker.io/v1/"
 HELPER_TIMEOUT = 10.0

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from essaim.api.client import ApiError, Client, path_of
+from essaim.cli.output.tasks import Names
 
 from .app import App, CliError
-from .output.tasks import Names
 
 
 async def node_reference(app: App, name: str) -> str:

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import msgspec
 
 from essaim.api.node import InitRequest, JoinRequest, Manager
-from essaim.api.tunnel import Tunnels
-from essaim.api.upstream import Streams
+from essaim.api.streams.exchange import Streams
+from essaim.api.streams.tunnel import Tunnels
 from essaim.cluster.changes import Delete
 from essaim.cluster.errors import AlreadyExists, ClusterError, InvalidArgument, Unavailable
 from essaim.cluster.ids import new_id
@@ -24,6 +24,15 @@ from essaim.cluster.node import NodeDescription
 from essaim.cluster.routes import RouteTable
 from essaim.cluster.swarm import JoinTokens, RootCA
 from essaim.cluster.wire import Channel, LogChunk, LogRequest
+from essaim.daemon.keys.identity import Identity
+from essaim.daemon.keys.keyring import Keyring, Keys
+from essaim.daemon.membership.joining import knock, withdraw
+from essaim.daemon.membership.joins import JoinMessage, LeaveMessage, forced_alone
+from essaim.daemon.node.bootstrap import first_objects, pool_of
+from essaim.daemon.node.manager import ManagerRole
+from essaim.daemon.node.roles import Roles
+from essaim.daemon.node.runtimes import Runtimes
+from essaim.daemon.peers.client import PeerClient
 from essaim.gateway.entry_points import ServedPoint
 from essaim.secrets.ca import Authority, issue, new_authority
 from essaim.secrets.holder import Holder
@@ -33,17 +42,8 @@ from essaim.secrets.tokens import generate, parse, root_digest
 from essaim.secrets.unlock import new_unlock_key
 
 from .addresses import check_addresses, choose_addresses, split_host_port
-from .bootstrap import first_objects, pool_of
 from .following import followed
-from .identity import Identity
-from .joining import knock, withdraw
-from .keyring import Keyring, Keys
-from .manager import ManagerRole
-from .membership import JoinMessage, LeaveMessage, forced_alone
 from .merge import merge
-from .peers import PeerClient
-from .roles import Roles
-from .runtimes import Runtimes
 from .settings import DEFAULT_CLUSTER_PORT, Settings
 
 IN_SWARM = 'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'

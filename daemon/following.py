@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from essaim.agent.process.logs import seconds
+from essaim.agent.runtime.process.logs import seconds
 from essaim.cluster.errors import Unavailable
 from essaim.cluster.wire import LogChunk, LogRequest
 

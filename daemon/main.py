@@ -17,20 +17,20 @@ import uvloop
 
 from essaim.api.app import create_app
 from essaim.cluster.errors import ClusterError
+from essaim.daemon.keys.identity import BrokenIdentity, IdentityFile
+from essaim.daemon.listening.descriptors import Bounds, raise_limit
+from essaim.daemon.listening.docker_socket import DEFAULT as DOCKER_SOCKET
+from essaim.daemon.listening.listeners import Listening
+from essaim.daemon.membership.first_join import join_first, request_of
+from essaim.daemon.node.runtimes import NoRuntime, choose
 from essaim.gateway.entry_points import FORM, EntryPoint, read_entry_points
 from essaim.raft.interface import Unusable
 
 from .balancers import renderers
 from .collector import tune_collector
 from .daemon import Daemon
-from .descriptors import Bounds, raise_limit
-from .docker_socket import DEFAULT as DOCKER_SOCKET
 from .endings import CANCEL_SECONDS
-from .first_join import join_first, request_of
-from .identity import BrokenIdentity, IdentityFile
-from .listening import Listening
 from .logs import LEVELS, configure
-from .runtimes import NoRuntime, choose
 from .settings import Settings
 from .state_dir import UMASK, prepare
 

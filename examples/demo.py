@@ -289,7 +289,7 @@ def already_going(*_: object) -> None:
 
 
 def build_image() -> None:
-    from essaim.agent.whoami_image import NotBuilt, build
+    from essaim.agent.runtime.whoami_image import NotBuilt, build
 
     say("Building the image essaim/whoami on the local Docker Engine ...")
     try:

@@ -6,8 +6,9 @@ Pure: a request in, a key or a cookie out.
 import re
 from functools import lru_cache
 
-from .balance.ring import hash_key
-from .http1.head import Request
+from essaim.gateway.balance.ring import hash_key
+from essaim.gateway.http1.head import Request
+
 from .options import ServiceOptions
 
 

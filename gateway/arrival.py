@@ -6,6 +6,10 @@ That is layer 4 or 7 by what the socket serves, after a look at the first bytes 
 
 import asyncio
 
+from essaim.gateway.tls.cabinet import Cabinet
+from essaim.gateway.tls.doorway import Doorway, is_needed
+from essaim.gateway.tls.handshakes import Handshakes
+
 from .admission import Admission
 from .client import Client
 from .descriptors import Full
@@ -13,9 +17,6 @@ from .greeting import Greeting, Peer
 from .l4 import Front
 from .listener import Listener
 from .sweeper import Sweeper
-from .tls.cabinet import Cabinet
-from .tls.doorway import Doorway, is_needed
-from .tls.handshakes import Handshakes
 
 
 class Arrival:

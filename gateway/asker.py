@@ -6,12 +6,13 @@ At most MAX_OPEN at a time in a worker, each answered within ANSWER_SECONDS.
 import asyncio
 from collections.abc import Callable, Sequence
 
+from essaim.gateway.routing.call import Verdict
+from essaim.gateway.routing.forward_auth import Question
+
 from .backend import Backend
 from .holding import Held, Room
 from .inquiry import Inquiry
 from .outside import Outside
-from .routing.call import Verdict
-from .routing.forward_auth import Question
 from .sweeper import Sweeper
 
 MAX_OPEN = 1024

@@ -23,10 +23,11 @@ from itertools import zip_longest
 from random import random
 from typing import Protocol
 
-from .balance.choose import make_policy
-from .balance.policy import Policy
-from .balance.ring import hash_key
-from .balance.weights import by_version, weigh
+from essaim.gateway.balance.choose import make_policy
+from essaim.gateway.balance.policy import Policy
+from essaim.gateway.balance.ring import hash_key
+from essaim.gateway.balance.weights import by_version, weigh
+
 from .counting import add_codes
 from .crowd import ALONE, Crowd
 from .failure_rate import FailureRate

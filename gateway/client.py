@@ -10,12 +10,13 @@ Rules:
 import asyncio
 from time import perf_counter
 
+from essaim.gateway.http1.head import CHUNKED, UNTIL_CLOSE, Response, without_line
+from essaim.gateway.http1.reply import reply
+
 from .affinity import cookie, request_key, set_cookie
 from .backend import CLIENT_LEFT, Endpoint
 from .connect import RECONNECT_SECONDS, NoEndpoint, connect_any, start
 from .downstream import BODY, CLOSED, HEAD, STALLED_SECONDS, TUNNEL, WAIT
-from .http1.head import CHUNKED, UNTIL_CLOSE, Response, without_line
-from .http1.reply import reply
 from .intake import Intake
 from .reset import reset
 from .sweeper import NEVER

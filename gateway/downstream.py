@@ -12,17 +12,18 @@ import asyncio
 from time import perf_counter
 from typing import cast
 
+from essaim.gateway.http1.chunked import ChunkReader
+from essaim.gateway.http1.forwarded import plain_address
+from essaim.gateway.http1.head import Request, Response
+from essaim.gateway.routing.call import Call
+from essaim.gateway.tls.secured import Secured
+
 from .access_log import Entry, now
 from .backend import Endpoint
 from .holding import Gathering
-from .http1.chunked import ChunkReader
-from .http1.forwarded import plain_address
-from .http1.head import Request, Response
 from .listener import Listener
 from .pending import Cancel
-from .routing.call import Call
 from .sweeper import NEVER
-from .tls.secured import Secured
 from .upstream import Upstream
 
 LINGER_SECONDS, LINGER_LONGEST = 2.0, 30.0

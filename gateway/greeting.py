@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from .http1.forwarded import plain_address
+from essaim.gateway.http1.forwarded import plain_address
+
 from .listener import Listener
 from .proxy_protocol import BadHeader, read_header
 from .sweeper import NEVER

@@ -4,9 +4,9 @@ All of a worker's are counted together, so that memory is bounded whatever clien
 its own besides.
 """
 
-from .http1.chunked import ChunkReader
-from .http1.head import CHUNKED, Refused
-from .routing.call import BodyWanted
+from essaim.gateway.http1.chunked import ChunkReader
+from essaim.gateway.http1.head import CHUNKED, Refused
+from essaim.gateway.routing.call import BodyWanted
 
 MAX_HELD = 32 << 20
 """Bytes, by worker."""

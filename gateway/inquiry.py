@@ -8,12 +8,13 @@ import asyncio
 from collections.abc import Callable
 from time import perf_counter
 
+from essaim.gateway.http1.head import IDEMPOTENT, Response
+from essaim.gateway.routing.call import Verdict
+from essaim.gateway.routing.forward_auth import Question, end_to_end
+
 from .backend import Backend, Endpoint
 from .connect import RECONNECT_SECONDS, NoEndpoint, connect_any, start
 from .holding import Held
-from .http1.head import IDEMPOTENT, Response
-from .routing.call import Verdict
-from .routing.forward_auth import Question, end_to_end
 from .sweeper import Sweeper
 from .upstream import FRESH_SECONDS, Upstream
 

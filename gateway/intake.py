@@ -8,11 +8,9 @@ import asyncio
 import re
 from time import perf_counter
 
-from .downstream import BODY, CLOSED, HEAD, LINGER, LINGER_SECONDS, NO_BLOCK, STALLED_SECONDS, TUNNEL, WAIT, Downstream
-from .holding import Gathering, Held
-from .http1.chunked import ChunkReader
-from .http1.forwarded import extended_lines, field_lines
-from .http1.head import (
+from essaim.gateway.http1.chunked import ChunkReader
+from essaim.gateway.http1.forwarded import extended_lines, field_lines
+from essaim.gateway.http1.head import (
     CHUNKED,
     IDEMPOTENT,
     MAX_TARGET,
@@ -23,14 +21,28 @@ from .http1.head import (
     parse_fields,
     refuse_request_line,
 )
-from .http1.reply import reply
+from essaim.gateway.http1.reply import reply
+from essaim.gateway.routing.call import Answer, BodyWanted, Call, Undecided
+from essaim.gateway.routing.matchers import Asked
+from essaim.gateway.routing.paths import normal
+from essaim.gateway.routing.router import Router
+from essaim.gateway.tls.policy import TlsPolicy
+
+from .downstream import (
+    BODY,
+    CLOSED,
+    HEAD,
+    LINGER,
+    LINGER_SECONDS,
+    NO_BLOCK,
+    STALLED_SECONDS,
+    TUNNEL,
+    WAIT,
+    Downstream,
+)
+from .holding import Gathering, Held
 from .options import ServiceOptions
-from .routing.call import Answer, BodyWanted, Call, Undecided
-from .routing.matchers import Asked
-from .routing.paths import normal
-from .routing.router import Router
 from .sweeper import NEVER
-from .tls.policy import TlsPolicy
 
 MAX_HEAD = 32 << 10
 MAX_EARLY = 64 << 10

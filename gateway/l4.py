@@ -17,10 +17,11 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
+from essaim.gateway.balance.ring import hash_key
+from essaim.gateway.http1.forwarded import plain_address
+
 from .backend import Backend, Endpoint
-from .balance.ring import hash_key
 from .connect import RECONNECT_SECONDS, NoEndpoint, connect_any, start
-from .http1.forwarded import plain_address
 from .keepalive import keep_alive
 from .proxy_protocol import header
 from .reset import reset

@@ -7,18 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
 
+from essaim.gateway.http1.client_address import client_address
+from essaim.gateway.http1.forwarded import hops_of
+from essaim.gateway.http1.head import Request
+from essaim.gateway.routing.router import Router
+from essaim.gateway.routing.tcp import TcpRouter
+
 from .access_log import AccessLog
 from .asker import Asker
 from .backend import Backend
 from .entry_points import NO_ENTRY_POINT
-from .http1.client_address import client_address
-from .http1.forwarded import hops_of
-from .http1.head import Request
 from .networks import Networks
 from .options import ServiceOptions
 from .pending import Pending
-from .routing.router import Router
-from .routing.tcp import TcpRouter
 from .sources import Sources
 from .sweeper import Sweeper
 

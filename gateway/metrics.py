@@ -19,9 +19,10 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from essaim.gateway.health.share import Found
+
 from .backend import LATENCY_BUCKETS
 from .counting import NOTHING, add
-from .health.share import Found
 from .wire import PortCounts
 
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import msgspec
 
-from .balance.choose import NAMES
+from essaim.gateway.balance.choose import NAMES
+from essaim.gateway.tls.policy import TlsLabels, read_tls
+
 from .durations import seconds
 from .networks import Networks
 from .numbers import decimal, port, shown, whole
-from .tls.policy import TlsLabels, read_tls
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """The name of a field, a cookie or a method (RFC 9110, 5.6.2)."""

@@ -11,11 +11,12 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from essaim.gateway.routing.auth_server import AuthServer
+from essaim.gateway.routing.call import Verdict
+from essaim.gateway.routing.forward_auth import Question, end_to_end
+
 from .holding import Held
 from .inquiry import ANSWER_SECONDS
-from .routing.auth_server import AuthServer
-from .routing.call import Verdict
-from .routing.forward_auth import Question, end_to_end
 
 if TYPE_CHECKING:
     import aiohttp

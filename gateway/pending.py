@@ -10,10 +10,11 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from essaim.gateway.routing.call import Undecided
+from essaim.gateway.routing.forward_auth import Question
+from essaim.gateway.routing.passwords import Unproven
+
 from .asker import Asker
-from .routing.call import Undecided
-from .routing.forward_auth import Question
-from .routing.passwords import Unproven
 
 MAX_CHECKS = 64
 Cancel = Callable[[], None]

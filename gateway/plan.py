@@ -15,16 +15,17 @@ from collections import defaultdict
 
 import msgspec
 
+from essaim.gateway.routing.auth_warnings import auth_warnings
+from essaim.gateway.routing.labels import Directory, Keys, Outcome, ServiceLabels, read_labels, resolve
+from essaim.gateway.routing.names import UNION
+from essaim.gateway.routing.overlaps import overlaps
+from essaim.gateway.routing.resolver import Resolver
+from essaim.gateway.routing.tls_conflicts import tls_conflicts
+from essaim.gateway.tls.policy import read_tls
+
 from .entry_points import EntryPoint, ServedPoint
 from .options import ServiceOptions, read_options
 from .routes import RouteEndpoint, RoutePort, RouteService, RouteTable
-from .routing.auth_warnings import auth_warnings
-from .routing.labels import Directory, Keys, Outcome, ServiceLabels, read_labels, resolve
-from .routing.names import UNION
-from .routing.overlaps import overlaps
-from .routing.resolver import Resolver
-from .routing.tls_conflicts import tls_conflicts
-from .tls.policy import read_tls
 from .wall import presentable, walled
 from .wire import EndpointPlan, PortPlan, ServicePlan
 

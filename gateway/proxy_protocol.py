@@ -8,7 +8,8 @@ import ipaddress
 import struct
 from typing import Any
 
-from .http1.forwarded import plain_address
+from essaim.gateway.http1.forwarded import plain_address
+
 from .numbers import MOST_PORT, whole
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"

@@ -9,11 +9,12 @@ A router that cannot be made is left out, and said so; the others are entered.
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from .routing.middlewares import make_middleware
-from .routing.router import Route, Router
-from .routing.rules import parse_rule
-from .routing.tcp import CATCH_ALL, TcpRoute, TcpRouter, parse_tcp_rule
-from .routing.tcp_middlewares import make_guard
+from essaim.gateway.routing.middlewares import make_middleware
+from essaim.gateway.routing.router import Route, Router
+from essaim.gateway.routing.rules import parse_rule
+from essaim.gateway.routing.tcp import CATCH_ALL, TcpRoute, TcpRouter, parse_tcp_rule
+from essaim.gateway.routing.tcp_middlewares import make_guard
+
 from .wall import fault_of
 from .wire import RouterPlan, TcpRouterPlan
 

@@ -4,10 +4,10 @@ Pure: names, and what labels say of a port.
 """
 
 from essaim.cluster.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
+from essaim.gateway.tls.policy import read_tls
 
 from .entry_points import ServedPoint
 from .options import read_options
-from .tls.policy import read_tls
 
 __all__ = [
     "RouteEndpoint", "RouteGateway", "RoutePort", "RouteService", "RouteTable", "ServedPoint", "ends_tls",

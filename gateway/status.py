@@ -6,8 +6,9 @@ Pure: state in, JSON's types out.
 from collections.abc import Callable
 from typing import Any
 
+from essaim.gateway.health.share import Found
+
 from .counting import NOTHING
-from .health.share import Found
 from .plan import Planned, endpoint_key, port_key
 from .routes import RouteEndpoint, RouteTable
 from .wire import EndpointCounts, PortCounts

@@ -21,6 +21,11 @@ import msgspec
 import structlog
 
 from essaim.cluster.certificates import CertificateBook
+from essaim.gateway.health.board import Board
+from essaim.gateway.health.share import Found
+from essaim.gateway.health.targets import targets_of
+from essaim.gateway.tls.default import self_signed
+from essaim.gateway.tls.keeper import Keeper
 
 from .certificate_report import exposition as certificate_exposition
 from .certificate_report import with_certificates
@@ -29,9 +34,6 @@ from .counting import NOTHING
 from .entry_points import ENTRY_POINTS, EntryPoint, ServedPoint
 from .fleet import Fleet
 from .handover import Predecessor, take_over
-from .health.board import Board
-from .health.share import Found
-from .health.targets import targets_of
 from .log_file import LogFile
 from .metrics import Checks, Measured, Workers, exposition
 from .plan import Planned, Planner
@@ -40,8 +42,6 @@ from .routes import RouteTable
 from .shared import SharedCells, make
 from .sockets import Sockets
 from .status import describe
-from .tls.default import self_signed
-from .tls.keeper import Keeper
 from .wire import DropService, PortCounts, PutService, Verdicts, Version, Welcome
 from .wire import LogFile as NewLogFile
 

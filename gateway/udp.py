@@ -23,10 +23,11 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from essaim.gateway.balance.ring import hash_key
+from essaim.gateway.http1.forwarded import plain_address
+
 from .backend import Backend, Endpoint
-from .balance.ring import hash_key
 from .flow_table import FlowTable
-from .http1.forwarded import plain_address
 from .sources import source_of
 from .sweeper import NEVER, Sweeper
 

@@ -11,8 +11,9 @@ head unchanged where it may be; that costs one find, one split and no copy.
 import asyncio
 from typing import Protocol, cast
 
-from .http1.chunked import ChunkReader
-from .http1.head import CHUNKED, UNTIL_CLOSE, Refused, Response, parse_response
+from essaim.gateway.http1.chunked import ChunkReader
+from essaim.gateway.http1.head import CHUNKED, UNTIL_CLOSE, Refused, Response, parse_response
+
 from .keepalive import UNACKNOWLEDGED_MS, keep_alive, limit_unacknowledged
 from .sweeper import NEVER, Sweeper
 

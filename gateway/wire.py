@@ -24,10 +24,10 @@ from collections.abc import Callable
 import msgspec
 
 from essaim.cluster.certificates import AlpnChallenge, Authority, Certificate, HttpChallenge
+from essaim.gateway.tls.policy import TlsPolicy
 
 from .entry_points import NO_ENTRY_POINT, EntryPoint
 from .options import ServiceOptions
-from .tls.policy import TlsPolicy
 
 
 class EndpointPlan(msgspec.Struct, frozen=True, array_like=True):

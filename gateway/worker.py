@@ -17,6 +17,9 @@ from collections.abc import Callable, Sequence
 
 import uvloop
 
+from essaim.gateway.tls.cabinet import Cabinet
+from essaim.gateway.tls.handshakes import Handshakes
+
 from .access_log import AccessLog
 from .admission import Admission
 from .arrival import Arrival
@@ -36,8 +39,6 @@ from .pulse import PERIOD as BEAT_SECONDS
 from .routebook import RouteBook
 from .shared import SharedCells
 from .sweeper import Sweeper
-from .tls.cabinet import Cabinet
-from .tls.handshakes import Handshakes
 from .udp import Flow, UdpPort
 from .wall import fault_of
 from .wire import (

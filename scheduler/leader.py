@@ -8,18 +8,18 @@ from essaim.cluster.ids import Chance
 from essaim.cluster.store import Store
 from essaim.cluster.walls import Faults
 from essaim.cluster.writer import Writer
+from essaim.scheduler.allocate.address_loop import Addressing
+from essaim.scheduler.allocate.auth_server_ports import AskedPorts
+from essaim.scheduler.allocate.port_loop import Allocation
+from essaim.scheduler.dispatch.dispatcher import Dispatcher
+from essaim.scheduler.orchestrate.cron import Cron
+from essaim.scheduler.orchestrate.faults import Marking
+from essaim.scheduler.orchestrate.orchestrator import Orchestrator
+from essaim.scheduler.orchestrate.reaper import Reaper
+from essaim.scheduler.orchestrate.rebalance import Rebalancer
+from essaim.scheduler.place.placement_loop import Placer
 
-from .addressing import Addressing
-from .allocation import Allocation
-from .asked_ports import AskedPorts
-from .cron import Cron
-from .dispatcher import Dispatcher
 from .loop import Driver, Logger, Loop
-from .marking import Marking
-from .orchestrator import Orchestrator
-from .placer import Placer
-from .reaper import Reaper
-from .rebalance import Rebalancer
 
 
 def all_loops(chance: Chance, faults: Faults) -> list[Loop]:

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from .load import Document
-from .scalars import resolve
-from .tree import Duration, Node, Size
-from .units import format_duration
+from essaim.stacks.canonical.units import format_duration
+from essaim.stacks.read.load import Document
+from essaim.stacks.source.scalars import resolve
+from essaim.stacks.source.tree import Duration, Node, Size
 
 READ_ALREADY = frozenset({"env_file", "label_file", "profiles", "extends"})
 WIDTH = 4096

@@ -1,9 +1,9 @@
-"""Writes docs/compose.md from the table in stacks/support.py; `--check` only compares."""
+"""Writes docs/compose.md from the table in stacks/check/support.py; `--check` only compares."""
 
 import sys
 from pathlib import Path
 
-from essaim.stacks.support import document
+from essaim.stacks.check.support import document
 
 TARGET = Path(__file__).parents[1] / "docs" / "compose.md"
 

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from essaim.api.certificate_schema import CertificateShown, CreateResolver, ResolverShown, UpdateResolver
-from essaim.certificates.book import BookMaker, Entry, age
-from essaim.certificates.orders import sets_to_order
+from essaim.certificates.acme.due import sets_to_order
+from essaim.certificates.acme.renewal import renewal_at
+from essaim.certificates.asked.wanted import Wanted
+from essaim.certificates.book.book import BookMaker, Entry, age
 from essaim.certificates.pem import BadCertificate, read_authority
-from essaim.certificates.renewal import renewal_at
-from essaim.certificates.wanted import Wanted
 from essaim.cluster.acme import CHALLENGES, HTTP, OrderedCertificate, Resolver, ResolverSpec
 from essaim.cluster.changes import Change, Delete, put
 from essaim.cluster.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound

@@ -26,7 +26,7 @@ from essaim.cluster.service import (
 )
 from essaim.cluster.shape import Version
 from essaim.cluster.store import Store
-from essaim.scheduler.rebalance import why_not
+from essaim.scheduler.orchestrate.rebalance import why_not
 from essaim.scheduler.tasks import routed_ports
 
 from . import lookup, ports, references, validate

@@ -9,11 +9,11 @@ import re
 from essaim.cluster.errors import InvalidArgument
 from essaim.cluster.numerals import port
 from essaim.cluster.service import ServiceMode, ServiceSpec
-from essaim.scheduler.cron import LABEL as SCHEDULE
-from essaim.scheduler.cron import schedule_of
-from essaim.scheduler.drain import LABEL as DRAIN
-from essaim.scheduler.drain import seconds_of
-from essaim.scheduler.placer import STRATEGY_LABEL
+from essaim.scheduler.orchestrate.cron import LABEL as SCHEDULE
+from essaim.scheduler.orchestrate.cron import schedule_of
+from essaim.scheduler.place.placement_loop import STRATEGY_LABEL
+from essaim.scheduler.traffic.drain import LABEL as DRAIN
+from essaim.scheduler.traffic.drain import seconds_of
 
 LONGEST_DRAIN = 366 * 24 * 3600.0
 STRATEGIES = ("spread", "binpack")

@@ -9,8 +9,8 @@ from essaim.api.context import Api, api_of, json_reply, read_json
 from essaim.api.control import certificates as rules
 from essaim.api.control.services import Created
 from essaim.api.routing import Route
-from essaim.certificates.challenge_keys import new_key
-from essaim.certificates.wanted import Wanted
+from essaim.certificates.acme.challenge_keys import new_key
+from essaim.certificates.asked.wanted import Wanted
 from essaim.cluster.changes import Change
 from essaim.cluster.shape import to_json
 from essaim.cluster.store import Store

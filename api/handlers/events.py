@@ -6,12 +6,14 @@ from operator import itemgetter
 
 from aiohttp import web
 
-from essaim.api import engine, engine_events, query
+from essaim.api import query
 from essaim.api.context import Api, api_of, in_chunks
-from essaim.api.event_hub import Follower
-from essaim.api.events import FILTERS
+from essaim.api.engine import proxy
+from essaim.api.events import engine_events
+from essaim.api.events.cluster_events import FILTERS
+from essaim.api.events.hub import Follower
 from essaim.api.routing import Route
-from essaim.api.upstream import EngineUnavailable
+from essaim.api.streams.exchange import EngineUnavailable
 from essaim.cluster.errors import InvalidArgument
 
 SEQUENCE = "application/json-seq"
@@ -62,7 +64,7 @@ async def _past(api: Api, request: web.Request, follower: Follower, *, ask: bool
     if ask:
         try:
             wanted = _only(request, "filters", "since") | {"until": f"{end:.9f}"}
-            async for found in engine_events.lines(engine.local(api.node), wanted):
+            async for found in engine_events.lines(proxy.local(api.node), wanted):
                 told += [(engine_events.time_of(line), line) for line in found]
         except engine_events.NoSuchFilter:
             pass

@@ -4,11 +4,12 @@ from typing import Any
 
 from aiohttp import web
 
-from essaim.api import bodies, engine, query, versions
+from essaim.api import bodies, query, versions
 from essaim.api.context import Api, api_of, json_reply, read_body, version_of
 from essaim.api.control import lookup, networks
 from essaim.api.control.errors import missing
 from essaim.api.control.swarm import NOT_IN_SWARM
+from essaim.api.engine import proxy
 from essaim.api.routing import Route
 from essaim.cluster.errors import ClusterError, Forbidden, InvalidArgument, NotFound
 from essaim.cluster.objects import Network
@@ -24,7 +25,7 @@ async def list_networks(request: web.Request) -> web.Response:
     _check_values(filters)
     shown = [networks.shown(n) for n in _select(api, filters)]
     if api.node.engine_url and "swarm" not in filters.get("scope", []):
-        shown += _own(await engine.get_json(api.node, "/networks", request.query) or [])
+        shown += _own(await proxy.get_json(api.node, "/networks", request.query) or [])
     return _reply(request, shown)
 
 
@@ -69,7 +70,7 @@ async def inspect_network(request: web.Request) -> web.StreamResponse:
     if network is not None and request.query.get("scope", "swarm") == "swarm":
         return _reply(request, networks.shown(network))
     if api.node.engine_url and request.query.get("scope") != "swarm":
-        return await engine.forward(request)
+        return await proxy.forward(request)
     if reference in networks.PREDEFINED:
         return _reply(request, {"Name": reference, "Id": reference, "Scope": "swarm", "Driver": reference})
     raise missing("network", reference)
@@ -89,7 +90,7 @@ async def create_network(request: web.Request) -> web.StreamResponse:
     body = await read_body(request)
     wanted = bodies.decode(body, networks.NetworkRequest)
     if not networks.is_swarm_scoped(wanted):
-        return await engine.forward(request, body)
+        return await proxy.forward(request, body)
     if api.node.manager is None:
         if api.node.swarm_state == "inactive":
             raise ClusterError(NOT_IN_SWARM)
@@ -106,7 +107,7 @@ async def remove_network(request: web.Request) -> web.StreamResponse:
         await api.commit_alone(lambda store: (networks.remove(store, reference), None))
         return web.Response(status=204)
     if api.node.engine_url:
-        return await engine.forward(request)
+        return await proxy.forward(request)
     if reference in networks.PREDEFINED:
         raise Forbidden(f"{reference} is a pre-defined network and cannot be removed")
     raise missing("network", reference)
@@ -122,7 +123,7 @@ async def prune_networks(request: web.Request) -> web.StreamResponse:
         await api.commit_alone(lambda store: ([c for n in idle for c in networks.remove(store, n.id)], None))
         deleted += [network.spec.name or network.id for network in idle]
     if api.node.engine_url:
-        local = await engine.post_json(api.node, "/networks/prune", request.query)
+        local = await proxy.post_json(api.node, "/networks/prune", request.query)
         deleted += (local or {}).get("NetworksDeleted") or []
     return json_reply(to_json({"NetworksDeleted": deleted or None}) + b"\n")
 

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from essaim.api import engine, remote
+from essaim.api import remote
 from essaim.api.context import Api, api_of, json_reply, read_body
+from essaim.api.engine import proxy
 from essaim.api.middleware import error_reply
 
 FAMILIES = {
@@ -28,10 +29,10 @@ async def pass_through(request: web.Request) -> web.StreamResponse:
     reference, _, action = rest.partition("/")
     node_id = _node_of(api, family, reference)
     if not node_id:
-        return await engine.forward(request)
+        return await proxy.forward(request)
     if family == "containers" and action == "exec" and request.method == "POST":
         return await _make_exec(request, api, node_id)
-    return await engine.forward(request, node_id=node_id)
+    return await proxy.forward(request, node_id=node_id)
 
 
 def _node_of(api: Api, family: str, reference: str) -> str:
@@ -50,7 +51,7 @@ def _node_of(api: Api, family: str, reference: str) -> str:
 
 async def _make_exec(request: web.Request, api: Api, node_id: str) -> web.StreamResponse:
     """The answer is read here, because it holds the ID that later requests will name."""
-    head, answer = await engine.exchange(request, await read_body(request), node_id)
+    head, answer = await proxy.exchange(request, await read_body(request), node_id)
     if head.status >= 300:
         return error_reply(head.status, _message(answer))
     try:

@@ -5,9 +5,10 @@ import contextlib
 from aiohttp import web
 from msgspec.structs import replace
 
-from essaim.api import digests, present, query
+from essaim.api import present, query
 from essaim.api.context import api_of, json_reply, list_reply, read_json, version_of
 from essaim.api.control import label_names, listing, lookup, services, tasks
+from essaim.api.engine import digests
 from essaim.api.routing import Route
 from essaim.cluster.errors import InvalidArgument, NotFound
 from essaim.cluster.service import Service, ServiceSpec

@@ -6,8 +6,9 @@ from typing import Any
 
 from aiohttp import web
 
-from essaim.api import engine, present, versions
+from essaim.api import present, versions
 from essaim.api.context import Api, api_of, json_reply
+from essaim.api.engine import proxy
 from essaim.api.routing import Route
 from essaim.cluster.shape import to_json
 
@@ -34,7 +35,7 @@ async def version(request: web.Request) -> web.Response:
     ours = own_version()
     details = {"ApiVersion": versions.text(versions.NEWEST), "MinAPIVersion": versions.text(versions.OLDEST)}
     components = [{"Name": "essaim", "Version": ours, "Details": details}]
-    behind = await engine.get_json(api.node, "/version", {})
+    behind = await proxy.get_json(api.node, "/version", {})
     if isinstance(behind, dict):
         components += [c for c in behind.get("Components") or [] if isinstance(c, dict)]
     shown = {
@@ -59,7 +60,7 @@ def _architecture(machine: str) -> str:
 async def info(request: web.Request) -> web.Response:
     """The Engine's own answer with the cluster's Swarm section; without an Engine, what is known of the host."""
     api = api_of(request)
-    behind = await engine.get_json(api.node, "/info", {})
+    behind = await proxy.get_json(api.node, "/info", {})
     shown = behind if isinstance(behind, dict) else _host(api)
     shown["Swarm"] = swarm_section(api)
     return json_reply(to_json(shown) + b"\n")
@@ -125,13 +126,13 @@ async def distribution(request: web.Request) -> web.StreamResponse:
     """An image's digest, as the registry has it: the Engine asks. Without one there is nothing to pin, and no error:
     clients then post the image as it was named."""
     if api_of(request).node.engine_url:
-        return await engine.forward(request)
+        return await proxy.forward(request)
     return json_reply(to_json({"Descriptor": {"mediaType": "", "digest": "", "size": 0}, "Platforms": []}) + b"\n")
 
 
 async def disk_usage(request: web.Request) -> web.StreamResponse:
     if api_of(request).node.engine_url:
-        return await engine.forward(request)
+        return await proxy.forward(request)
     shown: dict[str, Any] = {"LayersSize": 0, "Images": [], "Containers": [], "Volumes": [], "BuildCache": []}
     return json_reply(to_json(shown) + b"\n")
 

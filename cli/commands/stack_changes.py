@@ -14,13 +14,13 @@ from essaim.cli.progress.wait import GONE_WITHIN, wait_until_gone
 from essaim.cli.stacknames import stack_filter
 from essaim.cluster.objects import Config, Secret
 from essaim.cluster.service import Service
-from essaim.stacks.convert import convert
-from essaim.stacks.errors import StackError
-from essaim.stacks.load import Document, Source, load, read_environment
-from essaim.stacks.operations import Existing
-from essaim.stacks.plan import PlanError, plan
-from essaim.stacks.removal import removal
+from essaim.stacks.convert.convert import convert
+from essaim.stacks.plan.operations import Existing
+from essaim.stacks.plan.plan import PlanError, plan
+from essaim.stacks.plan.removal import removal
+from essaim.stacks.read.load import Document, Source, load, read_environment
 from essaim.stacks.render import render
+from essaim.stacks.source.errors import StackError
 
 from .stack_deployer import PLURALS, Deployer, await_end
 from .stack_views import check

@@ -16,9 +16,9 @@ from essaim.cli.stacknames import IMAGE, stack_filter
 from essaim.cli.values.images import registry
 from essaim.cluster.objects import Config, Secret
 from essaim.cluster.service import Service, ServiceSpec
-from essaim.stacks.convert import Stack, resolve_service
-from essaim.stacks.operations import Existing, Operation
-from essaim.stacks.plan import carried_over
+from essaim.stacks.convert.convert import Stack, resolve_service
+from essaim.stacks.plan.operations import Existing, Operation
+from essaim.stacks.plan.plan import carried_over
 
 PLURALS = {"network": "networks", "secret": "secrets", "config": "configs", "service": "services"}
 SECOND = 10**9

@@ -10,8 +10,8 @@ from essaim.cli.flags import STRING, Flag, Flags
 from essaim.cli.inspecting import FORMAT, print_objects
 from essaim.cli.output.events import event_line
 from essaim.cli.output.info import info_text
-from essaim.cli.output.jsontext import dumps
 from essaim.cli.template.evaluate import Template
+from essaim.cli.template.json_text import dumps
 from essaim.cli.values.durations import since_parameter
 from essaim.cli.version import VERSION
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from essaim.cli.template.evaluate import Template
+from essaim.cli.template.json_text import dumps
 
-from .jsontext import dumps
 from .tabs import align
 
 Row = Mapping[str, Any]

@@ -8,14 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from essaim.cli.flags import Flags
-from essaim.cluster.service import (
-    Empty,
-    Placement,
-    PlacementPreference,
-    Replicated,
-    ReplicatedJob,
-    ServiceMode,
-)
+from essaim.cluster.service import Empty, Placement, PlacementPreference, Replicated, ReplicatedJob, ServiceMode
 
 from .flagset import MODES
 from .lists import added, plain, removed, touched

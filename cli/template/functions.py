@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote_plus
 
-from essaim.cli.output.jsontext import dumps
-
+from .json_text import dumps
 from .printf import sprintf
 from .syntax import TemplateError
 from .values import inner, kind, show, truth

@@ -7,8 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from essaim.cli.output.jsontext import dumps
-
+from .json_text import dumps
 from .values import inner, kind
 
 VERB = re.compile(r"%([-+ #0]*)(\d+)?(?:\.(\d+))?([a-zA-Z%])")

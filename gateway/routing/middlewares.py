@@ -15,7 +15,19 @@ from essaim.gateway.numbers import port, shown
 
 from .breaker import Breaker
 from .breaker_expression import parse_expression
-from .call import Answer, Call, Middleware, Options, field_name, field_value, flag, get_field, listed, number, set_field
+from .call import (
+    Answer,
+    Call,
+    Middleware,
+    Options,
+    field_name,
+    field_value,
+    flag,
+    get_field,
+    listed,
+    number,
+    set_field,
+)
 from .expansion import Expansion, TooLong
 from .forward_auth import ForwardAuth
 from .headers import Headers

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from essaim.agent.agent import Agent
-from essaim.agent.process.runtime import ProcessRuntime
-from essaim.agent.runtime import Runtime
+from essaim.agent.runtime.interface import Runtime
+from essaim.agent.runtime.process.runtime import ProcessRuntime
 from tests.lab.fixtures import lab, pytest_runtest_makereport, shared_lab
 
 from .doubles import LOG, MEMORY, NODE, FakeManager

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import structlog
 
-from essaim.agent.runtime import LogLine, Phase, View, Work
-from essaim.agent.views import Views
+from essaim.agent.runtime.interface import LogLine, Phase, View, Work
+from essaim.agent.runtime.views import Views
 from essaim.cluster import wire
 from essaim.cluster.container import ContainerSpec
 from essaim.cluster.node import Node, NodeDescription, NodeSpec

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from essaim.agent.docker.engine import EngineError
+from essaim.agent.runtime.docker.engine import EngineError
 
 from .model_engine import ModelEngine
 

@@ -1,6 +1,6 @@
-"""A model of a Docker Engine, in place of `essaim.agent.docker.engine.Engine`: containers and nothing else, and for
-every call a fault that a test has chosen. It notes what must never be: two containers of one replica that run at once,
-and a task that is started twice."""
+"""A model of a Docker Engine, in place of `essaim.agent.runtime.docker.engine.Engine`: containers and nothing else, and
+for every call a fault that a test has chosen. It notes what must never be: two containers of one replica that run at
+once, and a task that is started twice."""
 
 import asyncio
 import itertools
@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from essaim.agent.docker.container_config import NODE_ID, TASK_ID
-from essaim.agent.docker.engine import EngineError
-from essaim.agent.runtime import RuntimeUnavailable
+from essaim.agent.runtime.docker.container_config import NODE_ID, TASK_ID
+from essaim.agent.runtime.docker.engine import EngineError
+from essaim.agent.runtime.interface import RuntimeUnavailable
 
 FAULTS = ("refused", "refused-after", "lost", "lost-after", "late")
 """`late`: the answer is lost, and the Engine acts some calls later."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from essaim.agent.docker.cluster_socket import USUAL, with_cluster_socket
+from essaim.agent.runtime.docker.cluster_socket import USUAL, with_cluster_socket
 
 OURS = "/run/essaim/docker.sock"
 

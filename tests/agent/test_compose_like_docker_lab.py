@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from essaim.agent.docker.runtime import DockerRuntime
-from essaim.agent.runtime import Rejected, StartFailed, Work
+from essaim.agent.runtime.docker.runtime import DockerRuntime
+from essaim.agent.runtime.interface import Rejected, StartFailed, Work
 from essaim.cluster.service import ServiceSpec, TaskSpec
-from essaim.stacks.convert import convert
-from essaim.stacks.load import Source, load
+from essaim.stacks.convert.convert import convert
+from essaim.stacks.read.load import Source, load
 from tests.lab.commands import CommandFailed
 from tests.lab.host import Host
 from tests.lab.images import busybox_image

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 from structlog.testing import capture_logs
 
-from essaim.agent.docker.balancing import Balancer, Place, place_of
+from essaim.agent.runtime.docker.balancing import Balancer, Place, place_of
 from essaim.cluster.overlay import OverlayNetwork, VirtualService
 from essaim.network.namespaces import NamespaceGone, RulesRefused
 

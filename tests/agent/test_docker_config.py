@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.agent.docker.age import fit, only_windows
-from essaim.agent.docker.container_config import create_body
-from essaim.agent.docker.container_view import view_of
-from essaim.agent.docker.description import node_description
-from essaim.agent.docker.host_config import extra_hosts, security_options
-from essaim.agent.docker.log_frames import LogFrames
-from essaim.agent.docker.port_bindings import exposed_ports
-from essaim.agent.resources import generic_resource_env
-from essaim.agent.runtime import Health, LogLine, Phase, Rejected, Work
+from essaim.agent.runtime.docker.age import fit, only_windows
+from essaim.agent.runtime.docker.container_config import create_body
+from essaim.agent.runtime.docker.container_view import view_of
+from essaim.agent.runtime.docker.description import node_description
+from essaim.agent.runtime.docker.host_config import extra_hosts, security_options
+from essaim.agent.runtime.docker.log_frames import LogFrames
+from essaim.agent.runtime.docker.port_bindings import exposed_ports
+from essaim.agent.runtime.interface import Health, LogLine, Phase, Rejected, Work
+from essaim.agent.runtime.resources import generic_resource_env
 from essaim.cluster.container import (
     AppArmor,
     BindOptions,

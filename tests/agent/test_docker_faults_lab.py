@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from essaim.agent.docker.runtime import DockerRuntime
+from essaim.agent.runtime.docker.runtime import DockerRuntime
 from essaim.cluster.overlay import OverlayNetwork
 from essaim.cluster.task import NetworkAttachment, Task
 from tests.lab.host import Host

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from essaim.agent.docker import images as images_module
-from essaim.agent.docker.engine import Engine, EngineError
-from essaim.agent.docker.images import Images, registry_of, split_reference
-from essaim.agent.docker.pull_progress import PullProgress
-from essaim.agent.runtime import Rejected, RuntimeUnavailable
+from essaim.agent.runtime.docker import images as images_module
+from essaim.agent.runtime.docker.engine import Engine, EngineError
+from essaim.agent.runtime.docker.images import Images, registry_of, split_reference
+from essaim.agent.runtime.docker.pull_progress import PullProgress
+from essaim.agent.runtime.interface import Rejected, RuntimeUnavailable
 
 from .doubles import LOG, until
 

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from essaim.agent.docker import images as images_module
-from essaim.agent.docker.engine import Engine
-from essaim.agent.docker.images import Images
-from essaim.agent.runtime import Rejected
+from essaim.agent.runtime.docker import images as images_module
+from essaim.agent.runtime.docker.engine import Engine
+from essaim.agent.runtime.docker.images import Images
+from essaim.agent.runtime.interface import Rejected
 from tests.lab.host import Host
 from tests.lab.images import busybox_image
 from tests.lab.lab import Lab

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from essaim.agent import whoami_image
-from essaim.agent.docker.engine import Engine
-from essaim.agent.docker.runtime import DockerRuntime
+from essaim.agent.runtime import whoami_image
+from essaim.agent.runtime.docker.engine import Engine
+from essaim.agent.runtime.docker.runtime import DockerRuntime
 from essaim.cluster import wire
 from essaim.cluster.container import FileTarget, HealthConfig, SecretReference
 from essaim.cluster.engine_options import EngineOptions

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from essaim.agent.docker.container_config import container_name
-from essaim.agent.docker.runtime import DockerRuntime
-from essaim.agent.runtime import Work
+from essaim.agent.runtime.docker.container_config import container_name
+from essaim.agent.runtime.docker.runtime import DockerRuntime
+from essaim.agent.runtime.interface import Work
 from essaim.cluster.container import ContainerSpec, DriverSpec
 from essaim.cluster.engine_options import DeviceMapping, EngineOptions
 from essaim.cluster.service import PortConfig, TaskSpec

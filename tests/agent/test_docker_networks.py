@@ -9,10 +9,10 @@ import pytest
 import structlog
 from pyroute2.netlink.exceptions import NetlinkError
 
-from essaim.agent.docker import networks
-from essaim.agent.docker.engine import Engine, EngineError
-from essaim.agent.docker.networks import Overlays, join
-from essaim.agent.runtime import Rejected
+from essaim.agent.runtime.docker import networks
+from essaim.agent.runtime.docker.engine import Engine, EngineError
+from essaim.agent.runtime.docker.networks import Overlays, join
+from essaim.agent.runtime.interface import Rejected
 from essaim.cluster.overlay import OverlayNetwork
 from essaim.cluster.service import TaskSpec
 from essaim.cluster.task import NetworkAttachment, Task, TaskStatus

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from essaim.agent.docker.balancing import Balancer
-from essaim.agent.docker.engine import Engine
-from essaim.agent.docker.runtime import DockerRuntime
-from essaim.agent.runtime import View, Work
-from essaim.agent.task_manager import Surroundings, TaskManager
+from essaim.agent.runtime.docker.balancing import Balancer
+from essaim.agent.runtime.docker.engine import Engine
+from essaim.agent.runtime.docker.runtime import DockerRuntime
+from essaim.agent.runtime.interface import View, Work
+from essaim.agent.tasks.task_manager import Surroundings, TaskManager
 from essaim.cluster.overlay import OverlayNetwork
 from essaim.cluster.task import NetworkAttachment, Task, TaskState
 from essaim.cluster.wire import TaskReport

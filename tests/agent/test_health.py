@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.agent.durations import HealthPlan
-from essaim.agent.health import HealthJudge
-from essaim.agent.runtime import Health
+from essaim.agent.runtime.durations import HealthPlan
+from essaim.agent.runtime.health import HealthJudge
+from essaim.agent.runtime.interface import Health
 
 PLAN = HealthPlan(["CMD", "x"], interval=10, timeout=1, retries=3, start_period=60, start_interval=2)
 

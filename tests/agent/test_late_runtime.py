@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from essaim.agent import agent as agent_module
-from essaim.agent import describing
-from essaim.agent.describing import RECOVER_PATIENCE
-from essaim.agent.runtime import Phase, RuntimeUnavailable, View
+from essaim.agent.runtime.interface import Phase, RuntimeUnavailable, View
+from essaim.agent.session import description
+from essaim.agent.session.description import RECOVER_PATIENCE
 from essaim.cluster import wire
 from essaim.cluster.node import NodeDescription
 
@@ -37,7 +37,7 @@ class LateRuntime(FakeRuntime):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(describing, "DESCRIBE_AGAIN", 0.01)
+    monkeypatch.setattr(description, "DESCRIBE_AGAIN", 0.01)
     monkeypatch.setattr(agent_module, "RETRY_FIRST", 0.01)
     monkeypatch.setattr(agent_module, "RETRY_MOST", 0.02)
 

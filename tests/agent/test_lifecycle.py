@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.agent.lifecycle import (
+from essaim.agent.runtime.interface import Health, Phase, View
+from essaim.agent.tasks.lifecycle import (
     Event,
     IllegalEvent,
     Intent,
@@ -15,7 +16,6 @@ from essaim.agent.lifecycle import (
     next_step,
     resume,
 )
-from essaim.agent.runtime import Health, Phase, View
 from essaim.cluster.task import TaskState
 
 STATES = st.sampled_from(TaskState)

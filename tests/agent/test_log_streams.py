@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator
 
-from essaim.agent.log_streams import LogStreams
-from essaim.agent.runtime import LogLine
+from essaim.agent.runtime.interface import LogLine
+from essaim.agent.session.log_streams import LogStreams
 from essaim.cluster import wire
 from essaim.cluster.wire import CHUNK_COST, FromAgent, LogChunk, LogCredit, LogRequest
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.agent.docker import log_frames
-from essaim.agent.docker.log_frames import LogFrames
-from essaim.agent.process.logs import LogReader
-from essaim.agent.process.shim import LogFiles, Output
-from essaim.agent.runtime import LogLine
+from essaim.agent.runtime.docker import log_frames
+from essaim.agent.runtime.docker.log_frames import LogFrames
+from essaim.agent.runtime.interface import LogLine
+from essaim.agent.runtime.process.logs import LogReader
+from essaim.agent.runtime.process.shim import LogFiles, Output
 
 PIECE = 16
 STAMP = b"2026-01-01T00:00:00.%09dZ "

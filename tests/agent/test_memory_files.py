@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from essaim.agent.docker.task_files import TaskFiles
-from essaim.agent.memory_files import MemoryFile, own_folder, write_files
-from essaim.agent.payloads import Payload
-from essaim.agent.process.task_dirs import TaskDirs
-from essaim.agent.runtime import Rejected
+from essaim.agent.runtime.docker.task_files import TaskFiles
+from essaim.agent.runtime.interface import Rejected
+from essaim.agent.runtime.memory_files import MemoryFile, own_folder, write_files
+from essaim.agent.runtime.payloads import Payload
+from essaim.agent.runtime.process.task_dirs import TaskDirs
 
 from .doubles import MEMORY
 
@@ -92,9 +92,9 @@ def test_file_larger_than_one_write_is_whole(shared: Path, monkeypatch: pytest.M
 SCRIPT = """
 import subprocess, sys
 from pathlib import Path
-from essaim.agent.docker.task_files import TaskFiles
-from essaim.agent.payloads import Payload
-from essaim.agent.runtime import Rejected
+from essaim.agent.runtime.docker.task_files import TaskFiles
+from essaim.agent.runtime.payloads import Payload
+from essaim.agent.runtime.interface import Rejected
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=1777", "tmpfs", sys.argv[1]], check=True)
 files = TaskFiles([Path(sys.argv[1])])
 try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import structlog
 from structlog.testing import capture_logs
 
-from essaim.agent.network_keeper import NetworkKeeper
+from essaim.agent.keepers.networks import NetworkKeeper
 from essaim.cluster.overlay import OverlayNetwork
 from essaim.cluster.wire import FromAgent, Networks, NetworksApplied
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from essaim.agent.docker.task_files import TaskFiles
-from essaim.agent.memory_files import MemoryFile, file_system, memory_root, write_files
-from essaim.agent.payloads import Payload, payloads
-from essaim.agent.process.task_dirs import relative_path
-from essaim.agent.runtime import Rejected, Work
+from essaim.agent.runtime.docker.task_files import TaskFiles
+from essaim.agent.runtime.interface import Rejected, Work
+from essaim.agent.runtime.memory_files import MemoryFile, file_system, memory_root, write_files
+from essaim.agent.runtime.payloads import Payload, payloads
+from essaim.agent.runtime.process.task_dirs import relative_path
 from essaim.cluster.container import ConfigReference, DriverSpec, FileTarget, SecretReference
 from essaim.cluster.objects import Config, ConfigSpec, Secret, SecretSpec
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from essaim.agent.process import runtime as process_runtime
-from essaim.agent.process.supervision import Ids, read_ids
-from essaim.agent.runtime import Phase, RuntimeUnavailable, UnknownTask, View, Work
+from essaim.agent.runtime.interface import Phase, RuntimeUnavailable, UnknownTask, View, Work
+from essaim.agent.runtime.process import runtime as process_runtime
+from essaim.agent.runtime.process.supervision import Ids, read_ids
 
 from .conftest import MakeRuntime
 from .doubles import MEMORY, NODE, UNIQUE, is_running, make_task, until
@@ -23,8 +23,8 @@ from .doubles import MEMORY, NODE, UNIQUE, is_running, make_task, until
 STARTER = """
 import asyncio, os, random, sys, time
 from pathlib import Path
-from essaim.agent.process.runtime import ProcessRuntime
-from essaim.agent.runtime import Work
+from essaim.agent.runtime.process.runtime import ProcessRuntime
+from essaim.agent.runtime.interface import Work
 from tests.agent.doubles import LOG, NODE, make_task
 
 async def main():
@@ -197,7 +197,7 @@ async def test_removed_task_is_killed_and_forgotten(make_runtime: MakeRuntime) -
 
 STOPPED_EARLY = """
 import os, signal, sys
-from essaim.agent.process import shim
+from essaim.agent.runtime.process import shim
 
 write_json = shim.write_json
 

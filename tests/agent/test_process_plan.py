@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from essaim.agent.durations import health_plan, size, stop_grace, stop_signal
-from essaim.agent.process.meaning import ignored
-from essaim.agent.process.plan import DEFAULT_PORT, Place, cpu_list, make_plan
-from essaim.agent.process.ports import FIRST, LAST, PortPool
-from essaim.agent.runtime import Rejected, Work
+from essaim.agent.runtime.durations import health_plan, size, stop_grace, stop_signal
+from essaim.agent.runtime.interface import Rejected, Work
+from essaim.agent.runtime.process.meaning import ignored
+from essaim.agent.runtime.process.plan import DEFAULT_PORT, Place, cpu_list, make_plan
+from essaim.agent.runtime.process.ports import FIRST, LAST, PortPool
 from essaim.cluster.container import (
     ConfigReference,
     ContainerSpec,

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import uvloop
 
-from essaim.agent.process.logs import LogReader, seconds
-from essaim.agent.process.runtime import ProcessRuntime
-from essaim.agent.process.shim import LogFiles
-from essaim.agent.runtime import Health, LogLine, Phase, Rejected, StartFailed, UnknownTask, View, Work
+from essaim.agent.runtime.interface import Health, LogLine, Phase, Rejected, StartFailed, UnknownTask, View, Work
+from essaim.agent.runtime.process.logs import LogReader, seconds
+from essaim.agent.runtime.process.runtime import ProcessRuntime
+from essaim.agent.runtime.process.shim import LogFiles
 from essaim.cluster.container import DriverSpec, FileTarget, HealthConfig, SecretReference
 from essaim.cluster.engine_options import EngineOptions
 from essaim.cluster.objects import Secret, SecretSpec

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.agent import route_file
-from essaim.agent.route_file import RouteFile
+from essaim.agent.keepers import route_file
+from essaim.agent.keepers.route_file import RouteFile
 from essaim.cluster.route_delta import RouteDelta, changed_services, make_delta
 from essaim.cluster.routes import RouteService, RouteTable
 

@@ -9,8 +9,8 @@ import pytest
 import structlog
 
 from essaim.agent.agent import Agent
-from essaim.agent.runtime import LogLine, Phase, View
-from essaim.agent.session import PAUSE_MOST, Backoff
+from essaim.agent.runtime.interface import LogLine, Phase, View
+from essaim.agent.session.session import PAUSE_MOST, Backoff
 from essaim.cluster import wire
 from essaim.cluster.objects import Secret, SecretSpec
 from essaim.cluster.route_delta import RouteDelta

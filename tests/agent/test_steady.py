@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from essaim.agent.session import SessionEnded
-from essaim.agent.steady import FIRST, MOST, Steady
+from essaim.agent.session.guarded import FIRST, MOST, Steady
+from essaim.agent.session.session import SessionEnded
 from essaim.cluster import wire
 from essaim.cluster.certificate_parts import parts_between
 from essaim.cluster.certificates import CertificateBook

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from essaim.agent import clearing
-from essaim.agent.clearing import longest_grace, until_ended
-from essaim.agent.runtime import RuntimeUnavailable
+from essaim.agent.runtime.interface import RuntimeUnavailable
+from essaim.agent.tasks import clearing
+from essaim.agent.tasks.clearing import longest_grace, until_ended
 from essaim.cluster import wire
 from essaim.cluster.node import NodeDescription
 from essaim.cluster.task import Task

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from essaim.agent.runtime import Health, Phase, Rejected, RuntimeUnavailable, StartFailed, View, Work
-from essaim.agent.task_manager import Surroundings, TaskManager
+from essaim.agent.runtime.interface import Health, Phase, Rejected, RuntimeUnavailable, StartFailed, View, Work
+from essaim.agent.tasks.task_manager import Surroundings, TaskManager
 from essaim.cluster.task import Task, TaskEndpoint
 from essaim.cluster.wire import TaskReport
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from essaim.agent import agent as agent_module
-from essaim.agent.runtime import Phase, RuntimeUnavailable, View
+from essaim.agent.runtime.interface import Phase, RuntimeUnavailable, View
 from essaim.cluster import wire
 
 from .conftest import MakeAgent

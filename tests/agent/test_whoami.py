@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from essaim.agent.whoami import Whoami, parse_request, seconds
+from essaim.agent.runtime.whoami import Whoami, parse_request, seconds
 
 IDENTITY = {"ESSAIM_SERVICE_NAME": "web", "ESSAIM_TASK_NAME": "web.1.x", "ESSAIM_NODE_HOSTNAME": "n1"}
 

@@ -13,7 +13,7 @@ from aiohttp import ClientSession, UnixConnector, web
 
 from essaim.api.app import create_app
 from essaim.api.server import ApiServer
-from essaim.api.tunnel import Tunnels, serve_engine
+from essaim.api.streams.tunnel import Tunnels, serve_engine
 from essaim.cluster.errors import Unavailable
 from tests.api.fakes import FakeNode, InstantScheduler, QueueChannel, channel_pair, utc_now
 from tests.lab.fixtures import lab, pytest_runtest_makereport, shared_lab

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.api.admission import Admission, Full, Limits
+from essaim.api.listen.admission import Admission, Full, Limits
 
 
 @dataclass

@@ -17,9 +17,9 @@ from essaim.cluster.errors import ClusterError, FailedPrecondition, InvalidArgum
 from essaim.cluster.service import EndpointSpec, PortConfig, ServiceSpec, TaskSpec, UpdateConfig, UpdateStatus
 from essaim.cluster.store import Store
 from essaim.cluster.swarm import RaftConfig, SwarmSpec, default_spec
-from essaim.scheduler.plan import Plan
+from essaim.scheduler.orchestrate.plan import Plan
+from essaim.scheduler.orchestrate.updater import Policy, give_up
 from essaim.scheduler.tasks import current_template, new_task
-from essaim.scheduler.updater import Policy, give_up
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 PORTS = st.lists(

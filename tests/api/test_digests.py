@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from essaim.api.digests import with_tag
+from essaim.api.engine.digests import with_tag
 from tests.api.conftest import Served
 from tests.api.test_engine import FakeEngine
 

@@ -14,10 +14,10 @@ import structlog
 from aiohttp import web
 from structlog.testing import LogCapture
 
-from essaim.api import accepting, connections, doors, tls
-from essaim.api.admission import Admission, Limits
-from essaim.api.connections import Connection, Door
-from essaim.api.doors import Doors, door_for, limits, share, unix_socket
+from essaim.api.listen import accepting, connections, doors, tls
+from essaim.api.listen.admission import Admission, Limits
+from essaim.api.listen.connections import Connection, Door
+from essaim.api.listen.doors import Doors, door_for, limits, share, unix_socket
 from tests.api.certificates import Certificates
 
 pytestmark = pytest.mark.blocking_allowed

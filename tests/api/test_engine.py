@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import aiohttp
 import pytest
 
-from essaim.api import engine_events
+from essaim.api.events import engine_events
 from essaim.cluster.errors import Unavailable
 from essaim.cluster.wire import LogChunk, LogRequest
 from tests.api.conftest import Served

@@ -11,8 +11,8 @@ import pytest
 import structlog
 
 from essaim.api.app import create_app
+from essaim.api.listen.tls import server_context
 from essaim.api.server import ApiServer
-from essaim.api.tls import server_context
 from essaim.cluster.changes import put
 from essaim.cluster.ids import new_id
 from essaim.cluster.service import TaskSpec

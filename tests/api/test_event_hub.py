@@ -11,8 +11,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from essaim.api import events
-from essaim.api.event_hub import FULL, SLICE, EventHub, Follower
+from essaim.api.events import cluster_events
+from essaim.api.events.hub import FULL, SLICE, EventHub, Follower
 from essaim.cluster.changes import ChangeSet, encode, put
 from essaim.cluster.objects import Config, ConfigSpec
 from essaim.cluster.shape import to_json
@@ -122,7 +122,7 @@ async def test_hub_with_a_crowd_makes_each_event_once_and_wakes_nobody(monkeypat
         made.append(value)
         return to_json(value)
 
-    monkeypatch.setattr(events, "to_json", counted)
+    monkeypatch.setattr(cluster_events, "to_json", counted)
     async with scene() as at:
         crowd = [Connection() for _ in range(FOLLOWERS)]
         followers = [at.follow(connection) for connection in crowd]
@@ -146,7 +146,9 @@ async def test_hub_with_a_crowd_makes_each_event_once_and_wakes_nobody(monkeypat
 
 async def test_hub_asks_each_filter_once_for_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr("essaim.api.event_hub.matches", lambda _, filters: asked.append(filters) or "no" not in filters)
+    monkeypatch.setattr(
+        "essaim.api.events.hub.matches", lambda _, filters: asked.append(filters) or "no" not in filters
+    )
     async with scene() as at:
         some, none = [Connection() for _ in range(3)], [Connection() for _ in range(3)]
         for connection in some:
@@ -242,7 +244,7 @@ async def test_hub_that_fails_cuts_its_followers_off_rather_than_leave_them_wait
     def broken(*_: Any) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("essaim.api.event_hub.describe", broken)
+    monkeypatch.setattr("essaim.api.events.hub.describe", broken)
     async with scene() as at:
         connection = Connection()
         at.follow(connection)

@@ -18,9 +18,10 @@ import pytest
 import structlog
 from yarl import URL
 
-from essaim.api import bodies, connections, context, server
+from essaim.api import bodies, context, server
 from essaim.api.app import create_app
 from essaim.api.context import API
+from essaim.api.listen import connections
 from tests.api.conftest import Served
 from tests.api.fakes import FakeNode, utc_now
 

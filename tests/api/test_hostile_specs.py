@@ -13,7 +13,7 @@ from essaim.api.context import API
 from essaim.cluster.changes import put
 from essaim.cluster.service import ServiceSpec
 from essaim.cluster.task import TaskState
-from essaim.scheduler.dispatcher import Dispatcher
+from essaim.scheduler.dispatch.dispatcher import Dispatcher
 from essaim.scheduler.leader import Leader
 from tests.api.conftest import Served
 from tests.api.fakes import utc_now

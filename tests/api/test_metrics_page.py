@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from essaim.api import metrics
-from essaim.api.admission import Limits
-from essaim.api.doors import Doors, door_for
+from essaim.api.listen.admission import Limits
+from essaim.api.listen.doors import Doors, door_for
 from essaim.api.metrics_page import MetricsPage, metrics_app
 from essaim.cluster.changes import put
 from tests.api.conftest import Served

@@ -8,7 +8,7 @@ import pytest
 
 from essaim.cluster.changes import NodeReport
 from essaim.cluster.node import NodeDescription, NodeStatus
-from essaim.daemon.membership import JoinMessage, admit
+from essaim.daemon.membership.joins import JoinMessage, admit
 from tests.api.conftest import Served
 
 RPC = "rpc error: code = "

@@ -10,8 +10,8 @@ import pytest
 import structlog
 
 from essaim.api.app import create_app
+from essaim.api.listen.tls import server_context
 from essaim.api.server import ApiServer
-from essaim.api.tls import server_context
 from essaim.cluster.errors import InvalidArgument
 from tests.api import docker_cli
 from tests.api.certificates import Certificates

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from essaim.api.tunnel import Tunnels, serve_engine
+from essaim.api.streams.tunnel import Tunnels, serve_engine
 from essaim.cluster.errors import Unavailable
 from essaim.cluster.wire import Channel
 from tests.api.fakes import channel_pair

@@ -16,10 +16,10 @@ import pytest
 import structlog
 from aiohttp import web
 
-from essaim.api.admission import Limits
 from essaim.api.app import create_app
+from essaim.api.listen.admission import Limits
+from essaim.api.listen.tls import names_in, server_context
 from essaim.api.server import ApiServer
-from essaim.api.tls import names_in, server_context
 from tests.api.certificates import Certificates
 from tests.api.fakes import FakeNode, utc_now
 from tests.api.test_engine import FakeEngine

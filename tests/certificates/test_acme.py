@@ -11,10 +11,10 @@ from cryptography.x509.verification import PolicyBuilder
 from cryptography.x509.verification import Store as Trusted
 from msgspec.structs import replace
 
-from essaim.certificates import ordering
-from essaim.certificates.challenge_keys import new_key
+from essaim.certificates.acme import order
+from essaim.certificates.acme.challenge_keys import new_key
+from essaim.certificates.acme.renewal import PAUSE_FIRST
 from essaim.certificates.keeper import CertificateKeeper
-from essaim.certificates.renewal import PAUSE_FIRST
 from essaim.cluster.acme import HTTP, TLS_ALPN, OrderedCertificate, Resolver, ResolverSpec
 from essaim.cluster.certificates import CertificateBook
 from essaim.cluster.writer import Writer
@@ -199,7 +199,7 @@ async def test_order_is_taken_up_by_the_next_leader(cluster: Cluster) -> None:
     assert len({challenge.token for book in begun for challenge in book.http_challenges}) == 1
 
 
-def _of(cluster: Cluster) -> ordering.Order:
+def _of(cluster: Cluster) -> order.Order:
     order = cluster.row().order
     assert order is not None
     return order
@@ -220,7 +220,7 @@ async def test_order_of_what_is_wanted_no_more_is_given_up_at_once(cluster: Clus
 async def test_server_is_not_asked_to_look_before_any_gateway_serves(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ordering, "GATEWAY_SECONDS", 0.2)
+    monkeypatch.setattr(order, "GATEWAY_SECONDS", 0.2)
     cluster.gateway.frozen = True
     cluster.pebble_resolver()
     cluster.routed("web", "a.example.org")
@@ -233,7 +233,7 @@ async def test_server_is_not_asked_to_look_before_any_gateway_serves(
 async def test_order_goes_on_without_a_gateway_that_does_not_follow(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ordering, "GATEWAY_SECONDS", 0.2)
+    monkeypatch.setattr(order, "GATEWAY_SECONDS", 0.2)
     cluster.gateway.beside = "node9"
     cluster.pebble_resolver()
     cluster.routed("web", "a.example.org")
@@ -245,7 +245,7 @@ async def test_failure_names_the_gateways_that_were_left_behind(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one that followed answers wrongly, as if the server had asked the other one."""
-    monkeypatch.setattr(ordering, "GATEWAY_SECONDS", 0.2)
+    monkeypatch.setattr(order, "GATEWAY_SECONDS", 0.2)
     cluster.gateway.publish_certificates = lambda book: cluster.gateway.books.append(book)  # type: ignore[method-assign]
     cluster.gateway.gateways_following = lambda version: 1  # type: ignore[method-assign]
     cluster.gateway.beside = "node9"

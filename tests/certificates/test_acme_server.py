@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from essaim.certificates.acme_server import AcmeFailure, AcmeServer
-from essaim.certificates.challenge_keys import new_key
-from essaim.certificates.threads import in_thread
+from essaim.certificates.acme.challenge_keys import new_key
+from essaim.certificates.acme.server import AcmeFailure, AcmeServer
+from essaim.certificates.acme.threads import in_thread
 from essaim.cluster.acme import Resolver, ResolverSpec
 from tests.certificates import made
 from tests.scheduler.agents import until

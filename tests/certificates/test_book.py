@@ -4,15 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from essaim.certificates.book import BookMaker
-from essaim.cluster.acme import (
-    Failure,
-    Order,
-    OrderedCertificate,
-    Resolver,
-    ResolverSpec,
-    certificate_id,
-)
+from essaim.certificates.book.book import BookMaker
+from essaim.cluster.acme import Failure, Order, OrderedCertificate, Resolver, ResolverSpec, certificate_id
 from essaim.cluster.certificates import AlpnChallenge, CertificateBook, HttpChallenge
 from essaim.cluster.changes import ChangeSet, Delete, encode, put
 from essaim.cluster.objects import Config, ConfigSpec, Secret, SecretSpec
@@ -163,7 +156,7 @@ def test_authorities_come_by_the_name_of_the_label() -> None:
 
 def test_authorities_beyond_what_a_message_holds_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     data = made.root().cert_pem.bytes()
-    monkeypatch.setattr("essaim.certificates.book.MOST_AUTHORITIES", len(data) + 10)
+    monkeypatch.setattr("essaim.certificates.book.book.MOST_AUTHORITIES", len(data) + 10)
     world = World()
     for name in ("a", "b"):
         world.config(name, data)

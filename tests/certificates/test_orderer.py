@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from essaim.certificates import orderer, ordering
-from essaim.certificates.acme_server import AcmeFailure, OrderState
-from essaim.certificates.orderer import AT_ONCE, Orderer
+from essaim.certificates.acme import loop, order
+from essaim.certificates.acme.loop import AT_ONCE, Orderer
+from essaim.certificates.acme.server import AcmeFailure, OrderState
 from essaim.cluster.acme import Failure, OrderedCertificate, Resolver, ResolverSpec, certificate_id
 from essaim.cluster.writer import Writer
 from tests.certificates.test_book import World
@@ -49,7 +49,7 @@ class Server:
 class Ordered(World):
     def __init__(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
-        monkeypatch.setattr(ordering, "AcmeServer", lambda resolver: server)
+        monkeypatch.setattr(order, "AcmeServer", lambda resolver: server)
         self.quiet = Quiet()
         self.log = MemoryLog(self.store)
         self.writer = Writer(self.log, self.store, now)
@@ -131,7 +131,7 @@ async def test_few_orders_are_open_at_once_and_all_come_to_their_turn(world: Ord
 
 
 async def test_lost_quorum_is_waited_out(world: Ordered, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(orderer, "RETRY", 0.01)
+    monkeypatch.setattr(loop, "RETRY", 0.01)
     world.account()
     world.log.has_quorum = False
     world.routed("web", "a.example.org")

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.certificates.orderer import AT_ONCE, MOST, SLOW, Places
+from essaim.certificates.acme.loop import AT_ONCE, MOST, SLOW, Places
 
 
 class Clock:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from essaim.certificates import ordering
-from essaim.certificates.acme_server import AcmeFailure, OrderState, Proof
-from essaim.certificates.challenge_keys import new_key
-from essaim.certificates.ordering import Ordering
-from essaim.certificates.renewal import due_at
+from essaim.certificates.acme import order
+from essaim.certificates.acme.challenge_keys import new_key
+from essaim.certificates.acme.order import Ordering
+from essaim.certificates.acme.renewal import due_at
+from essaim.certificates.acme.server import AcmeFailure, OrderState, Proof
 from essaim.cluster.acme import HTTP, TLS_ALPN, OrderedCertificate, Resolver, ResolverSpec, certificate_id
 from essaim.cluster.writer import Writer
 from tests.certificates.test_book import World
@@ -58,7 +58,7 @@ class Server:
 class Orders(World):
     def __init__(self, server: Server, monkeypatch: pytest.MonkeyPatch, challenge: str = HTTP) -> None:
         super().__init__()
-        monkeypatch.setattr(ordering, "AcmeServer", lambda resolver: server)
+        monkeypatch.setattr(order, "AcmeServer", lambda resolver: server)
         self.quiet = Quiet()
         self.slept: list[float] = []
         self.writer = Writer(MemoryLog(self.store), self.store, lambda: datetime.now(UTC))
@@ -113,7 +113,7 @@ async def test_too_many_requests_leave_the_server_alone_for_an_hour(monkeypatch:
 
 
 async def test_order_that_takes_too_long_is_a_failure_with_that_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ordering, "ORDER_SECONDS", 0.05)
+    monkeypatch.setattr(order, "ORDER_SECONDS", 0.05)
     orders = Orders(Server(*["processing"] * 1_000_000), monkeypatch)
     await orders.ordering.order(ROW)
     failure = orders.row().failure

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.certificates.orders import own_sets, plan
-from essaim.certificates.renewal import PAUSE_FIRST, PAUSE_LIMITED, PAUSE_MOST, due_at, failed, renewal_at
-from essaim.certificates.wanted import Wanted
+from essaim.certificates.acme.due import own_sets, plan
+from essaim.certificates.acme.renewal import PAUSE_FIRST, PAUSE_LIMITED, PAUSE_MOST, due_at, failed, renewal_at
+from essaim.certificates.asked.wanted import Wanted
 from essaim.cluster.acme import Failure, Order, OrderedCertificate, Resolver, ResolverSpec, certificate_id
 from essaim.cluster.changes import ChangeSet, Delete, Put, encode, put
 from essaim.cluster.store import Store

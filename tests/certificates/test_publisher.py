@@ -6,8 +6,8 @@ from datetime import datetime
 
 import pytest
 
+from essaim.certificates.asked.survey import concern_certificates
 from essaim.certificates.keeper import CertificateKeeper
-from essaim.certificates.survey import concern_certificates
 from essaim.cluster.certificates import CertificateBook
 from essaim.cluster.service import Service, ServiceSpec
 from essaim.cluster.watch import Event

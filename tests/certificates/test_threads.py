@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from essaim.certificates.threads import in_thread
+from essaim.certificates.acme.threads import in_thread
 
 
 async def test_result_and_failure_come_back() -> None:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.certificates.rules import hosts_of
-from essaim.certificates.wanted import merged, name_error, wanted_by
+from essaim.certificates.asked.rule_names import hosts_of
+from essaim.certificates.asked.wanted import merged, name_error, wanted_by
 
 NAMES = st.sampled_from(["a.example.org", "b.example.org", "c.example.org", "d.example.org"])
 LEAF = st.one_of(

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.cli.output.jsontext import dumps, indent, loads
 from essaim.cli.output.naturalsort import natural
 from essaim.cli.output.portlist import ingress_ports
 from essaim.cli.output.tabs import align
 from essaim.cli.spec.ipam import ipam
+from essaim.cli.template.json_text import dumps, indent, loads
 from essaim.cli.values.durations import (
     format_duration,
     human_duration,

@@ -12,7 +12,7 @@ from essaim.cluster.changes import ChangeSet, NodeReport, Report
 from essaim.cluster.node import NodeDescription, NodeStatus
 from essaim.cluster.store import Store
 from essaim.cluster.task import TaskEndpoint, TaskStatus
-from essaim.scheduler.reports import Pending
+from essaim.scheduler.dispatch.reports import Pending
 
 AT = datetime(2026, 12, 1, tzinfo=UTC)
 encode, decode = msgspec.msgpack.encode, msgspec.msgpack.decode

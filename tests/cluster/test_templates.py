@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.agent.templates import context
+from essaim.agent.runtime.templates import context
 from essaim.cluster.templates import SHAPE, TemplateError, check, expand
 from tests.agent.doubles import NODE, make_task
 

@@ -15,12 +15,12 @@ import structlog
 from essaim.cluster.changes import put
 from essaim.cluster.node import Node, NodeDescription, NodeSpec
 from essaim.cluster.swarm import JoinTokens, RootCA, SwarmSpec
-from essaim.daemon import tls
-from essaim.daemon.bootstrap import first_objects
-from essaim.daemon.identity import Identity
-from essaim.daemon.keyring import Keyring, Keys
-from essaim.daemon.manager import ManagerRole
-from essaim.daemon.peerserver import PeerServer
+from essaim.daemon.keys import tls
+from essaim.daemon.keys.identity import Identity
+from essaim.daemon.keys.keyring import Keyring, Keys
+from essaim.daemon.node.bootstrap import first_objects
+from essaim.daemon.node.manager import ManagerRole
+from essaim.daemon.node.peer_server import PeerServer
 from essaim.secrets.ca import Authority, issue, new_authority
 from essaim.secrets.holder import Holder
 from essaim.secrets.nodekey import new_key, request_for

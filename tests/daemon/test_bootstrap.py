@@ -1,6 +1,6 @@
 """The first objects of a cluster."""
 
-from essaim.daemon.bootstrap import pool_of
+from essaim.daemon.node.bootstrap import pool_of
 
 
 def test_pool_is_shown_as_docker_shows_it() -> None:

@@ -9,14 +9,15 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from essaim.api.admission import Limits
+from essaim.api.listen.admission import Limits
 from essaim.cluster.changes import put
 from essaim.cluster.errors import FailedPrecondition, Unavailable
 from essaim.cluster.node import NodeDescription
 from essaim.cluster.objects import Secret, SecretSpec
-from essaim.daemon import callback, tls
-from essaim.daemon.callback import answering, call_back
-from essaim.daemon.membership import BecomeManager, JoinMessage
+from essaim.daemon.keys import tls
+from essaim.daemon.membership.joins import BecomeManager, JoinMessage
+from essaim.daemon.peers import callback
+from essaim.daemon.peers.callback import answering, call_back
 from essaim.secrets.ca import Authority, new_authority
 from essaim.secrets.nodekey import new_key, request_for
 from tests.daemon.peers import MANAGER, WORKER, Port, certified, now, serving

@@ -12,8 +12,8 @@ from cryptography import x509
 from msgspec.structs import replace
 
 from essaim.api.client import ApiError, Client, Unreachable
-from essaim.daemon.keyring import Keyring, Keys
-from essaim.raft.storage import Storage
+from essaim.daemon.keys.keyring import Keyring, Keys
+from essaim.raft.disk.storage import Storage
 from essaim.secrets.ca import Authority, issue
 from essaim.secrets.holder import Holder, holder_of
 from essaim.secrets.nodekey import new_key, request_for, validity

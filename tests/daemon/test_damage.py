@@ -15,12 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from essaim.daemon.identity import BrokenIdentity, Identity, IdentityFile
-from essaim.daemon.keyring import Keyring, Keys
-from essaim.raft.entries import Entry, HardState, SnapshotMeta
-from essaim.raft.found import has_log
+from essaim.daemon.keys.identity import BrokenIdentity, Identity, IdentityFile
+from essaim.daemon.keys.keyring import Keyring, Keys
+from essaim.raft.core.entries import Entry, HardState, SnapshotMeta
+from essaim.raft.disk.storage import Recovered, Storage
 from essaim.raft.interface import Unusable
-from essaim.raft.storage import Recovered, Storage
+from essaim.raft.member.found import has_log
 from essaim.secrets.ca import new_authority
 from tests.daemon.peers import CHANCE, MANAGER, keyring_of, now
 from tests.daemon.processes import Daemon, init

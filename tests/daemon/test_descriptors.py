@@ -5,7 +5,7 @@ import resource
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.daemon.descriptors import ENOUGH, Bounds, raise_limit, wanted
+from essaim.daemon.listening.descriptors import ENOUGH, Bounds, raise_limit, wanted
 
 INFINITY = resource.RLIM_INFINITY
 NUMBERS = st.one_of(st.integers(16, 2_000_000), st.just(INFINITY))

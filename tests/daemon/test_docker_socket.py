@@ -12,7 +12,7 @@ import pytest
 
 from essaim.api.client import Client
 from essaim.cluster.errors import InvalidArgument
-from essaim.daemon.docker_socket import DockerSocket, ask, beside, give_up
+from essaim.daemon.listening.docker_socket import DockerSocket, ask, beside, give_up
 from tests.daemon.processes import Daemon, init
 from tests.lab.wait import eventually
 

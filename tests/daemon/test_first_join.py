@@ -8,7 +8,7 @@ import structlog
 
 from essaim.api.node import JoinRequest
 from essaim.cluster.errors import InvalidArgument, Unavailable
-from essaim.daemon.first_join import PAUSE, join_first, request_of
+from essaim.daemon.membership.first_join import PAUSE, join_first, request_of
 from essaim.daemon.settings import Settings
 
 REQUEST = JoinRequest(["10.0.0.1:2377"], "SWMTKN-1-a-b")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.agent.process.logs import seconds
+from essaim.agent.runtime.process.logs import seconds
 from essaim.cluster.errors import Unavailable
 from essaim.cluster.wire import LogChunk, LogRequest
 from essaim.daemon.following import OVERLAP, PATIENCE, followed

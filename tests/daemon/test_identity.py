@@ -9,9 +9,9 @@ import msgspec
 import pytest
 import structlog
 
-from essaim.daemon.identity import BrokenIdentity, Identity, IdentityFile
-from essaim.daemon.keyring import Keyring
-from essaim.daemon.roles import Roles
+from essaim.daemon.keys.identity import BrokenIdentity, Identity, IdentityFile
+from essaim.daemon.keys.keyring import Keyring
+from essaim.daemon.node.roles import Roles
 from essaim.daemon.settings import Settings
 
 IDENTITY = Identity(

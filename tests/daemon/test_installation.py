@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.daemon.installation import (
+from essaim.daemon.install.installation import (
     COMMANDS,
     COMPLETIONS,
     LINKS,

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from essaim.cluster.node import ManagerStatus, Node, NodeSpec, NodeStatus
-from essaim.daemon.keeper import Step, discharged, next_steps, outlived
-from essaim.daemon.membership import JOIN_SECONDS, WAITING, never_came
+from essaim.daemon.membership.joins import JOIN_SECONDS, WAITING, never_came
+from essaim.daemon.membership.members import Step, discharged, next_steps, outlived
 from essaim.raft.interface import MemberView
 
 

@@ -6,8 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from essaim.cluster.errors import InvalidArgument, Unauthorized
-from essaim.daemon.identity import BrokenIdentity
-from essaim.daemon.keyring import Keyring, Keys
+from essaim.daemon.keys.identity import BrokenIdentity
+from essaim.daemon.keys.keyring import Keyring, Keys
 from essaim.secrets.ca import issue, new_authority
 from essaim.secrets.holder import Holder
 from essaim.secrets.nodekey import new_key, request_for

@@ -10,7 +10,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.daemon.liveness import SILENCE, Liveness, TcpInfo, gone
+from essaim.daemon.peers.liveness import SILENCE, Liveness, TcpInfo, gone
 
 LONG = int(SILENCE * 1000)
 TIMES = st.integers(0, 10 * LONG)

@@ -9,8 +9,8 @@ from essaim.cluster.errors import InvalidArgument
 from essaim.cluster.node import NodeDescription
 from essaim.cluster.store import Store
 from essaim.cluster.swarm import DispatcherConfig, JoinTokens, OrchestrationConfig, RootCA, SwarmSpec
-from essaim.daemon.bootstrap import first_objects, merged_spec
-from essaim.daemon.membership import JoinMessage, admit, role_of_token
+from essaim.daemon.membership.joins import JoinMessage, admit, role_of_token
+from essaim.daemon.node.bootstrap import first_objects, merged_spec
 from essaim.secrets.ca import new_authority
 
 AUTHORITY = new_authority(datetime.now(UTC))

@@ -13,12 +13,12 @@ from essaim.cluster import formats
 from essaim.cluster.changes import put
 from essaim.cluster.errors import FailedPrecondition
 from essaim.cluster.node import NodeDescription
-from essaim.daemon.identity import IdentityFile
-from essaim.daemon.keyring import Keyring
-from essaim.daemon.membership import JoinMessage
-from essaim.raft.entries import Entry, HardState
+from essaim.daemon.keys.identity import IdentityFile
+from essaim.daemon.keys.keyring import Keyring
+from essaim.daemon.membership.joins import JoinMessage
+from essaim.raft.core.entries import Entry, HardState
+from essaim.raft.disk.storage import Storage
 from essaim.raft.interface import CannotApply
-from essaim.raft.storage import Storage
 from essaim.secrets.nodekey import new_key, request_for
 from tests.daemon.peers import CHANCE, serving
 from tests.daemon.processes import Daemon, daemons, init

@@ -18,11 +18,11 @@ from essaim.cluster import wire
 from essaim.cluster.changes import Delete
 from essaim.cluster.errors import ClusterError, Unavailable
 from essaim.cluster.node import NodeDescription
-from essaim.daemon import tls
-from essaim.daemon.callback import answering
-from essaim.daemon.membership import Issued, JoinAnswer, JoinMessage, LeaveMessage, RenewMessage
-from essaim.daemon.peers import PeerClient
-from essaim.raft.streams import Access, HandshakeFailed, open_stream
+from essaim.daemon.keys import tls
+from essaim.daemon.membership.joins import Issued, JoinAnswer, JoinMessage, LeaveMessage, RenewMessage
+from essaim.daemon.peers.callback import answering
+from essaim.daemon.peers.client import PeerClient
+from essaim.raft.transport.streams import Access, HandshakeFailed, open_stream
 from essaim.secrets.ca import new_authority
 from essaim.secrets.holder import Holder, member_name
 from essaim.secrets.nodekey import belongs, new_key, request_for

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from essaim.cluster.errors import Unavailable
-from essaim.daemon.renewal import EARLIEST, LATEST, RETRY_LEAST, RETRY_MOST, Renewer, due, retry_after
+from essaim.daemon.keys.renewal import EARLIEST, LATEST, RETRY_LEAST, RETRY_MOST, Renewer, due, retry_after
 
 LOG = structlog.get_logger()
 TIMES = st.floats(0, 2e9)

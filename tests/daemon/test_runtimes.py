@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import structlog
 
-from essaim.daemon import runtimes
-from essaim.daemon.identity import Identity, IdentityFile
-from essaim.daemon.runtimes import NoRuntime, choose, starts_with_the_host
+from essaim.daemon.keys.identity import Identity, IdentityFile
+from essaim.daemon.node import runtimes
+from essaim.daemon.node.runtimes import NoRuntime, choose, starts_with_the_host
 from essaim.daemon.settings import Settings
 from tests.agent.engine_server import serving
 from tests.agent.model_engine import ModelEngine

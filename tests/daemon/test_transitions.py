@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from essaim.cluster.errors import Unavailable
 from essaim.cluster.node import ManagerStatus, Node, NodeSpec
 from essaim.cluster.shape import Version
-from essaim.daemon import transitions
-from essaim.daemon.identity import Identity
-from essaim.daemon.transitions import Step, Transitions, next_step
+from essaim.daemon.keys.identity import Identity
+from essaim.daemon.node import transitions
+from essaim.daemon.node.transitions import Step, Transitions, next_step
 
 
 def identity(role: str, member: int = 0) -> Identity:

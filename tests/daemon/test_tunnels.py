@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from essaim.cluster.errors import NotFound, Unavailable
-from essaim.daemon import tunnels
-from essaim.daemon.tunnels import TunnelDesk, bridge
+from essaim.daemon.peers import tunnels
+from essaim.daemon.peers.tunnels import TunnelDesk, bridge
 from tests.api.fakes import channel_pair
 
 

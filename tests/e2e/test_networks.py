@@ -212,7 +212,9 @@ def test_services_of_a_stack_reach_each_other_by_name_across_hosts(cluster: Clus
 
 def test_virtual_address_spreads_and_outlives_replicas_and_daemons(cluster: Cluster) -> None:
     here, there = cluster.lab.hosts
-    cluster.lab.load_image(python_image("who:1", ["python3", "/whoami.py"], {"/whoami.py": ROOT / "agent/whoami.py"}))
+    cluster.lab.load_image(
+        python_image("who:1", ["python3", "/whoami.py"], {"/whoami.py": ROOT / "agent/runtime/whoami.py"})
+    )
     cluster.lab.load_image(python_image("client:1", ["sleep", "infinity"], {"/load.py": LOAD}))
     cluster.deploy("demo", BALANCED % (here.name, "1", "stop-first"))
     cluster.wait_running("demo_db", 3)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from essaim.daemon.liveness import CHECK, COUNT, IDLE, INTERVAL, SILENCE, Liveness
+from essaim.daemon.peers.liveness import CHECK, COUNT, IDLE, INTERVAL, SILENCE, Liveness
 from tests.lab.cluster import Cluster
 from tests.lab.host import Host
 from tests.lab.lab import Lab

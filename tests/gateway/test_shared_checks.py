@@ -16,7 +16,7 @@ from essaim.gateway.health.board import SLICE, Board
 from essaim.gateway.health.share import Found, Share
 from essaim.gateway.health.targets import Target
 from essaim.gateway.options import HealthOptions
-from essaim.scheduler.verdicts import SharedVerdicts
+from essaim.scheduler.traffic.verdicts import SharedVerdicts
 
 from .conftest import until
 

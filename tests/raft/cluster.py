@@ -9,8 +9,8 @@ from pathlib import Path
 from aiohttp import web
 from raft_machines import Journal
 
-from essaim.raft.found import found_cluster
-from essaim.raft.node import Options, RaftLog
+from essaim.raft.member.found import found_cluster
+from essaim.raft.member.node import Options, RaftLog
 from tests.ports import free_port
 
 DEADLINE = 30.0

@@ -8,9 +8,10 @@ from unittest import mock
 
 from simulation import Disk, Faults
 
-from essaim.raft import contacts, core, election, guard, logview, members, quorum, reads, replication, state
-from essaim.raft.entries import HardState
-from essaim.raft.messages import AppendReply
+from essaim.raft.core import core, election, guard, log_view, members, quorum, reads, replication, state
+from essaim.raft.core.entries import HardState
+from essaim.raft.core.messages import AppendReply
+from essaim.raft.transport import contacts
 
 CRASHES = Faults(ideas=("partition", "heal", "crash", "restart", "slow disk"), duration=10)
 SPLITS = Faults(ideas=("isolate", "partition", "one way", "heal"), duration=10)
@@ -87,11 +88,11 @@ def half_is_enough(voters: Any, votes: Any) -> quorum.Vote:
     return quorum.Vote.PENDING
 
 
-def keeps_conflicting_entries(log: logview.LogView, entries: Any) -> None:
+def keeps_conflicting_entries(log: log_view.LogView, entries: Any) -> None:
     log._entries.extend(e for e in entries if e.index > log.last)
 
 
-def merges_after_any_entry(log: logview.LogView, index: int, term: int) -> bool:
+def merges_after_any_entry(log: log_view.LogView, index: int, term: int) -> bool:
     return index <= log.last
 
 
@@ -152,7 +153,7 @@ def campaigns_without_asking(now: state.State, *, pre: bool, transfer: bool = Fa
     _campaign(now, pre=False, transfer=transfer)
 
 
-def applies_from_the_start(log: logview.LogView, index: int, term: int) -> None:
+def applies_from_the_start(log: log_view.LogView, index: int, term: int) -> None:
     _restore(log, index, term)
     log.applied = max(0, index - 1)
     log.base = index - 1
@@ -182,7 +183,7 @@ _on_append = replication.on_append
 _recover = Disk.recover
 _campaign = election.campaign
 _change = members.change
-_restore = logview.LogView.restore
+_restore = log_view.LogView.restore
 _commit_index = replication.commit_index
 
 MUTATIONS = [
@@ -199,8 +200,8 @@ MUTATIONS = [
     Mutation("does not write its vote", [(Disk, "recover", forgets_its_vote)], ELECTIONS),
     Mutation("commits by one too few", [(quorum, "committed", one_too_few)], SPLITS, {"members": 5}),
     Mutation("is elected by half", [(quorum, "tally", half_is_enough)], SPLITS, {"members": 4}),
-    Mutation("keeps conflicting entries", [(logview.LogView, "merge", keeps_conflicting_entries)], LAGGING),
-    Mutation("does not check the previous term", [(logview.LogView, "matches", merges_after_any_entry)], LAGGING),
+    Mutation("keeps conflicting entries", [(log_view.LogView, "merge", keeps_conflicting_entries)], LAGGING),
+    Mutation("does not check the previous term", [(log_view.LogView, "matches", merges_after_any_entry)], LAGGING),
     Mutation(
         "commits what does not match (append)",
         [(core, "_HANDLERS", {**core._HANDLERS, replication.Append: append_commits_unmatched})],
@@ -229,7 +230,7 @@ MUTATIONS = [
     Mutation("counts answers of an earlier term", [(core, "_meet_older_term", keeps_its_term)], STALE, {"members": 3}),
     Mutation("ignores the pre-vote", [(election, "campaign", campaigns_without_asking)], STABLE, {"members": 3}),
     Mutation("counts what is not on its own disk", [(replication, "commit_index", counts_itself_too_early)]),
-    Mutation("restores a snapshot one entry short", [(logview.LogView, "restore", applies_from_the_start)], CHURN),
+    Mutation("restores a snapshot one entry short", [(log_view.LogView, "restore", applies_from_the_start)], CHURN),
     Mutation(
         "gives a vote to who has not answered", [(guard, "_require_fit", lets_anybody_vote)], JOINS, {"members": 1}
     ),

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from essaim.raft import guard
-from essaim.raft.core import Core, Dropped
-from essaim.raft.members import Change, ChangeKind, RefusedChange
+from essaim.raft.core import guard
+from essaim.raft.core.core import Core, Dropped
+from essaim.raft.core.members import Change, ChangeKind, RefusedChange
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from essaim.raft.found import AlreadyFounded, found_cluster
-from essaim.raft.node import Options, RaftLog
-from essaim.raft.policy import SnapshotPolicy
+from essaim.raft.member.found import AlreadyFounded, found_cluster
+from essaim.raft.member.node import Options, RaftLog
+from essaim.raft.member.policy import SnapshotPolicy
 
 ALONE = "127.0.0.1:1"  # nobody calls there
 

@@ -24,18 +24,14 @@ import msgspec
 from linearizability import Operation, is_linearizable
 from nemesis import Faults, Nemesis
 
-from essaim.raft.contacts import Contacts
-from essaim.raft.core import Core, Dropped, Ready
-from essaim.raft.entries import Entry, HardState, Kind, SnapshotMeta
-from essaim.raft.members import (
-    decode_configuration,
-    encode_configuration,
-    first_configuration,
-)
-from essaim.raft.messages import InstallSnapshot, Message, VoteReply
-from essaim.raft.state import Role, Settings, Write
-from essaim.raft.storage import LogRecord, Replay
-from essaim.raft.wal import Record
+from essaim.raft.core.core import Core, Dropped, Ready
+from essaim.raft.core.entries import Entry, HardState, Kind, SnapshotMeta
+from essaim.raft.core.members import decode_configuration, encode_configuration, first_configuration
+from essaim.raft.core.messages import InstallSnapshot, Message, VoteReply
+from essaim.raft.core.state import Role, Settings, Write
+from essaim.raft.disk.storage import LogRecord, Replay
+from essaim.raft.disk.wal import Record
+from essaim.raft.transport.contacts import Contacts
 
 TICK = 0.05
 KEYS = ("a", "b", "c")

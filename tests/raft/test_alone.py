@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from essaim.raft.node import RaftLog
+from essaim.raft.member.node import RaftLog
 
 sys.path.insert(0, str(Path(__file__).parent))
 from raft_machines import ALONE, Journal

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from essaim.raft.interface import CannotApply, Stopped
-from essaim.raft.node import Options, Timing
+from essaim.raft.member.node import Options, Timing
 
 sys.path.insert(0, str(Path(__file__).parent))
 from raft_machines import Journal

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.raft.contacts import Contacts
-from essaim.raft.members import Change, ChangeKind, Configuration, change, first_configuration
+from essaim.raft.core.members import Change, ChangeKind, Configuration, change, first_configuration
+from essaim.raft.transport.contacts import Contacts
 
 OLD = first_configuration({1: "m1", 2: "m2"})
 

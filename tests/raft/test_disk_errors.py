@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from essaim.raft.interface import Stopped
-from essaim.raft.node import Options, Timing
-from essaim.raft.policy import SnapshotPolicy
+from essaim.raft.member.node import Options, Timing
+from essaim.raft.member.policy import SnapshotPolicy
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cluster import eventually, local_cluster

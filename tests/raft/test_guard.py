@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.raft.guard import LAG, Premature, Situation, Standing, judge
-from essaim.raft.members import Change, ChangeKind, Configuration, RefusedChange, change, first_configuration
+from essaim.raft.core.guard import LAG, Premature, Situation, Standing, judge
+from essaim.raft.core.members import Change, ChangeKind, Configuration, RefusedChange, change, first_configuration
 
 UP = Standing(match=10, up=True)
 

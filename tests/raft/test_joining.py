@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from essaim.raft.found import found_cluster
 from essaim.raft.interface import NoQuorum
-from essaim.raft.node import Options, Timing
+from essaim.raft.member.found import found_cluster
+from essaim.raft.member.node import Options, Timing
 from tests.ports import free_port
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.raft.entries import Entry
-from essaim.raft.logview import LogView
-from essaim.raft.members import (
+from essaim.raft.core.entries import Entry
+from essaim.raft.core.log_view import LogView
+from essaim.raft.core.members import (
     Change,
     ChangeKind,
     Configuration,
@@ -19,8 +19,8 @@ from essaim.raft.members import (
     first_configuration,
     leave_joint,
 )
-from essaim.raft.progress import Progress, Sending
-from essaim.raft.quorum import NO_LIMIT, Vote, committed, joint_committed, joint_tally, tally
+from essaim.raft.core.progress import Progress, Sending
+from essaim.raft.core.quorum import NO_LIMIT, Vote, committed, joint_committed, joint_tally, tally
 
 voters = st.sets(st.integers(1, 9), max_size=7)
 matches = st.dictionaries(st.integers(1, 9), st.integers(0, 12))

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from essaim.raft.entries import entries_size
+from essaim.raft.core.entries import entries_size
 from essaim.raft.interface import Log, Membership, NoQuorum, Refused, Stopped, Uncertain
-from essaim.raft.node import Options, RaftLog, Timing
-from essaim.raft.policy import SnapshotPolicy
+from essaim.raft.member.node import Options, RaftLog, Timing
+from essaim.raft.member.policy import SnapshotPolicy
 from tests.ports import free_port
 
 sys.path.insert(0, str(Path(__file__).parent))

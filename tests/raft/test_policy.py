@@ -3,8 +3,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.raft.policy import SnapshotPolicy
-from essaim.raft.snapshotter import LONGEST_PAUSE, pause_after
+from essaim.raft.member.policy import SnapshotPolicy
+from essaim.raft.member.snapshotter import LONGEST_PAUSE, pause_after
 
 
 def test_policy_is_due_when_the_log_has_the_entries_and_the_share_of_the_last_snapshot() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from essaim.raft.core import Core, Dropped
-from essaim.raft.entries import Entry, HardState, Kind, SnapshotMeta
-from essaim.raft.members import Change, ChangeKind, RefusedChange, encode_configuration, first_configuration
-from essaim.raft.messages import (
+from essaim.raft.core.core import Core, Dropped
+from essaim.raft.core.entries import Entry, HardState, Kind, SnapshotMeta
+from essaim.raft.core.members import Change, ChangeKind, RefusedChange, encode_configuration, first_configuration
+from essaim.raft.core.messages import (
     Append,
     AppendReply,
     Heartbeat,
@@ -23,7 +23,7 @@ from essaim.raft.messages import (
     VoteReply,
     VoteRequest,
 )
-from essaim.raft.state import Settings
+from essaim.raft.core.state import Settings
 
 SCENARIOS = sorted((Path(__file__).parent / "scenarios").glob("*.txt"))
 KINDS = {"promote": ChangeKind.PROMOTE, "learner": ChangeKind.ADD_LEARNER, "demote": ChangeKind.DEMOTE}

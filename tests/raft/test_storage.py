@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from essaim.raft.codec import Codecs
-from essaim.raft.entries import Entry, HardState, SnapshotMeta
-from essaim.raft.snapshots import Incoming, plain_snapshot
-from essaim.raft.storage import InUse, Recovered, Storage
-from essaim.raft.wal import Corrupt
+from essaim.raft.core.entries import Entry, HardState, SnapshotMeta
+from essaim.raft.disk.codec import Codecs
+from essaim.raft.disk.snapshots import Incoming, plain_snapshot
+from essaim.raft.disk.storage import InUse, Recovered, Storage
+from essaim.raft.disk.wal import Corrupt
 from essaim.secrets.sealing import Sealer
 
 

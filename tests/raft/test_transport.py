@@ -8,13 +8,13 @@ import aiohttp
 import pytest
 import trustme
 
-from essaim.raft import transport
-from essaim.raft.entries import Entry
-from essaim.raft.messages import Append, Heartbeat, InstallSnapshot
-from essaim.raft.node import Options, Timing
-from essaim.raft.policy import SnapshotPolicy
-from essaim.raft.streams import Access, HandshakeFailed, open_stream
-from essaim.raft.wire import FRAME_MAX, FrameReader, encode_frame
+from essaim.raft.core.entries import Entry
+from essaim.raft.core.messages import Append, Heartbeat, InstallSnapshot
+from essaim.raft.member.node import Options, Timing
+from essaim.raft.member.policy import SnapshotPolicy
+from essaim.raft.transport import transport
+from essaim.raft.transport.streams import Access, HandshakeFailed, open_stream
+from essaim.raft.transport.wire import FRAME_MAX, FrameReader, encode_frame
 from tests.ports import free_port
 
 sys.path.insert(0, str(Path(__file__).parent))

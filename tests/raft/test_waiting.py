@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from essaim.raft.interface import NoQuorum, Uncertain
-from essaim.raft.waiting import Proposals, Reads
+from essaim.raft.member.waiting import Proposals, Reads
 
 NEVER = float("inf")
 

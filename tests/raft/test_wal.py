@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from essaim.raft.wal import HEAD_BYTES, RECORD_BYTES, Corrupt, Wal
+from essaim.raft.disk.wal import HEAD_BYTES, RECORD_BYTES, Corrupt, Wal
 
 SIZE = 64 << 10
 

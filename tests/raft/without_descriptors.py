@@ -12,9 +12,9 @@ from pathlib import Path
 
 from raft_machines import ALONE, Journal
 
-from essaim.raft.found import found_cluster
 from essaim.raft.interface import LogError
-from essaim.raft.node import Options, RaftLog, Timing
+from essaim.raft.member.found import found_cluster
+from essaim.raft.member.node import Options, RaftLog, Timing
 
 OPTIONS = Options(segment_bytes=256 * 1024, timing=Timing(disk_retry=0.05))
 

@@ -14,7 +14,7 @@ from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskEndpoint, TaskState, TaskStatus
 from essaim.cluster.wire import FromAgent, Heartbeat, Hello, Reports, RoutesApplied, TaskReport, ToAgent
 from essaim.cluster.writer import Writer
-from essaim.scheduler.dispatcher import Dispatcher
+from essaim.scheduler.dispatch.dispatcher import Dispatcher
 from tests.scheduler.memory_log import MemoryLog
 
 

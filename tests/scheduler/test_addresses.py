@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from essaim.cluster.objects import Network, NetworkSpec
 from essaim.cluster.service import EndpointSpec, NetworkAttachmentConfig, Service, ServiceSpec, TaskSpec
 from essaim.cluster.task import Task, TaskStatus
-from essaim.scheduler.addresses import Book, virtual_ips, vxlan_id, with_vxlan_ids
+from essaim.scheduler.allocate.addresses import Book, virtual_ips, vxlan_id, with_vxlan_ids
 
 
 def network(network_id: str, subnet: str = "10.0.1.0/29") -> Network:

@@ -7,8 +7,8 @@ import pytest
 
 from essaim.cluster import changes
 from essaim.cluster.task import TaskState
-from essaim.scheduler.asked_ports import AskedPorts
-from essaim.scheduler.routes import route_table
+from essaim.scheduler.allocate.auth_server_ports import AskedPorts
+from essaim.scheduler.traffic.routes import route_table
 
 from .world import START, World, replicated
 

@@ -9,15 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.cluster.service import (
-    Empty,
-    JobStatus,
-    ReplicatedJob,
-    RestartPolicy,
-    ServiceMode,
-    TaskSpec,
-    UpdateConfig,
-)
+from essaim.cluster.service import Empty, JobStatus, ReplicatedJob, RestartPolicy, ServiceMode, TaskSpec, UpdateConfig
 from essaim.cluster.shape import NO_VERSION, Version
 from essaim.cluster.task import RestartRecord, Task, TaskState, TaskStatus
 from essaim.scheduler.restart import EARLY_FIRST, LONGEST, next_restart

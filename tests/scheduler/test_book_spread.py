@@ -13,7 +13,7 @@ from essaim.cluster.certificate_parts import Assembly
 from essaim.cluster.certificates import Certificate, CertificateBook
 from essaim.cluster.gateway_nodes import idle_nodes
 from essaim.cluster.node import Node, NodeSpec
-from essaim.scheduler.book_spread import BookSpread
+from essaim.scheduler.dispatch.certificate_spread import BookSpread
 from tests.scheduler.agents import SimulatedAgent, node, until
 from tests.scheduler.test_dispatcher import Bench
 

@@ -16,7 +16,7 @@ from essaim.cluster.shape import Version
 from essaim.cluster.swarm import Cluster, DispatcherConfig, default_spec
 from essaim.cluster.task import Task, TaskState, TaskStatus
 from essaim.cluster.wire import Assignments, LogChunk, LogRequest, NodeChanged, Redirect, Refused, Welcome
-from essaim.scheduler.session import VERDICTS_BEHIND, Session
+from essaim.scheduler.dispatch.session import VERDICTS_BEHIND, Session
 from essaim.scheduler.tasks import is_up
 from tests.scheduler.agents import Manager, SimulatedAgent, description, node, pipes, until
 from tests.scheduler.world import replicated

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from essaim.certificates.book import BookMaker
+from essaim.certificates.book.book import BookMaker
 from essaim.cluster import wire
 from essaim.cluster.objects import Network, NetworkSpec
 from essaim.cluster.service import (
@@ -26,9 +26,9 @@ from essaim.cluster.service import (
 )
 from essaim.cluster.shape import NO_VERSION, Version
 from essaim.cluster.task import TaskState
-from essaim.scheduler.assignments import Told
-from essaim.scheduler.overlays import overlays
-from essaim.scheduler.traffic import Traffic
+from essaim.scheduler.dispatch.assignments import Told
+from essaim.scheduler.dispatch.overlays import overlays
+from essaim.scheduler.traffic.traffic import Traffic
 from tests.scheduler.hostile import hostile, labels, specs
 from tests.scheduler.world import LONG, World, image_of, replicated, with_image
 

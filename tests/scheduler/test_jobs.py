@@ -12,7 +12,7 @@ from essaim.cluster.errors import InvalidArgument
 from essaim.cluster.service import Empty, JobStatus, ReplicatedJob, RestartPolicy, Service, ServiceMode
 from essaim.cluster.shape import Version
 from essaim.cluster.task import TaskState
-from essaim.scheduler.cron import schedule_of
+from essaim.scheduler.orchestrate.cron import schedule_of
 from tests.scheduler.world import LONG, START, World, replicated
 
 NANO = 10**9

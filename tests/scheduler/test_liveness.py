@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from essaim.cluster.wire import agent_patience, manager_patience
-from essaim.scheduler.liveness import ASK_EVERY, FRESH, GRACE, REPLY, Fate, Liveness
+from essaim.scheduler.dispatch.liveness import ASK_EVERY, FRESH, GRACE, REPLY, Fate, Liveness
 
 STEP = 0.25
 

@@ -5,7 +5,7 @@ import pytest
 
 from essaim.cluster import wire
 from essaim.cluster.task import Task
-from essaim.scheduler.network_tables import LIMIT, NetworkTables
+from essaim.scheduler.dispatch.network_tables import LIMIT, NetworkTables
 
 from .test_overlays import attached, network
 from .world import World, replicated

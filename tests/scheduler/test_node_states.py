@@ -13,7 +13,7 @@ from essaim.cluster.node import NodeDescription, NodeStatus
 from essaim.cluster.store import Store
 from essaim.cluster.swarm import Cluster, DispatcherConfig, default_spec
 from essaim.cluster.task import TaskEndpoint, TaskStatus
-from essaim.scheduler.reports import Pending, ReportWriter
+from essaim.scheduler.dispatch.reports import Pending, ReportWriter
 from essaim.scheduler.tasks import is_up
 from tests.scheduler.agents import Manager, Quiet, SimulatedAgent, node, until, utc_now
 from tests.scheduler.test_dispatcher import Bench, bench, make_task, messages, served

@@ -10,8 +10,8 @@ from essaim.cluster.overlay import OverlayNetwork, VirtualService
 from essaim.cluster.service import EndpointSpec, NetworkAttachmentConfig, ServiceSpec
 from essaim.cluster.task import Task
 from essaim.cluster.watch import Event
-from essaim.scheduler.addresses import virtual_ips
-from essaim.scheduler.overlays import concerns_networks, overlays
+from essaim.scheduler.allocate.addresses import virtual_ips
+from essaim.scheduler.dispatch.overlays import concerns_networks, overlays
 
 from .world import World, replicated, with_image, with_replicas
 

@@ -11,10 +11,10 @@ from essaim.cluster.routes import RouteEndpoint, RoutePort, RouteService, RouteT
 from essaim.cluster.service import EndpointSpec, PortConfig, RestartPolicy, Service, ServiceSpec, TaskSpec
 from essaim.cluster.task import RestartRecord, Task, TaskEndpoint, TaskStatus
 from essaim.scheduler.agenda import Agenda
-from essaim.scheduler.allocator import FIRST, LAST, allocate, is_allocated, taken_ports
-from essaim.scheduler.drain import NO_GATEWAY, DrainGate, limit_of
+from essaim.scheduler.allocate.ports import FIRST, LAST, allocate, is_allocated, taken_ports
 from essaim.scheduler.restart import next_restart
-from essaim.scheduler.routes import RouteCache, route_table
+from essaim.scheduler.traffic.drain import NO_GATEWAY, DrainGate, limit_of
+from essaim.scheduler.traffic.routes import RouteCache, route_table
 from tests.scheduler.world import LONG, World, replicated
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -28,10 +28,10 @@ from essaim.cluster.service import (
 from essaim.cluster.swarm import default_spec
 from essaim.cluster.task import Task, TaskState, TaskStatus
 from essaim.scheduler.constraints import parse
-from essaim.scheduler.filters import request_of
-from essaim.scheduler.placement import Placing, StaticChecks
-from essaim.scheduler.placer import assign
-from essaim.scheduler.view import ClusterView
+from essaim.scheduler.place.filters import request_of
+from essaim.scheduler.place.placement import Placing, StaticChecks
+from essaim.scheduler.place.placement_loop import assign
+from essaim.scheduler.place.view import ClusterView
 from tests.scheduler.world import GB, LONG, World, replicated
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -442,7 +442,7 @@ def test_task_whose_node_no_longer_fits_is_moved() -> None:
 @given(st.integers(1, 30), st.integers(1, 5), st.integers(1, 6), st.integers(0, 10_000))
 def test_group_placed_in_many_rounds_is_spread_as_in_one(replicas: int, nodes: int, slice_: int, seed: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("essaim.scheduler.placer.SLICE", slice_)
+        patch.setattr("essaim.scheduler.place.placement_loop.SLICE", slice_)
         world = World(seed)
         world.add_nodes(nodes)
         world.add_service(replicated("other", world.chance.randrange(4)))

@@ -5,7 +5,7 @@ import pytest
 
 from essaim.cluster.container import ContainerSpec, Mount
 from essaim.cluster.service import Placement, Service, TaskSpec
-from essaim.scheduler.rebalance import why_not
+from essaim.scheduler.orchestrate.rebalance import why_not
 from tests.scheduler.world import World, replicated
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from essaim.cluster import wire
 from essaim.cluster.route_delta import WrongBase, apply_delta, changed_services, make_delta
 from essaim.cluster.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
-from essaim.scheduler.route_history import MAX_STEPS, RouteHistory
+from essaim.scheduler.traffic.route_history import MAX_STEPS, RouteHistory
 
 NAMES = "abcd"
 contents = st.tuples(

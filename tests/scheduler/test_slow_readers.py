@@ -8,9 +8,9 @@ import pytest
 
 from essaim.cluster import wire
 from essaim.cluster.wire import LogChunk, LogCredit, LogRequest, ToAgent
-from essaim.scheduler import log_readers
-from essaim.scheduler.log_readers import BEHIND, UNASKED, WINDOW, LogReaders
-from essaim.scheduler.session import DIRECT
+from essaim.scheduler.dispatch import log_readers
+from essaim.scheduler.dispatch.log_readers import BEHIND, UNASKED, WINDOW, LogReaders
+from essaim.scheduler.dispatch.session import DIRECT
 from tests.scheduler.agents import Manager, SimulatedAgent, description, until
 from tests.scheduler.test_dispatcher import Bench, bench, make_task, messages
 
@@ -143,7 +143,7 @@ async def test_agent_that_comes_back_does_not_wait_for_its_old_session_to_close(
 async def test_leader_that_steps_down_does_not_wait_for_agents_that_do_not_read(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("essaim.scheduler.dispatcher.CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("essaim.scheduler.dispatch.dispatcher.CLOSE_SECONDS", 0.1)
     async with stuck_session(bench.manager, "n1"), asyncio.timeout(5):
         await bench.manager.dispatcher.stop()
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from essaim.cluster.wire import Findings, Verdicts
-from essaim.scheduler.verdicts import SharedVerdicts, merge
+from essaim.scheduler.traffic.verdicts import SharedVerdicts, merge
 
 reasons = st.sampled_from(["", "refused", "silent"])
 words = st.dictionaries(st.sampled_from("abcde"), reasons, max_size=5)

@@ -11,29 +11,23 @@ import pytest
 
 from essaim.api.control import lookup
 from essaim.api.control.tasks import select
-from essaim.certificates import survey
-from essaim.certificates.survey import Survey
+from essaim.certificates.asked import survey
+from essaim.certificates.asked.survey import Survey
 from essaim.cluster.service import JobStatus, NetworkAttachmentConfig, Service
 from essaim.cluster.shape import NO_VERSION
 from essaim.cluster.task import TaskState
 from essaim.cluster.walls import MOST, Faults, Unfit, Walls, words
-from essaim.scheduler import (
-    addressing,
-    allocation,
-    asked_ports,
-    assignments,
-    cron,
-    network_tables,
-    orchestrator,
-    overlays,
-    placer,
-    reaper,
-    rebalance,
-    routes,
-    traffic,
+from essaim.scheduler.allocate import (
+    address_loop,
+    auth_server_ports,
+    port_loop,
 )
-from essaim.scheduler.assignments import Told
-from essaim.scheduler.network_tables import NetworkTables
+from essaim.scheduler.dispatch import assignments, network_tables, overlays
+from essaim.scheduler.dispatch.assignments import Told
+from essaim.scheduler.dispatch.network_tables import NetworkTables
+from essaim.scheduler.orchestrate import cron, orchestrator, reaper, rebalance
+from essaim.scheduler.place import placement_loop
+from essaim.scheduler.traffic import routes, traffic
 from tests.scheduler.test_hostile_specs import JOB, Neighbourhood
 from tests.scheduler.world import START, World, replicated, with_image, with_replicas
 
@@ -69,13 +63,13 @@ class Bug:
 
 
 LOOPS: list[tuple[Any, str]] = [
-    (allocation, "allocate"),
-    (asked_ports, "asked_addresses"),
-    (addressing, "vip_networks"),
+    (port_loop, "allocate"),
+    (auth_server_ports, "asked_addresses"),
+    (address_loop, "vip_networks"),
     (cron, "fire"),
     (orchestrator, "plan_service"),
-    (placer, "request_of"),
-    (placer, "is_waiting"),
+    (placement_loop, "request_of"),
+    (placement_loop, "is_waiting"),
     (rebalance, "numbered"),
     (reaper, "surplus"),
     (routes, "route_service"),

@@ -6,9 +6,9 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from essaim.stacks.convert import Stack, convert
-from essaim.stacks.errors import Problem, StackError
-from essaim.stacks.load import Document, Source, load
+from essaim.stacks.convert.convert import Stack, convert
+from essaim.stacks.read.load import Document, Source, load
+from essaim.stacks.source.errors import Problem, StackError
 
 
 class MemoryFiles:

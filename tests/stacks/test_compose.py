@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from essaim.stacks.load import Document, Source, load, read_environment
-from essaim.stacks.tree import plain
+from essaim.stacks.read.load import Document, Source, load, read_environment
+from essaim.stacks.source.tree import plain
 
 pytestmark = pytest.mark.root
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from essaim.stacks.convert import Stack, convert
-from essaim.stacks.load import Document, Source, load
+from essaim.stacks.convert.convert import Stack, convert
+from essaim.stacks.read.load import Document, Source, load
 from essaim.stacks.render import render
 
 from .test_compose import comparable, docker_compose_config

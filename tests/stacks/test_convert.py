@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from essaim.stacks.convert import Dependency, Stack, resolve
-from essaim.stacks.values import familiar_image
+from essaim.stacks.canonical.values import familiar_image
+from essaim.stacks.convert.convert import Dependency, Stack, resolve
 
 StackOf = Callable[..., Stack]
 

@@ -20,8 +20,8 @@ import msgspec
 import pytest
 import yaml
 
-from essaim.stacks.convert import Stack, convert, resolve
-from essaim.stacks.load import Document, Source, load
+from essaim.stacks.convert.convert import Stack, convert, resolve
+from essaim.stacks.read.load import Document, Source, load
 from essaim.stacks.render import render
 
 pytestmark = pytest.mark.root

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.stacks.dotenv import read_env, read_raw
-from essaim.stacks.errors import StackError
+from essaim.stacks.read.dotenv import read_env, read_raw
+from essaim.stacks.source.errors import StackError
 
 ENVIRONMENT = {"HOME": "/root", "SET": "outside"}
 

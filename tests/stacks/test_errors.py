@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from essaim.stacks.convert import convert
-from essaim.stacks.errors import Problem, StackError
-from essaim.stacks.files import absolute
-from essaim.stacks.load import Source, load
-from essaim.stacks.schema import service_keys
+from essaim.stacks.check.schema import service_keys
+from essaim.stacks.convert.convert import convert
+from essaim.stacks.read.load import Source, load
+from essaim.stacks.source.errors import Problem, StackError
+from essaim.stacks.source.files import absolute
 
 Problems = Callable[..., list[Problem]]
 

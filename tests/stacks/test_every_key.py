@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from essaim.stacks.convert import Stack, convert
-from essaim.stacks.errors import StackError
-from essaim.stacks.load import Source, load
-from essaim.stacks.schema import compose_schema
-from essaim.stacks.support import Answer, answer_to
+from essaim.stacks.check.schema import compose_schema
+from essaim.stacks.check.support import Answer, answer_to
+from essaim.stacks.convert.convert import Stack, convert
+from essaim.stacks.read.load import Source, load
+from essaim.stacks.source.errors import StackError
 
 from .conftest import MemoryFiles
 

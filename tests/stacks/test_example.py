@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from essaim.cluster.service import ServiceSpec
-from essaim.stacks.convert import Stack, convert
-from essaim.stacks.load import Source, load
-from essaim.stacks.operations import Existing
-from essaim.stacks.plan import plan
+from essaim.stacks.convert.convert import Stack, convert
+from essaim.stacks.plan.operations import Existing
+from essaim.stacks.plan.plan import plan
+from essaim.stacks.read.load import Source, load
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from essaim.api.control.validate import check
-from essaim.stacks.convert import convert
-from essaim.stacks.errors import Problem, StackError
-from essaim.stacks.load import Source, load
-from essaim.stacks.operations import Existing
-from essaim.stacks.plan import plan
+from essaim.stacks.convert.convert import convert
+from essaim.stacks.plan.operations import Existing
+from essaim.stacks.plan.plan import plan
+from essaim.stacks.read.load import Source, load
 from essaim.stacks.render import render
+from essaim.stacks.source.errors import Problem, StackError
 
-SCHEMA = json.loads((resources.files("essaim.stacks") / "schemas" / "compose-spec.json").read_text())
+SCHEMA = json.loads((resources.files("essaim.stacks.check") / "schemas" / "compose-spec.json").read_text())
 NAMES = st.sampled_from(["a", "b", "web", "default", "x-y"])
 TEXTS = st.sampled_from(
     ["", "a", "a b", "80:80", "1.5g", "10s", "/a:/b", "./a", "$A", "${A:-b}", "${", "$$", "true", "0", "-1", "nginx:1",

@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from essaim.api.control.validate import check
-from essaim.stacks.convert import convert
-from essaim.stacks.errors import Problem, StackError
-from essaim.stacks.load import Document, Source, load, read_environment
-from essaim.stacks.operations import Existing
-from essaim.stacks.plan import plan
+from essaim.stacks.check.schema import compose_schema
+from essaim.stacks.convert.convert import convert
+from essaim.stacks.plan.operations import Existing
+from essaim.stacks.plan.plan import plan
+from essaim.stacks.read.load import Document, Source, load, read_environment
 from essaim.stacks.render import render
-from essaim.stacks.schema import compose_schema
+from essaim.stacks.source.errors import Problem, StackError
 
 from .conftest import MemoryFiles
 from .test_generated import strategy

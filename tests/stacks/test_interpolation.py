@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.stacks.interpolation import InterpolationError, Interpolator
+from essaim.stacks.read.interpolation import InterpolationError, Interpolator
 
 VARIABLES = {"A": "a", "EMPTY": "", "B": "b", "DOLLAR": "$A", "NESTED": "${A}"}
 

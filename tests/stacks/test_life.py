@@ -14,7 +14,7 @@ import pytest_asyncio
 from essaim.api.client import Client
 from essaim.cli.app import App
 from essaim.cli.main import execute
-from essaim.stacks.values import NAMESPACE_LABEL
+from essaim.stacks.canonical.values import NAMESPACE_LABEL
 from tests.cli.conftest import Result
 from tests.daemon.processes import Daemon, daemons, init
 from tests.lab.wait import eventually_async

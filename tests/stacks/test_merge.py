@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from essaim.stacks.errors import Problem
-from essaim.stacks.load import Document
-from essaim.stacks.tree import plain
+from essaim.stacks.read.load import Document
+from essaim.stacks.source.errors import Problem
+from essaim.stacks.source.tree import plain
 
 Load = Callable[..., Document]
 

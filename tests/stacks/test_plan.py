@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from essaim.cluster.objects import Config, Secret
 from essaim.cluster.service import Service, ServiceSpec
 from essaim.cluster.shape import Version
-from essaim.stacks.convert import Stack, resolve_service
-from essaim.stacks.difference import changes
-from essaim.stacks.operations import Existing, Plan
-from essaim.stacks.plan import PlanError, plan
-from essaim.stacks.removal import removal
+from essaim.stacks.convert.convert import Stack, resolve_service
+from essaim.stacks.plan.difference import changes
+from essaim.stacks.plan.operations import Existing, Plan
+from essaim.stacks.plan.plan import PlanError, plan
+from essaim.stacks.plan.removal import removal
 
 StackOf = Callable[..., Stack]
 

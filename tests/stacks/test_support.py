@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from essaim.cluster.service import ServiceSpec
-from essaim.stacks.convert import convert
-from essaim.stacks.load import Document, Source, load, read_environment
-from essaim.stacks.operations import Existing
-from essaim.stacks.plan import plan
+from essaim.stacks.check.schema import service_keys
+from essaim.stacks.check.support import SERVICE, Answer, document
+from essaim.stacks.convert.convert import convert
+from essaim.stacks.plan.operations import Existing
+from essaim.stacks.plan.plan import plan
+from essaim.stacks.read.load import Document, Source, load, read_environment
 from essaim.stacks.render import render
-from essaim.stacks.schema import service_keys
-from essaim.stacks.support import SERVICE, Answer, document
 
 from .large_file import large
 

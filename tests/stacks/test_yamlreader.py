@@ -8,11 +8,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.stacks import yamlreader
-from essaim.stacks.errors import Problem, StackError
-from essaim.stacks.scalars import resolve, text_of
-from essaim.stacks.tree import Node, plain
-from essaim.stacks.yamlreader import MAX_DEPTH, read_yaml
+from essaim.stacks.source import yamlreader
+from essaim.stacks.source.errors import Problem, StackError
+from essaim.stacks.source.scalars import resolve, text_of
+from essaim.stacks.source.tree import Node, plain
+from essaim.stacks.source.yamlreader import MAX_DEPTH, read_yaml
 
 
 def read(text: str) -> Any:
