@@ -200,11 +200,11 @@ async def follow(path: Path, followers: int) -> None:
 
 async def crowded_latency(client: ClientSession, cpu: Cpu, path: Path, followers: int) -> tuple[float, float]:
     words = [sys.executable, __file__, "--follow", str(path), "--followers", str(followers)]
-    crowd = await asyncio.create_subprocess_exec(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert crowd.stdout is not None
-    assert await crowd.stdout.readline() == b"following\n"
+    shared_limit = await asyncio.create_subprocess_exec(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert shared_limit.stdout is not None
+    assert await shared_limit.stdout.readline() == b"following\n"
     measured = await write_latency(client, cpu)
-    received, _ = await crowd.communicate(b"")
+    received, _ = await shared_limit.communicate(b"")
     assert int(received) > followers * WRITES * 50, f"followers got {received!r} bytes only"
     return measured
 

@@ -36,8 +36,8 @@ import msgspec
 
 from essaim.cluster.certificates import CertificateBook
 from essaim.cluster.routes import RouteEndpoint, RoutePort, RouteService, RouteTable
-from essaim.gateway.supervisor import Gateway
-from essaim.gateway.tls.default import self_signed
+from essaim.gateway.control.supervisor import Gateway
+from essaim.gateway.tls.self_signed import self_signed
 
 BASE_PORT = 18080
 NAMES = ("haproxy", "nginx", "traefik", "caddy", "essaim")

@@ -30,9 +30,9 @@ import structlog
 import gateway as bench
 from essaim.cluster.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
 from essaim.daemon.collector import tune_collector
-from essaim.gateway.entry_points import EntryPoint
-from essaim.gateway.plan import endpoint_key
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.plan import endpoint_key
+from essaim.gateway.control.supervisor import Gateway
+from essaim.gateway.protocol.entry_points import EntryPoint
 
 CHANGES = 20
 ROUNDS = 9

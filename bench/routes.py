@@ -18,8 +18,8 @@ from essaim.agent.keepers.route_file import RouteFile
 from essaim.cluster import wire
 from essaim.cluster.route_delta import apply_delta
 from essaim.cluster.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
+from essaim.gateway.control.plan import Planner, endpoint_key
 from essaim.gateway.health.assignment import Assignment
-from essaim.gateway.plan import Planner, endpoint_key
 from essaim.scheduler.traffic.route_history import RouteHistory
 
 ROUNDS = 20

@@ -16,7 +16,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from essaim.gateway.routes import RoutePort, RouteService, RouteTable, ServedPoint, ends_tls, takes_proxy_headers
+from essaim.gateway.protocol.routes import (
+    RoutePort,
+    RouteService,
+    RouteTable,
+    ServedPoint,
+    ends_tls,
+    takes_proxy_headers,
+)
 
 CLAIMS = (
     "Forwarded", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Uri", "X-Forwarded-Method", "X-Forwarded-Prefix",

@@ -9,7 +9,7 @@ Pure: the same table gives the same bytes.
 
 from collections.abc import Sequence
 
-from essaim.gateway.routes import RouteTable, ServedPoint
+from essaim.gateway.protocol.routes import RouteTable, ServedPoint
 
 from .balanced import CLAIMS, balanced_ports, servers
 from .rendering import render

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from essaim.gateway.routes import RouteTable, ServedPoint
+from essaim.gateway.protocol.routes import RouteTable, ServedPoint
 
 from .balanced import Balanced, Server, balanced_ports, one_line, servers
 

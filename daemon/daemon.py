@@ -33,7 +33,7 @@ from essaim.daemon.node.manager import ManagerRole
 from essaim.daemon.node.roles import Roles
 from essaim.daemon.node.runtimes import Runtimes
 from essaim.daemon.peers.client import PeerClient
-from essaim.gateway.entry_points import ServedPoint
+from essaim.gateway.protocol.entry_points import ServedPoint
 from essaim.secrets.ca import Authority, issue, new_authority
 from essaim.secrets.holder import Holder
 from essaim.secrets.nodekey import new_key, request_for

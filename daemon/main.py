@@ -23,7 +23,7 @@ from essaim.daemon.listening.docker_socket import DEFAULT as DOCKER_SOCKET
 from essaim.daemon.listening.listeners import Listening
 from essaim.daemon.membership.first_join import join_first, request_of
 from essaim.daemon.node.runtimes import NoRuntime, choose
-from essaim.gateway.entry_points import FORM, EntryPoint, read_entry_points
+from essaim.gateway.protocol.entry_points import FORM, EntryPoint, read_entry_points
 from essaim.raft.interface import Unusable
 
 from .balancers import renderers

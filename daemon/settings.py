@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from essaim.gateway.entry_points import ENTRY_POINTS, EntryPoint
+from essaim.gateway.protocol.entry_points import ENTRY_POINTS, EntryPoint
 
 DEFAULT_CLUSTER_PORT = 2377
 DEFAULT_API_PORT = 2376

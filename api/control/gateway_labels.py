@@ -8,8 +8,8 @@ Pure: labels in, nothing or an error out.
 """
 
 from essaim.cluster.errors import InvalidArgument
-from essaim.gateway.options import unreadable
-from essaim.gateway.plan import MOST_LABELS
+from essaim.gateway.control.plan import MOST_LABELS
+from essaim.gateway.protocol.options import unreadable
 
 
 def check_gateway_labels(labels: dict[str, str] | None) -> None:

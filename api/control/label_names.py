@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from essaim.cluster.service import Service
-from essaim.gateway.routes import RoutePort, RouteService
+from essaim.gateway.protocol.routes import RoutePort, RouteService
+from essaim.gateway.protocol.tls_policy import TlsPolicy
+from essaim.gateway.protocol.wall import presentable, walled
 from essaim.gateway.routing.labels import Directory, Keys, ServiceLabels, read_labels, resolve
 from essaim.gateway.routing.resolver import Resolver, references
-from essaim.gateway.tls.policy import TlsPolicy
-from essaim.gateway.wall import presentable, walled
 from essaim.scheduler.tasks import task_ports
 
 CLASH = "is defined differently by"

@@ -27,7 +27,7 @@ from essaim.daemon.membership.joins import BecomeManager, Issued, JoinAnswer, Re
 from essaim.daemon.peers.callback import answering
 from essaim.daemon.peers.client import PeerClient
 from essaim.daemon.settings import DEFAULT_CLUSTER_PORT, Settings
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
 from essaim.raft.interface import Unusable
 from essaim.raft.member.found import has_log, prepare_member
 from essaim.secrets.nodekey import new_key, request_for

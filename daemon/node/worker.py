@@ -22,7 +22,7 @@ from essaim.daemon.endings import within
 from essaim.daemon.keys.identity import Identity
 from essaim.daemon.peers.channel import SocketChannel
 from essaim.daemon.peers.client import PeerClient
-from essaim.gateway.supervisor import STOP_GRACE, Gateway
+from essaim.gateway.control.supervisor import STOP_GRACE, Gateway
 
 TUNNEL_SECONDS = 1.0
 OVERLAY_SECONDS = 5.0

@@ -12,7 +12,7 @@ Pure: names in, names out.
 
 from collections.abc import Iterable
 
-from essaim.gateway.balance.ring import hash_key
+from essaim.gateway.runtime.hashing import hash_key
 
 EXTRA = 2
 """With the endpoint's own node three look at it: a majority of them outvotes one that cannot reach it."""

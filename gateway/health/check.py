@@ -7,8 +7,8 @@ was weighed and left out: a check would cost ten times the CPU, in the daemon th
 import asyncio
 import contextlib
 
-from essaim.gateway.connect import explain
-from essaim.gateway.options import HealthOptions
+from essaim.gateway.protocol.options import HealthOptions
+from essaim.gateway.runtime.reasons import explain
 
 MAX_ANSWER = 64 << 10
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from essaim.gateway.options import HealthOptions
+from essaim.gateway.protocol.options import HealthOptions
 
 from .check import check
 from .verdict import Verdict

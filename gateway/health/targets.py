@@ -3,8 +3,8 @@
 Pure: plans in, targets out.
 """
 
-from essaim.gateway.options import HealthOptions
-from essaim.gateway.wire import ServicePlan
+from essaim.gateway.protocol.messages import ServicePlan
+from essaim.gateway.protocol.options import HealthOptions
 
 Target = tuple[str, str, str, int, HealthOptions]
 """An endpoint's key, node, address and port, and how to check it."""

@@ -6,7 +6,7 @@ serves at once.
 Pure: outcomes in, verdict out.
 """
 
-from essaim.gateway.options import HealthOptions
+from essaim.gateway.protocol.options import HealthOptions
 
 
 class Verdict:

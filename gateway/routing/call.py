@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from essaim.gateway.http1.head import FORWARDED_FOR, Request
-from essaim.gateway.numbers import whole
+from essaim.gateway.codec.message import FORWARDED_FOR, Request
+from essaim.gateway.protocol.numbers import whole
 
 
 class Answer(Exception):

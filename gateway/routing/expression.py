@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from essaim.gateway.numbers import shown
+from essaim.gateway.protocol.numbers import shown
 
 TOKEN = re.compile(r"\s*(?:(&&|\|\||!|\(|\)|,)|([A-Za-z]+)|`([^`]*)`|\"([^\"]*)\")")
 LONGEST = 256 << 10

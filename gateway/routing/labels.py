@@ -12,20 +12,20 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from essaim.gateway.numbers import is_port, shown
-from essaim.gateway.routes import RoutePort, RouteService
-from essaim.gateway.tls.policy import TlsPolicy
-from essaim.gateway.wall import fault_of
-from essaim.gateway.wire import MiddlewarePlan, RouterPlan, TcpRouterPlan
+from essaim.gateway.protocol.messages import MiddlewarePlan, RouterPlan, TcpRouterPlan
+from essaim.gateway.protocol.numbers import is_port, shown
+from essaim.gateway.protocol.routes import RoutePort, RouteService
+from essaim.gateway.protocol.tls_policy import TlsPolicy
+from essaim.gateway.protocol.wall import fault_of
+from essaim.gateway.routing.middlewares.auth_server import NAMESPACE
+from essaim.gateway.routing.middlewares.chain import MOST_MIDDLEWARES, Chain, Made, names_in
+from essaim.gateway.routing.middlewares.vocabulary import OPTIONS, service_verdict, verdict
 
-from .auth_server import NAMESPACE
-from .chain import MOST_MIDDLEWARES, Chain, Made, names_in
 from .names import Definition, Names, Scope, leads, meaning, twins_of, union_of
 from .rules import BadRule, parse_rule
 from .tcp import parse_tcp_rule, priority_of
 from .tcp_middlewares import KINDS as TCP_KINDS
 from .tcp_middlewares import make_guard
-from .vocabulary import OPTIONS, service_verdict, verdict
 
 LABEL = re.compile(r"traefik\.(http|tcp|udp)\.(routers|services|middlewares)\.([^.]+)\.(.+)", re.IGNORECASE)
 ROUTER_OPTIONS = frozenset({"rule", "entrypoints", "service", "priority", "middlewares"})

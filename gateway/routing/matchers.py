@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from essaim.gateway.affinity import values as values_of
-from essaim.gateway.http1.head import Request
-from essaim.gateway.networks import Networks
+from essaim.gateway.codec.fields import values as values_of
+from essaim.gateway.codec.message import Request
+from essaim.gateway.protocol.addresses import Networks
 
 from .paths import shown
 from .pattern import Pattern

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from essaim.gateway.numbers import shown
+from essaim.gateway.protocol.numbers import shown
 
 T = TypeVar("T")
 UNION = " + "

@@ -5,7 +5,7 @@ Pure: plans in, warnings out.
 
 from collections.abc import Mapping
 
-from essaim.gateway.wire import RouterPlan, ServicePlan, TcpRouterPlan
+from essaim.gateway.protocol.messages import RouterPlan, ServicePlan, TcpRouterPlan
 
 
 def overlaps(plans: Mapping[str, ServicePlan]) -> dict[str, list[str]]:

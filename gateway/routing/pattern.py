@@ -18,7 +18,7 @@ import re
 import re2
 from re2 import _re2
 
-from essaim.gateway.numbers import shown
+from essaim.gateway.protocol.numbers import shown
 
 MOST_MEMORY = 1 << 20
 LONGEST = 16 << 10

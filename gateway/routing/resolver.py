@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
-from essaim.gateway.routes import RouteService
-from essaim.gateway.wall import walled
+from essaim.gateway.protocol.routes import RouteService
+from essaim.gateway.protocol.wall import walled
 
 from .labels import Directory, Keys, ServiceLabels, directory
 

@@ -9,7 +9,7 @@ Pure: requests in, routes out.
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from essaim.gateway.tls.policy import TlsPolicy
+from essaim.gateway.protocol.tls_policy import TlsPolicy
 
 from .call import Middleware
 from .matchers import Asked, plain_host

@@ -12,7 +12,7 @@ Pure: text in, a predicate out.
 from dataclasses import dataclass
 from typing import Any
 
-from essaim.gateway.numbers import shown
+from essaim.gateway.protocol.numbers import shown
 
 from .expression import BadRule, Joined, Matcher, Node, parse_expression
 from .matchers import HTTP, Language, Predicate, check_template, plain_host

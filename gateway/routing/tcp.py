@@ -9,7 +9,7 @@ Pure: a connection's beginning in, a route out.
 import re
 from dataclasses import dataclass
 
-from essaim.gateway.tls.policy import TlsPolicy
+from essaim.gateway.protocol.tls_policy import TlsPolicy
 
 from .matchers import Language, Predicate, client_ip
 from .pattern import Pattern

@@ -6,9 +6,9 @@ Pure: addresses in, verdicts out.
 from collections.abc import Callable
 from typing import Protocol
 
-from essaim.gateway.networks import Networks
-from essaim.gateway.numbers import whole
-from essaim.gateway.sources import Sources
+from essaim.gateway.protocol.addresses import Networks
+from essaim.gateway.protocol.numbers import whole
+from essaim.gateway.runtime.sources import Sources
 
 Options = dict[str, str]
 

@@ -6,7 +6,7 @@ Pure: plans in, warnings out.
 
 from collections.abc import Iterable, Mapping
 
-from essaim.gateway.wire import ServicePlan
+from essaim.gateway.protocol.messages import ServicePlan
 
 from .rules import parse_rule
 

@@ -9,7 +9,7 @@ import re
 import ssl
 from typing import NoReturn
 
-from .policy import TlsPolicy
+from essaim.gateway.protocol.tls_policy import TlsPolicy
 
 HTTP = ("http/1.1",)
 MINIMUM = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}

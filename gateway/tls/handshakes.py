@@ -6,7 +6,7 @@ place is taken from who is slow on purpose (slowloris), and never refused to who
 
 from typing import Protocol
 
-from essaim.gateway.sweeper import Sweeper
+from essaim.gateway.runtime.deadlines import Deadlines
 
 MOST = 2048
 
@@ -21,8 +21,8 @@ class Arriving(Protocol):
 class Handshakes:
     """`failures` counts handshakes that failed, or took too long."""
 
-    def __init__(self, sweeper: Sweeper, most: int = MOST) -> None:
-        self._sweeper = sweeper
+    def __init__(self, deadlines: Deadlines, most: int = MOST) -> None:
+        self._deadlines = deadlines
         self._most = most
         self._arriving: dict[Arriving, None] = {}
         self.failures = 0
@@ -36,9 +36,9 @@ class Handshakes:
             self.leave(oldest)
             oldest.expire()
         self._arriving[one] = None
-        self._sweeper.add(one)
+        self._deadlines.add(one)
 
     def leave(self, one: Arriving) -> None:
         """Again has no effect."""
         if self._arriving.pop(one, one) is None:
-            self._sweeper.members.discard(one)
+            self._deadlines.members.discard(one)

@@ -160,7 +160,7 @@ class TlsTransport(asyncio.BufferedProtocol):
             protocol.connection_lost(exc)
 
     def spare(self) -> int | None:
-        """It is a member of the sweeper's during the handshake only."""
+        """It is a member of the deadlines's during the handshake only."""
         return 0
 
     def evict(self) -> None:

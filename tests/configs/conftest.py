@@ -13,8 +13,8 @@ import pytest
 from essaim.configs.haproxy import render_haproxy
 from essaim.configs.nginx import render_nginx
 from essaim.configs.traefik import render_traefik, render_traefik_static
-from essaim.gateway.entry_points import EntryPoint, ServedPoint
-from essaim.gateway.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
+from essaim.gateway.protocol.entry_points import EntryPoint, ServedPoint
+from essaim.gateway.protocol.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
 
 
 def port(published: int, protocol: str = "tcp", app_protocol: str = "tcp", host_ip: str | None = None) -> RoutePort:

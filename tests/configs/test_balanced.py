@@ -3,8 +3,8 @@
 import pytest
 
 from essaim.configs.balanced import Balanced, balanced_ports
-from essaim.gateway.entry_points import EntryPoint, ServedPoint
-from essaim.gateway.routes import RouteService, RouteTable
+from essaim.gateway.protocol.entry_points import EntryPoint, ServedPoint
+from essaim.gateway.protocol.routes import RouteService, RouteTable
 
 from .conftest import port
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from essaim.gateway.entry_points import EntryPoint
-from essaim.gateway.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
+from essaim.gateway.protocol.entry_points import EntryPoint
+from essaim.gateway.protocol.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
 from tests.ports import free_port
 
 from .conftest import balancer

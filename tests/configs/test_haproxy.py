@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from essaim.configs.haproxy import render_haproxy
-from essaim.gateway.entry_points import ServedPoint
-from essaim.gateway.routes import RouteService, RouteTable
+from essaim.gateway.protocol.entry_points import ServedPoint
+from essaim.gateway.protocol.routes import RouteService, RouteTable
 
 from .conftest import Fleet, balancer, port, program
 

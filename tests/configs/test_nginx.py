@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from essaim.configs.nginx import render_nginx
-from essaim.gateway.entry_points import ServedPoint
-from essaim.gateway.routes import RouteTable
+from essaim.gateway.protocol.entry_points import ServedPoint
+from essaim.gateway.protocol.routes import RouteTable
 
 from .conftest import Fleet, balancer, program
 

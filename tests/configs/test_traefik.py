@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 from essaim.configs.traefik import render_traefik, render_traefik_static
-from essaim.gateway.entry_points import ServedPoint
-from essaim.gateway.routes import RouteTable
+from essaim.gateway.protocol.entry_points import ServedPoint
+from essaim.gateway.protocol.routes import RouteTable
 
 from .conftest import Fleet, balancer
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import yaml
 
-from essaim.gateway.http1.head import Refused, parse_request
+from essaim.gateway.codec.http1.head import parse_request
+from essaim.gateway.codec.message import Refused
 from essaim.gateway.routing.call import Answer, Call
 from essaim.gateway.routing.matchers import Asked
-from essaim.gateway.routing.middlewares import make_middleware
+from essaim.gateway.routing.middlewares.build import make_middleware
 from essaim.gateway.routing.paths import normal
 from tests.ports import free_port
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from essaim.cluster.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
-from essaim.gateway.entry_points import EntryPoint
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
+from essaim.gateway.protocol.entry_points import EntryPoint
 from tests.ports import free_port
 
 from .authority import TestAuthority

@@ -1,10 +1,10 @@
 """Every label that the gateway reads, out of its own tables, and values that nobody should give them."""
 
-from essaim.gateway.options import HEALTH_LABELS, LABELS, STICKY_LABELS
+from essaim.gateway.protocol.options import HEALTH_LABELS, LABELS, STICKY_LABELS
+from essaim.gateway.protocol.tls_policy import READERS
 from essaim.gateway.routing.labels import ROUTER_OPTIONS, TCP_OPTIONS
+from essaim.gateway.routing.middlewares.vocabulary import ABSENT, OMITTED, OPTIONS, SERVICE
 from essaim.gateway.routing.tcp_middlewares import KINDS as TCP_KINDS
-from essaim.gateway.routing.vocabulary import ABSENT, OMITTED, OPTIONS, SERVICE
-from essaim.gateway.tls.policy import READERS
 
 HTTP, TCP = "traefik.http.", "traefik.tcp."
 ROUTER = {HTTP + "routers.bad.rule": "Host(`bad.example`)", HTTP + "routers.bad.middlewares": "bad"}

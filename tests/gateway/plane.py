@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from essaim.gateway.backend import Backend
-from essaim.gateway.client import Client
-from essaim.gateway.listener import Listener, RequestIds
-from essaim.gateway.options import ServiceOptions
-from essaim.gateway.sweeper import Sweeper
-from essaim.gateway.upstream import HEAD, Upstream
-from essaim.gateway.wire import EndpointPlan, PortPlan, ServicePlan
+from essaim.gateway.http.listener import Listener, RequestIds
+from essaim.gateway.http.proxying import Client
+from essaim.gateway.protocol.messages import EndpointPlan, PortPlan, ServicePlan
+from essaim.gateway.protocol.options import ServiceOptions
+from essaim.gateway.runtime.deadlines import Deadlines
+from essaim.gateway.upstream.backend import Backend
+from essaim.gateway.upstream.connection import HEAD, Upstream
 
 
 class FakeTransport:
@@ -51,7 +51,7 @@ class Plane:
     """One client connection, and replicas that are connected already (the pool holds `connections` of them)."""
 
     def __init__(self, connections: int = 1, **options: Any) -> None:
-        self.sweeper = Sweeper()
+        self.deadlines = Deadlines()
         self.options = ServiceOptions(**options)
         ready = EndpointPlan("e", "t", "n", "192.0.2.9", 80, True, False, None, 0)
         plan = PortPlan("p", "http", 0, 80, [ready])
@@ -59,11 +59,11 @@ class Plane:
         self.backend = Backend(plan, turns, ("n", None), lambda endpoint, reason: None, lambda: None)
         self.backend.update(ServicePlan("s", "s", self.options, [plan]), plan, {}, 0.0)
         self.endpoint = self.backend.endpoints["e"]
-        self.listener = Listener("l", self.backend, self.sweeper, RequestIds())
+        self.listener = Listener("l", self.backend, self.deadlines, RequestIds())
         self.client = Client(self.listener)
         self.near = FakeTransport(self.client)
         self.client.connection_made(self.near)  # type: ignore[arg-type]
-        self.upstreams = [Upstream(self.endpoint, self.sweeper) for _ in range(connections)]
+        self.upstreams = [Upstream(self.endpoint, self.deadlines) for _ in range(connections)]
         for upstream in self.upstreams:
             upstream.connection_made(FakeTransport(upstream))  # type: ignore[arg-type]
             upstream.state, upstream.reused = 0, True

@@ -15,9 +15,9 @@ import structlog
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from essaim.gateway.access_log import MOST_BYTES, AccessLog, Entry, common_line, json_line
-from essaim.gateway.log_file import LogFile
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.log_file import LogFile
+from essaim.gateway.control.supervisor import Gateway
+from essaim.gateway.runtime.access_log import MOST_BYTES, AccessLog, Entry, common_line, json_line
 from tests.ports import free_port
 
 from .conftest import Backends, endpoint, exchange, http_get, service, table, until

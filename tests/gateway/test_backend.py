@@ -5,9 +5,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.gateway.backend import EJECT_FIRST, EJECT_LONGEST, MAX_GONE, Backend
-from essaim.gateway.options import ServiceOptions
-from essaim.gateway.wire import EndpointPlan, PortPlan, ServicePlan
+from essaim.gateway.protocol.messages import EndpointPlan, PortPlan, ServicePlan
+from essaim.gateway.protocol.options import ServiceOptions
+from essaim.gateway.upstream.backend import EJECT_FIRST, EJECT_LONGEST, MAX_GONE, Backend
 
 
 def plan(name: str, **more: Any) -> EndpointPlan:

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.gateway.balance.choose import NAMES, make_policy
-from essaim.gateway.balance.ring import Ring, hash_key
-from essaim.gateway.balance.round_robin import RoundRobin, schedule
-from essaim.gateway.balance.weights import SCALE, weigh
+from essaim.gateway.protocol.options import NAMES
+from essaim.gateway.runtime.hashing import hash_key
+from essaim.gateway.upstream.balance.choose import make_policy
+from essaim.gateway.upstream.balance.ring import Ring
+from essaim.gateway.upstream.balance.round_robin import RoundRobin, schedule
+from essaim.gateway.upstream.balance.weights import SCALE, weigh
 
 
 @dataclass(eq=False)

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.gateway.http1.head import Request
-from essaim.gateway.routing.breaker import Breaker, Window
-from essaim.gateway.routing.breaker_expression import parse_expression
+from essaim.gateway.codec.message import Request
 from essaim.gateway.routing.call import Answer, Call, Middleware
-from essaim.gateway.routing.in_flight import InFlight
-from essaim.gateway.routing.middlewares import make_middleware
+from essaim.gateway.routing.middlewares.breaker import Breaker, Window
+from essaim.gateway.routing.middlewares.breaker_expression import parse_expression
+from essaim.gateway.routing.middlewares.build import make_middleware
+from essaim.gateway.routing.middlewares.in_flight import InFlight
 
 
 class Fixed:

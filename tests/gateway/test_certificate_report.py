@@ -3,7 +3,7 @@
 import json
 
 from essaim.cluster.certificates import Certificate, CertificateBook, CertificateProblem
-from essaim.gateway.certificate_report import exposition, with_certificates
+from essaim.gateway.control.certificate_report import exposition, with_certificates
 
 BOOK = CertificateBook(
     version=4,

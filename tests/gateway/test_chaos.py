@@ -5,7 +5,7 @@ import contextlib
 from collections import Counter
 from pathlib import Path
 
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
 from tests.ports import free_port
 
 from .conftest import Backends, endpoint, http_get, service, table, until

@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
 from tests.ports import free_port
 
 from .conftest import endpoint, http_get, service, table, until

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from essaim.gateway.http1.client_address import client_address
-from essaim.gateway.networks import Networks, read_address
+from essaim.gateway.http.client_address import client_address
+from essaim.gateway.protocol.addresses import Networks, read_address
 
 PEER = "10.0.0.9"
 TRUSTED = [Networks(["10.0.0.0/8", "2001:db8::/32"])]

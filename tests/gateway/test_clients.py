@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
 from tests.ports import free_port
 
 from .conftest import endpoint, service, table

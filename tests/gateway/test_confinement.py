@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from essaim.gateway.confinement import HIGHEST, LOWEST, Identity, read_identity, workers_identity
-from essaim.gateway.process import environment
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.process import environment
+from essaim.gateway.control.supervisor import Gateway
+from essaim.gateway.runtime.confinement import HIGHEST, LOWEST, Identity, read_identity, workers_identity
 from tests.ports import free_port
 
 from .conftest import Backends, endpoint, entry_points, http_get, service, table, until
@@ -179,7 +179,7 @@ import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from essaim.cluster.routes import RouteEndpoint, RouteGateway, RoutePort, RouteService, RouteTable
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
 async def main():
     gateway = Gateway(mesh_addr="127.0.0.1", state_dir=Path(sys.argv[2]), node_id="n1", workers=1)
     await gateway.start()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
 from tests.ports import free_port
 
 from .conftest import Backends, endpoint, http_get, service, table

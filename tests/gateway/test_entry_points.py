@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from essaim.gateway.entry_points import EntryPoint, read_entry_points
-from essaim.gateway.plan import Planner
-from essaim.gateway.proxy_protocol import header
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.plan import Planner
+from essaim.gateway.control.supervisor import Gateway
+from essaim.gateway.protocol.entry_points import EntryPoint, read_entry_points
+from essaim.gateway.tcp.proxy_protocol import header
 from tests.ports import free_port
 
 from .conftest import Backends, endpoint, exchange, gateway_with, service, table

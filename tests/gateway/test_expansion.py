@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.gateway.routing.expansion import Expansion
-from essaim.gateway.routing.middlewares import make_middleware
+from essaim.gateway.routing.middlewares.build import make_middleware
+from essaim.gateway.routing.middlewares.expansion import Expansion
 from essaim.gateway.routing.paths import spelled
 
 from .test_forward_auth_plane import GET, NO, Asking

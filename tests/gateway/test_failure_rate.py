@@ -5,7 +5,7 @@ from itertools import accumulate
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.gateway.failure_rate import PARTS, FailureRate
+from essaim.gateway.upstream.failure_rate import PARTS, FailureRate
 
 STEPS = st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.1, 0.5, 1.0, 3.7, 9.9, 10.0, 25.0])), max_size=80)
 

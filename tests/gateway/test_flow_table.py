@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.gateway.flow_table import SHARE, FlowTable
-from essaim.gateway.sources import Sources, source_of
+from essaim.gateway.runtime.sources import Sources, source_of
+from essaim.gateway.udp.flows import SHARE, FlowTable
 
 
 @dataclass

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.gateway.by_name import ByName
-from essaim.gateway.holding import Gathering, Held, Room
-from essaim.gateway.http1.head import CHUNKED, Refused
-from essaim.gateway.plan import Planner
-from essaim.gateway.routes import RouteTable
-from essaim.gateway.routing.auth_server import read_server
+from essaim.gateway.codec.message import CHUNKED, Refused
+from essaim.gateway.control.plan import Planner
+from essaim.gateway.http.held_body import Gathering, Held, Room
+from essaim.gateway.protocol.routes import RouteTable
 from essaim.gateway.routing.call import Answer, BodyWanted, Call, Verdict
-from essaim.gateway.routing.forward_auth import FRAMING, MAX_BODY, OWN, ForwardAuth, Question, end_to_end
-from essaim.gateway.routing.middlewares import make_middleware
-from essaim.gateway.routing.vocabulary import OPTIONS
+from essaim.gateway.routing.middlewares.auth_server import read_server
+from essaim.gateway.routing.middlewares.build import make_middleware
+from essaim.gateway.routing.middlewares.forward_auth import FRAMING, MAX_BODY, OWN, ForwardAuth, Question, end_to_end
+from essaim.gateway.routing.middlewares.vocabulary import OPTIONS
+from essaim.gateway.worker.service_names import ServiceNames
 
 from .conftest import entry_points
 from .test_middleware_options import made_call
@@ -312,7 +312,7 @@ def test_address_names_a_service_of_the_stack_then_of_the_cluster(
 
 
 def test_services_are_found_by_name_as_they_come_and_go() -> None:
-    known = ByName()
+    known = ServiceNames()
     known.put("1", "St_auth")
     known.put("2", "auth")
     assert list(known.find(("st_auth", "auth"))) == ["1", "2"]

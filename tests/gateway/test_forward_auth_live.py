@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from essaim.cluster.routes import RouteEndpoint, RoutePort, RouteService
-from essaim.gateway.reset import reset
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
+from essaim.gateway.runtime.reset import reset
 from tests.ports import free_port
 
 from .authority import TestAuthority

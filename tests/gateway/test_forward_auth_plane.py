@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from essaim.gateway import asker
-from essaim.gateway.asker import Asker
-from essaim.gateway.backend import Backend
-from essaim.gateway.downstream import BODY, HEAD, STALLED_SECONDS
-from essaim.gateway.inquiry import ANSWER_SECONDS, Inquiry
-from essaim.gateway.intake import MAX_EARLY
-from essaim.gateway.listener import Listener, RequestIds
-from essaim.gateway.pending import Pending
-from essaim.gateway.routing.middlewares import InFlightReq, make_middleware
+from essaim.gateway.http.authorization import Authorization
+from essaim.gateway.http.downstream import BODY, HEAD, STALLED_SECONDS
+from essaim.gateway.http.forward_auth import client as auth_servers
+from essaim.gateway.http.forward_auth.client import AuthServers
+from essaim.gateway.http.forward_auth.cluster import ANSWER_SECONDS, ClusterRequest
+from essaim.gateway.http.listener import Listener, RequestIds
+from essaim.gateway.http.request import MAX_EARLY
+from essaim.gateway.protocol.messages import EndpointPlan, PortPlan, ServicePlan
+from essaim.gateway.routing.middlewares.build import InFlightReq, make_middleware
 from essaim.gateway.routing.router import Route, Router
 from essaim.gateway.routing.rules import parse_rule
-from essaim.gateway.upstream import Upstream
-from essaim.gateway.wire import EndpointPlan, PortPlan, ServicePlan
+from essaim.gateway.upstream.backend import Backend
+from essaim.gateway.upstream.connection import Upstream
 
 from .plane import FakeTransport, Plane
 
@@ -45,8 +45,10 @@ class Asking(Plane):
         turns = memoryview(bytearray(8)).cast("I")
         self.auth = Backend(plan, turns, ("n", None), lambda endpoint, reason: None, lambda: None)
         self.auth.update(ServicePlan("auth", "auth", self.options, [plan]), plan, {}, 0.0)
-        self.asker = Asker(self.sweeper, self._find)
-        self.listener = Listener("l", self.backend, self.sweeper, RequestIds(), {"p": self.backend}, asker=self.asker)
+        self.auth_servers = AuthServers(self.deadlines, self._find)
+        self.listener = Listener(
+            "l", self.backend, self.deadlines, RequestIds(), {"p": self.backend}, auth_servers=self.auth_servers
+        )
         self.flights = InFlightReq({"amount": "1000"})
         chain = (
             self.flights,
@@ -69,7 +71,7 @@ class Asking(Plane):
 
     def serve(self) -> Upstream:
         """Another connection to the auth server, for the next question."""
-        server = Upstream(self.auth.endpoints["x"], self.sweeper)
+        server = Upstream(self.auth.endpoints["x"], self.deadlines)
         self._wires.append(FakeTransport(server))
         server.connection_made(self._wires[-1])  # type: ignore[arg-type]
         server.state, server.reused = 0, True
@@ -78,8 +80,8 @@ class Asking(Plane):
         return server
 
     @property
-    def inquiry(self) -> Inquiry | None:
-        return next((one for one in self.sweeper.members if isinstance(one, Inquiry)), None)
+    def inquiry(self) -> ClusterRequest | None:
+        return next((one for one in self.deadlines.members if isinstance(one, ClusterRequest)), None)
 
     @property
     def asked(self) -> list[bytes]:
@@ -100,11 +102,11 @@ class Asking(Plane):
         await turn()
 
     def assert_nothing_is_left(self) -> None:
-        assert (self.asker.open, self.inquiry, self.auth.endpoints["x"].open) == (0, None, 0)
+        assert (self.auth_servers.open, self.inquiry, self.auth.endpoints["x"].open) == (0, None, 0)
         assert self.flights.in_progress == 0
-        assert self.asker.room.left == Asker(self.sweeper).room.left
+        assert self.auth_servers.room.left == AuthServers(self.deadlines).room.left
         assert not self.auth.waiting
-        self.sweeper.stop()
+        self.deadlines.stop()
 
 
 async def turn() -> None:
@@ -262,7 +264,7 @@ async def test_auth_server_that_is_silent_is_a_500_in_the_end() -> None:
     plane.ask(GET)
     await turn()
     assert plane.inquiry is not None
-    assert plane.inquiry.deadline <= plane.sweeper.now + ANSWER_SECONDS + 1
+    assert plane.inquiry.deadline <= plane.deadlines.now + ANSWER_SECONDS + 1
     plane.inquiry.expire()
     await turn()
     assert plane.near.written.startswith(b"HTTP/1.1 500 ")
@@ -322,15 +324,15 @@ async def test_answer_beyond_the_limit_is_a_401_and_is_not_read_on() -> None:
 
 async def test_answers_beyond_the_room_of_the_worker_are_a_503() -> None:
     plane = Asking()
-    plane.asker.room.left = 1
+    plane.auth_servers.room.left = 1
     plane.ask(GET)
     await plane.reply(NO)
     assert plane.near.written.startswith(b"HTTP/1.1 503 ")
-    assert plane.asker.room.left == 1
+    assert plane.auth_servers.room.left == 1
 
 
 async def test_questions_beyond_the_limit_are_refused_and_the_next_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asker, "MAX_OPEN", 0)
+    monkeypatch.setattr(auth_servers, "MAX_OPEN", 0)
     plane = Asking()
     plane.ask(GET)
     await turn()
@@ -414,7 +416,7 @@ async def test_body_that_is_cut_short_while_gathered_is_a_400() -> None:
 async def test_body_that_is_gathered_too_slowly_is_a_408() -> None:
     plane = Asking(forwardbody="true")
     plane.ask(POST.replace(b"Length: 5", b"Length: 500000"), b"x" * 10_000)
-    assert plane.client.deadline == plane.sweeper.now + STALLED_SECONDS
+    assert plane.client.deadline == plane.deadlines.now + STALLED_SECONDS
     plane.client.expire()
     assert plane.near.written == b""
     plane.client.expire()
@@ -451,4 +453,4 @@ async def test_time_to_answer_includes_the_question() -> None:
 
 async def test_nobody_knows_how_to_settle_an_unknown_kind() -> None:
     with pytest.raises(TypeError):
-        Pending(Asking().asker).settle(Exception(), lambda: None)  # type: ignore[arg-type]
+        Authorization(Asking().auth_servers).settle(Exception(), lambda: None)  # type: ignore[arg-type]

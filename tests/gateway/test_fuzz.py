@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from essaim.gateway.client import Client
-from essaim.gateway.downstream import HEAD
-from essaim.gateway.intake import MAX_EARLY, MAX_HEAD
-from essaim.gateway.routing.middlewares import InFlightReq, make_middleware
+from essaim.gateway.http.downstream import HEAD
+from essaim.gateway.http.proxying import Client
+from essaim.gateway.http.request import MAX_EARLY, MAX_HEAD
+from essaim.gateway.routing.middlewares.build import InFlightReq, make_middleware
 from essaim.gateway.routing.router import Route, Router
 from essaim.gateway.routing.rules import parse_rule
 
@@ -105,12 +105,12 @@ async def drive(pieces: list[bytes], early: bool, through_router: bool) -> None:
                 break
         assert len(client.buffer) + len(client.out) <= MAX_EARLY + 2 * MAX_HEAD + 2 * len(piece)
     for _ in range(4):
-        plane.sweeper.now += 100_000
+        plane.deadlines.now += 100_000
         if not plane.near.closed:
             client.expire()
     assert plane.near.closed
     assert not errors
-    assert client not in plane.sweeper.members
+    assert client not in plane.deadlines.members
     assert plane.endpoint.open == 0
     assert counting is None or counting.in_progress == 0
     responses(plane.near.written)

@@ -7,7 +7,7 @@ import pytest
 from essaim.gateway.health.check import check
 from essaim.gateway.health.monitor import Monitor
 from essaim.gateway.health.verdict import Verdict
-from essaim.gateway.options import HealthOptions
+from essaim.gateway.protocol.options import HealthOptions
 from tests.ports import free_port
 
 from .conftest import Backends, until

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
 from tests.ports import free_port
 
 from .conftest import Backends, endpoint, http_get, service, table, until
@@ -163,7 +163,7 @@ async def test_gateway_worker_busy_for_a_second_on_a_busy_host_stays(obedient: G
 SUPERVISOR = """
 import asyncio, sys
 from pathlib import Path
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
 async def main():
     gateway = Gateway(mesh_addr="127.0.0.1", state_dir=Path(sys.argv[1]), node_id="n1", workers=2)
     await gateway.start()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from essaim.cluster.routes import RoutePort, RouteService
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
 from tests.ports import free_port
 
 from .conftest import Backends, endpoint, http_get, service, table

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
 from tests.ports import free_port
 
 from .conftest import Backends, endpoint, service, table, until

@@ -7,12 +7,11 @@ from collections.abc import Callable
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from essaim.gateway.backend import LATENCY_BUCKETS
-from essaim.gateway.counting import NOTHING, add
-from essaim.gateway.metrics import TASK_BUCKETS, Checks, Measured, Workers, exposition
-from essaim.gateway.reset import reset
-from essaim.gateway.supervisor import Gateway
-from essaim.gateway.wire import EndpointCounts, PortCounts
+from essaim.gateway.control.metrics import TASK_BUCKETS, Checks, Measured, Workers, exposition
+from essaim.gateway.control.supervisor import Gateway
+from essaim.gateway.protocol.messages import LATENCY_BUCKETS, EndpointCounts, PortCounts
+from essaim.gateway.runtime.counters import NOTHING, add
+from essaim.gateway.runtime.reset import reset
 from tests.ports import free_port
 
 from .conftest import Backends, endpoint, service, table

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from essaim.gateway.http1.head import parse_request
-from essaim.gateway.options import ELSEWHERE, HEALTH_LABELS, LABELS, read_options
+from essaim.gateway.codec.http1.head import parse_request
+from essaim.gateway.protocol.options import ELSEWHERE, HEALTH_LABELS, LABELS, read_options
 from essaim.gateway.routing.call import Answer, Call
-from essaim.gateway.routing.middlewares import KINDS, make_middleware
-from essaim.gateway.routing.vocabulary import ABSENT, OMITTED, OPTIONS, SERVICE, service_verdict, verdict
+from essaim.gateway.routing.middlewares.build import KINDS, make_middleware
+from essaim.gateway.routing.middlewares.vocabulary import ABSENT, OMITTED, OPTIONS, SERVICE, service_verdict, verdict
 
 from .test_routing import R, labelled, warnings_of
 

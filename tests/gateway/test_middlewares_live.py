@@ -9,8 +9,8 @@ import bcrypt
 import pytest
 
 from essaim.cluster.routes import RoutePort, RouteService
-from essaim.gateway.routing.passwords import MAX_REMEMBERED, Unproven, Users
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
+from essaim.gateway.routing.middlewares.passwords import MAX_REMEMBERED, Unproven, Users
 from tests.ports import free_port
 
 from .conftest import Backends, endpoint, entry_points, exchange, gateway_with, table

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.gateway.plan import Planned, Planner
-from essaim.gateway.routes import RoutePort, RouteService, RouteTable
+from essaim.gateway.control.plan import Planned, Planner
+from essaim.gateway.protocol.routes import RoutePort, RouteService, RouteTable
 from tests.ports import free_port
 
 from .conftest import Backends, endpoint, entry_points, exchange, gateway_with, table

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.gateway.durations import seconds
-from essaim.gateway.options import HealthOptions, ServiceOptions, read_options
+from essaim.gateway.protocol.durations import seconds
+from essaim.gateway.protocol.options import HealthOptions, ServiceOptions, read_options
 
 
 def test_options_without_labels_are_the_defaults() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.gateway.routing.expansion import LONGEST, Expansion, TooLong
+from essaim.gateway.routing.middlewares.expansion import LONGEST, Expansion, TooLong
 from essaim.gateway.routing.pattern import BadPattern, Pattern, as_utf8
 
 

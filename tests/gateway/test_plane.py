@@ -10,8 +10,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from essaim.gateway.downstream import LAST_CALL_SECONDS
-from essaim.gateway.http1.head import CHUNKED, FIELD, Refused, parse_request
+from essaim.gateway.codec.http1.head import FIELD, parse_request
+from essaim.gateway.codec.message import CHUNKED, Refused
+from essaim.gateway.http.downstream import LAST_CALL_SECONDS
 
 from .plane import Plane
 
@@ -300,7 +301,7 @@ async def test_plane_post_does_not_ride_on_a_connection_that_has_rested() -> Non
     """Its end may be on the way already, and what was sent could not be sent again."""
     for rested, request, rides in ((0.5, b"POST", True), (2.0, b"POST", False), (2.0, b"GET", True)):
         plane = Plane()
-        plane.sweeper.now = rested
+        plane.deadlines.now = rested
         plane.ask(request + b" /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
         assert bool(plane.far.written) == rides
         assert bool(plane.client.connecting) != rides

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from essaim.gateway.plan import Planned, Planner
-from essaim.gateway.routes import RoutePort, RouteService, RouteTable
+from essaim.gateway.control.plan import Planned, Planner
+from essaim.gateway.protocol.routes import RoutePort, RouteService, RouteTable
 
 from .conftest import endpoint, entry_points
 

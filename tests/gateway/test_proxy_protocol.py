@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.gateway.proxy_protocol import SIGNATURE, BadHeader, header, read_header
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
+from essaim.gateway.tcp.proxy_protocol import SIGNATURE, BadHeader, header, read_header
 from tests.ports import free_port
 
 from .conftest import Backends, endpoint, service, table

@@ -4,17 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.gateway.http1.head import Request
-from essaim.gateway.plan import Planner
-from essaim.gateway.routes import RoutePort, RouteService, RouteTable
+from essaim.gateway.codec.message import Request
+from essaim.gateway.control.plan import Planner
+from essaim.gateway.control.supervisor import Gateway
+from essaim.gateway.protocol.routes import RoutePort, RouteService, RouteTable
 from essaim.gateway.routing.call import Answer, Call
 from essaim.gateway.routing.matchers import Asked
-from essaim.gateway.routing.middlewares import make_middleware
-from essaim.gateway.routing.passwords import Users, apr1
+from essaim.gateway.routing.middlewares.build import make_middleware
+from essaim.gateway.routing.middlewares.passwords import Users, apr1
 from essaim.gateway.routing.paths import normal
 from essaim.gateway.routing.router import Route, Router
 from essaim.gateway.routing.rules import BadRule, parse_rule
-from essaim.gateway.supervisor import Gateway
 from tests.ports import free_port
 
 from .conftest import Backends, endpoint, entry_points, exchange, table

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.gateway.http1.head import Request
+from essaim.gateway.codec.message import Request
 from essaim.gateway.routing.expression import DEEPEST, LONGEST, MOST_VALUES
 from essaim.gateway.routing.matchers import Asked
 from essaim.gateway.routing.router import Route, Router

@@ -15,7 +15,7 @@ from essaim.gateway.health.assignment import EXTRA, Assignment
 from essaim.gateway.health.board import SLICE, Board
 from essaim.gateway.health.share import Found, Share
 from essaim.gateway.health.targets import Target
-from essaim.gateway.options import HealthOptions
+from essaim.gateway.protocol.options import HealthOptions
 from essaim.scheduler.traffic.verdicts import SharedVerdicts
 
 from .conftest import until

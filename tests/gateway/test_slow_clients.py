@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from essaim.gateway.connect import start
-from essaim.gateway.downstream import STALLED_SECONDS
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
+from essaim.gateway.http.downstream import STALLED_SECONDS
+from essaim.gateway.upstream.connect import start
 from tests.ports import free_port
 
 from .conftest import Backends, endpoint, service, table
@@ -25,9 +25,9 @@ BYTES_EACH = 20_000
 
 
 def pass_time(plane: Plane, seconds: float) -> None:
-    """What the sweeper does."""
-    plane.sweeper.now += seconds
-    if not plane.near.closed and plane.client.deadline <= plane.sweeper.now:
+    """What the deadlines does."""
+    plane.deadlines.now += seconds
+    if not plane.near.closed and plane.client.deadline <= plane.deadlines.now:
         plane.client.expire()
 
 
@@ -221,7 +221,7 @@ async def test_ten_thousand_idle_connections_are_held_in_bounded_memory(tmp_path
 OUT_OF_ROOM = """
 import asyncio, json, resource, sys
 from pathlib import Path
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
 from tests.gateway.conftest import Backends, endpoint, service, table
 from tests.ports import free_port
 

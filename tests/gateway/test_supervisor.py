@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
 from tests.ports import free_port
 
 from .conftest import Backends, endpoint, http_get, service, table, tcp_line, until

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from essaim.cluster.certificates import AlpnChallenge, Certificate, CertificateBook, HttpChallenge
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
 from tests.ports import free_port
 
 from .authority import TestAuthority, book, names_of

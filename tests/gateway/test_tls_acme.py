@@ -7,7 +7,7 @@ import pytest
 
 from essaim.cluster.acme import HTTP, TLS_ALPN
 from essaim.cluster.certificates import CertificateBook
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
 from tests.certificates.pebble import pebble
 from tests.certificates.test_acme import LIFETIME, Cluster
 from tests.ports import free_port

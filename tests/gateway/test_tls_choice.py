@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from essaim.cluster.certificates import Certificate
-from essaim.gateway.options import read_options
+from essaim.gateway.protocol.options import read_options
+from essaim.gateway.protocol.tls_policy import TlsLabels, TlsPolicy, read_tls
 from essaim.gateway.routing.rules import BadRule
 from essaim.gateway.routing.tcp import Dialled, TcpRoute, TcpRouter, parse_tcp_rule, priority_of
-from essaim.gateway.sweeper import Sweeper
-from essaim.gateway.tls.cabinet import Cabinet
-from essaim.gateway.tls.choose import Index
+from essaim.gateway.runtime.deadlines import Deadlines
+from essaim.gateway.tls.certificates import CertificateStore
 from essaim.gateway.tls.contexts import HTTP, CannotUse
 from essaim.gateway.tls.handshakes import Handshakes
-from essaim.gateway.tls.policy import TlsLabels, TlsPolicy, read_tls
-from essaim.gateway.tls.secured import subject_line
+from essaim.gateway.tls.selection import Index
+from essaim.gateway.tls.session import subject_line
 
 from .authority import TestAuthority
 
@@ -87,40 +87,43 @@ def test_label_that_cannot_be_honoured_refuses_instead_of_weakening(label: str, 
     found, warnings = read_tls({"essaim.tls": "true", f"essaim.tls.{label}": value})
     assert said in found.policy.refused
     assert warnings == [f"TLS is refused: {found.policy.refused}"]
-    cabinet = Cabinet()
-    cabinet.change([TestAuthority().certificate("", "a.example")], [])
+    certificate_store = CertificateStore()
+    certificate_store.change([TestAuthority().certificate("", "a.example")], [])
     with pytest.raises(CannotUse):
-        cabinet.context("a.example", found.policy, HTTP)
+        certificate_store.context("a.example", found.policy, HTTP)
 
 
 def test_context_is_kept_until_its_certificate_or_its_authority_changes() -> None:
-    authority, cabinet = TestAuthority(), Cabinet()
+    authority, certificate_store = TestAuthority(), CertificateStore()
     first, second = authority.certificate("secret a", "a.example"), authority.certificate("secret b", "b.example")
-    cabinet.change([first, second], [])
-    cabinet.trust([authority.authority("corp")])
+    certificate_store.change([first, second], [])
+    certificate_store.trust([authority.authority("corp")])
     plain, strict = TlsPolicy(), TlsPolicy(client_mode="require", client_ca=("corp",))
-    kept, closed = cabinet.context("b.example", plain, HTTP), cabinet.context("b.example", strict, HTTP)
+    kept, closed = (
+        certificate_store.context("b.example", plain, HTTP),
+        certificate_store.context("b.example", strict, HTTP),
+    )
     assert closed.verify_mode is ssl.CERT_REQUIRED
-    before = cabinet.context("a.example", plain, HTTP)
-    cabinet.change([authority.certificate("secret a", "a.example")], [])
-    assert cabinet.context("a.example", plain, HTTP) is not before
-    assert cabinet.context("b.example", plain, HTTP) is kept
-    assert [one.name for one in cabinet.book().certificates] == ["secret a", "secret b"]
-    cabinet.trust([TestAuthority().authority("corp")])
-    assert cabinet.context("b.example", strict, HTTP) is not closed
-    assert cabinet.context("b.example", plain, HTTP) is kept
-    cabinet.change([first], [], anew=True)
-    assert [one.name for one in cabinet.book().certificates] == ["secret a"]
-    cabinet.change([second], ["secret a"])
-    assert [one.name for one in cabinet.book().certificates] == ["secret b"]
-    cabinet.trust([])
+    before = certificate_store.context("a.example", plain, HTTP)
+    certificate_store.change([authority.certificate("secret a", "a.example")], [])
+    assert certificate_store.context("a.example", plain, HTTP) is not before
+    assert certificate_store.context("b.example", plain, HTTP) is kept
+    assert [one.name for one in certificate_store.book().certificates] == ["secret a", "secret b"]
+    certificate_store.trust([TestAuthority().authority("corp")])
+    assert certificate_store.context("b.example", strict, HTTP) is not closed
+    assert certificate_store.context("b.example", plain, HTTP) is kept
+    certificate_store.change([first], [], anew=True)
+    assert [one.name for one in certificate_store.book().certificates] == ["secret a"]
+    certificate_store.change([second], ["secret a"])
+    assert [one.name for one in certificate_store.book().certificates] == ["secret b"]
+    certificate_store.trust([])
     with pytest.raises(CannotUse, match="none of the authorities corp is there"):
-        cabinet.context("b.example", strict, HTTP)
+        certificate_store.context("b.example", strict, HTTP)
 
 
 def test_context_is_tried_again_where_only_descriptors_were_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    cabinet = Cabinet()
-    cabinet.change([TestAuthority().certificate("secret a", "a.example")], [])
+    certificate_store = CertificateStore()
+    certificate_store.change([TestAuthority().certificate("secret a", "a.example")], [])
 
     def full(name: str, flags: int) -> int:
         raise OSError(errno.EMFILE, "Too many open files")
@@ -128,8 +131,8 @@ def test_context_is_tried_again_where_only_descriptors_were_missing(monkeypatch:
     with monkeypatch.context() as patched:
         patched.setattr("os.memfd_create", full)
         with pytest.raises(CannotUse, match="too many open files"):
-            cabinet.context("a.example", TlsPolicy(), HTTP)
-    assert cabinet.context("a.example", TlsPolicy(), HTTP)
+            certificate_store.context("a.example", TlsPolicy(), HTTP)
+    assert certificate_store.context("a.example", TlsPolicy(), HTTP)
 
 
 def test_subject_cannot_break_out_of_its_line() -> None:
@@ -148,16 +151,16 @@ class Slow:
 
 
 def test_handshakes_beyond_the_limit_take_the_oldest_ones_place() -> None:
-    sweeper = Sweeper()
-    handshakes = Handshakes(sweeper, most=2)
+    deadlines = Deadlines()
+    handshakes = Handshakes(deadlines, most=2)
     first, second, third = Slow(), Slow(), Slow()
     for one in (first, second, third):
         handshakes.enter(one)
     assert (first.ended, second.ended, third.ended) == (True, False, False)
-    assert sweeper.members == {second, third}
+    assert deadlines.members == {second, third}
     handshakes.leave(second)
     handshakes.leave(second)
-    assert (len(handshakes), sweeper.members) == (1, {third})
+    assert (len(handshakes), deadlines.members) == (1, {third})
 
 
 def tcp_route(rule: str, *, tls: bool = True, priority: int = 0) -> TcpRoute:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
 from tests.ports import free_port
 
 from .authority import TestAuthority, book

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.gateway.tls.hello import MAX_HELLO, BadHello, Hello, HelloReader, NotTls
+from essaim.gateway.tls.client_hello import MAX_HELLO, BadHello, Hello, HelloReader, NotTls
 
 NAMES = ["a.example", "WWW.Example.ORG", "x" * 63 + ".example", "xn--bcher-kva.example", ""]
 PROTOCOLS = [[], ["h2", "http/1.1"], ["acme-tls/1"], ["x" * 255, "y"]]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from essaim.gateway.supervisor import Gateway
+from essaim.gateway.control.supervisor import Gateway
 
 from .authority import TestAuthority, book, names_of
 from .conftest import Backends, exchange, table

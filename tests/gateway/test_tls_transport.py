@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from essaim.gateway.sweeper import Sweeper
+from essaim.gateway.protocol.tls_policy import TlsPolicy
+from essaim.gateway.runtime.deadlines import Deadlines
 from essaim.gateway.tls.contexts import HTTP, make_context
 from essaim.gateway.tls.handshakes import Handshakes
-from essaim.gateway.tls.policy import TlsPolicy
 from essaim.gateway.tls.transport import TlsTransport
 
 from .authority import TestAuthority
@@ -102,7 +102,7 @@ class Pair:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.client = CLIENTS[newest].wrap_bio(self.incoming, self.outgoing, server_hostname="a.example")
         self.raw, self.behind = Raw(), Behind()
-        self.handshakes = Handshakes(Sweeper())
+        self.handshakes = Handshakes(Deadlines())
         self.tls = TlsTransport(self.raw, SERVER, lambda tls: self.behind, self.handshakes, strict)  # type: ignore[arg-type]
         self.started = False
         self.got = b""

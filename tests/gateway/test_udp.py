@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from essaim.gateway import udp
-from essaim.gateway.backend import Backend, Endpoint
-from essaim.gateway.departures import Departures
-from essaim.gateway.flow_table import FlowTable
-from essaim.gateway.options import ServiceOptions
-from essaim.gateway.sweeper import Sweeper
-from essaim.gateway.udp import UdpPort
-from essaim.gateway.wire import EndpointPlan, PortPlan, ServicePlan
+from essaim.gateway.protocol.messages import EndpointPlan, PortPlan, ServicePlan
+from essaim.gateway.protocol.options import ServiceOptions
+from essaim.gateway.runtime.deadlines import Deadlines
+from essaim.gateway.udp import forward as udp
+from essaim.gateway.udp.flows import FlowTable
+from essaim.gateway.udp.forward import UdpPort
+from essaim.gateway.upstream.backend import Backend, Endpoint
+from essaim.gateway.worker.draining import DrainingEndpoints
 
 from .conftest import until
 
 
 class Rig:
-    """A port and two replicas that answer with their names; the sweeper's time is the test's."""
+    """A port and two replicas that answer with their names; the deadlines's time is the test's."""
 
     def __init__(self, most: int = 1000, **options: Any) -> None:
         self.replicas = {name: _socket() for name in ("a", "b")}
@@ -35,11 +35,11 @@ class Rig:
         self.backend = Backend(self.plan, turns, ("n", None), lambda endpoint, reason: None, lambda: None)
         service = ServicePlan("s", "s", ServiceOptions(**options), [self.plan])
         self.backend.update(service, self.plan, {}, 0.0)
-        self.sweeper = Sweeper()
+        self.deadlines = Deadlines()
         sock = _socket()
         self.address = sock.getsockname()
         self.table = FlowTable[udp.Flow](most)
-        self.port = UdpPort(sock, lambda: self.backend, self.sweeper, self.table)
+        self.port = UdpPort(sock, lambda: self.backend, self.deadlines, self.table)
         self.clients: list[socket.socket] = []
 
     def client(self, address: str = "127.0.0.1") -> socket.socket:
@@ -97,7 +97,7 @@ async def test_flows_are_hashed_by_their_source_where_the_service_asks_for_it(ri
         address = f"127.0.0.{number}"
         by_source[address] = {await here.served_by(here.client(address)) for _ in range(2)}
         # Bounded load is another matter.
-        for flow in list(here.sweeper.members):
+        for flow in list(here.deadlines.members):
             flow.expire()
     assert all(len(names) == 1 for names in by_source.values()), by_source
     assert {"a", "b"} == {name for names in by_source.values() for name in names}
@@ -109,18 +109,18 @@ async def test_flows_that_rest_end_with_their_replica_and_busy_ones_move_when_it
     here = rig(drain_idle=2.0, udp_timeout=60.0)
     client = here.client()
     name = await here.served_by(client)
-    endpoint, departures = here.endpoints[name], Departures(here.sweeper)
+    endpoint, departing = here.endpoints[name], DrainingEndpoints(here.deadlines)
     endpoint.usable, endpoint.draining = False, True
     here.backend.refresh(0.0)
-    departures.drain(endpoint)
-    departures.settle()
-    [flow] = here.sweeper.members
+    departing.drain(endpoint)
+    departing.settle()
+    [flow] = here.deadlines.members
     assert flow.deadline == 2.0
-    here.sweeper.now = 1.5
+    here.deadlines.now = 1.5
     assert await here.served_by(client) == name
     assert flow.deadline == 3.5
-    departures.vanish(endpoint)
-    departures.settle()
+    departing.vanish(endpoint)
+    departing.settle()
     assert endpoint.open == 0
     assert await here.served_by(client) != name
 
@@ -129,7 +129,7 @@ async def test_datagram_that_is_too_long_for_the_way_says_nothing_of_the_replica
     here = rig()
     client = here.client()
     name = await here.served_by(client)
-    [flow] = here.sweeper.members
+    [flow] = here.deadlines.members
     assert isinstance(flow, udp.Flow)
     for number in (errno.EMSGSIZE, errno.EPERM):
         here.port.failed(flow, OSError(number, "x"))

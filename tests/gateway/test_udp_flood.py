@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from essaim.gateway.supervisor import Gateway
-from essaim.gateway.udp import IP_PKTINFO
+from essaim.gateway.control.supervisor import Gateway
+from essaim.gateway.udp.forward import IP_PKTINFO
 from tests.ports import free_port
 
 from .conftest import Backends, endpoint, http_get, narrow_gateway, service, table

@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
-from essaim.gateway.keepalive import IDLE, UNACKNOWLEDGED_MS
-from essaim.gateway.supervisor import Gateway
-from essaim.gateway.upstream import Upstream
+from essaim.gateway.control.supervisor import Gateway
+from essaim.gateway.runtime.keep_alive import IDLE, UNACKNOWLEDGED_MS
+from essaim.gateway.upstream.connection import Upstream
 from tests.ports import free_port
 
 from .conftest import Backends, endpoint, service, table, until
@@ -86,7 +86,7 @@ async def test_connection_to_a_replica_is_probed_and_acknowledgements_are_not_aw
     plane = Plane(connections=0)
     port = await backends.serve(respond)
     transport, upstream = await asyncio.get_running_loop().create_connection(
-        lambda: Upstream(plane.endpoint, plane.sweeper), "127.0.0.1", port
+        lambda: Upstream(plane.endpoint, plane.deadlines), "127.0.0.1", port
     )
     sock = transport.get_extra_info("socket")
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1

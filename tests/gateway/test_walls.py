@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.gateway import plan as plan_module
-from essaim.gateway.backend import Backend
-from essaim.gateway.crowd import Crowd
-from essaim.gateway.plan import Planned, Planner
-from essaim.gateway.routebook import RouteBook
-from essaim.gateway.routes import RoutePort, RouteService, RouteTable
+from essaim.gateway.control import plan as plan_module
+from essaim.gateway.control.plan import Planned, Planner
+from essaim.gateway.control.status import describe
+from essaim.gateway.protocol.messages import PutService
+from essaim.gateway.protocol.routes import RoutePort, RouteService, RouteTable
+from essaim.gateway.protocol.wall import LONGEST, MOST_WARNINGS
 from essaim.gateway.routing import labels as labels_module
 from essaim.gateway.routing.labels import Directory
-from essaim.gateway.status import describe
-from essaim.gateway.wall import LONGEST, MOST_WARNINGS
-from essaim.gateway.wire import PutService
+from essaim.gateway.upstream.backend import Backend
+from essaim.gateway.upstream.shared_limit import SharedLimit
+from essaim.gateway.worker.routers import Routers
 
 from .conftest import endpoint, entry_points
 from .hostile import GROUPS, VALUES, all_of, labels_of
@@ -65,13 +65,13 @@ def check(labels: dict[str, str]) -> Planned:
     assert not found.warnings.get(HEALTHY.id)
     assert HEALTHY.id not in found.faults
     assert {"tcp/127.0.0.1/8000", "tcp/127.0.0.1/80"} <= found.bindings.keys()
-    book = RouteBook()
+    book = Routers()
     for one in found.services.values():
         told = msgspec.msgpack.decode(msgspec.msgpack.encode(PutService(one)), type=PutService).service
         assert told == one
         assert book.replace(told.id, told.routers, told.tcp_routers) == []
         for port in told.ports:
-            backend = Backend(port, CELLS, ("n1", None), _nothing, _nothing, Crowd(CELLS, len(CELLS), 0))
+            backend = Backend(port, CELLS, ("n1", None), _nothing, _nothing, SharedLimit(CELLS, len(CELLS), 0))
             backend.update(told, port, {}, 0.0)
             assert backend.pick() is not None
     status = describe(

@@ -9,13 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from essaim.gateway.backend import Backend
-from essaim.gateway.client import Client
-from essaim.gateway.options import ServiceOptions
-from essaim.gateway.routes import RoutePort, RouteService
-from essaim.gateway.routing import labels as labels_module
-from essaim.gateway.sweeper import NEVER, Sweeper
-from essaim.gateway.wire import (
+from essaim.gateway.http.proxying import Client
+from essaim.gateway.protocol.messages import (
     Applied,
     Channel,
     Faulty,
@@ -28,7 +23,12 @@ from essaim.gateway.wire import (
     ToWorker,
     Version,
 )
-from essaim.gateway.worker import Worker
+from essaim.gateway.protocol.options import ServiceOptions
+from essaim.gateway.protocol.routes import RoutePort, RouteService
+from essaim.gateway.routing import labels as labels_module
+from essaim.gateway.runtime.deadlines import NEVER, Deadlines
+from essaim.gateway.upstream.backend import Backend
+from essaim.gateway.worker.worker import Worker
 from tests.ports import free_port
 
 from .conftest import Backends, endpoint, entry_points, exchange, gateway_with, http_get, service, table, until
@@ -90,7 +90,7 @@ async def test_worker_router_that_it_cannot_make_is_the_services_fault_in_the_st
             # The daemon takes it, the worker cannot.
             patched.setattr(labels_module, "parse_rule", lambda text: None)
             labels = {rule: "Host(`bad`) &&", other: "Host(`other`)"}
-            patched.setattr("essaim.gateway.plan.tls_conflicts", lambda plans: {})
+            patched.setattr("essaim.gateway.control.plan.tls_conflicts", lambda plans: {})
             await running.apply(table(1, good, labelled("bad", labels, replica)))
         bad = (await running.status())["services"][1]
         assert bad["fault"].startswith("router bad is not served: the gateway cannot read this service (BadRule")
@@ -115,7 +115,7 @@ async def test_gateway_table_that_cannot_be_planned_leaves_the_last_one_and_is_r
             def broken(*_: Any) -> Any:
                 raise RuntimeError("a fault that nobody knows")
 
-            patched.setattr("essaim.gateway.plan.Planner._bind", broken)
+            patched.setattr("essaim.gateway.control.plan.Planner._bind", broken)
             assert await running.apply(table(2, service("web", other, replicas, "http"))) == 1
         assert (await http_get(port))[0] == 200
         status = await running.status()
@@ -150,7 +150,7 @@ class Ends:
         self.heard: list[Message] = []
         self.socket, theirs = socket.socketpair()
         self.worker = Worker(theirs, 100)
-        self.worker._sweeper.start()
+        self.worker._deadlines.start()
         self.worker._channel.start()
         self.channel = Channel(self.socket, FromWorker, lambda message, take: self.heard.append(message), lambda: None)
         self.channel.start()
@@ -159,7 +159,7 @@ class Ends:
     def __exit__(self, *_: object) -> None:
         self.channel.close()
         self.worker._channel.close()
-        self.worker._sweeper.stop()
+        self.worker._deadlines.stop()
 
 
 def plan(name: str) -> PutService:
@@ -267,14 +267,14 @@ class Late:
 async def test_sweeper_time_out_that_fails_is_not_asked_again_and_stops_no_other() -> None:
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
-    sweeper = Sweeper()
-    sweeper.start()
+    deadlines = Deadlines()
+    deadlines.start()
     members = [Late(breaks=number == 1) for number in range(3)]
     for member in members:
-        sweeper.add(member)
-    sweeper._tick()
-    sweeper._tick()
-    sweeper.stop()
+        deadlines.add(member)
+    deadlines._tick()
+    deadlines._tick()
+    deadlines.stop()
     assert [member.times for member in members] == [1, 1, 1]
     assert len(reported) == 1
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from essaim.gateway.access_log import AccessLog, Entry
-from essaim.gateway.backend import Backend, Endpoint
-from essaim.gateway.balance.ring import hash_key
 from essaim.gateway.routing.matchers import Asked
-from essaim.gateway.routing.middlewares import make_middleware
+from essaim.gateway.routing.middlewares.build import make_middleware
 from essaim.gateway.routing.router import Route, Router
 from essaim.gateway.routing.rules import parse_rule
+from essaim.gateway.runtime.access_log import AccessLog, Entry
+from essaim.gateway.runtime.hashing import hash_key
+from essaim.gateway.upstream.backend import Backend, Endpoint
 
 from .plane import FakeTransport, Plane
 

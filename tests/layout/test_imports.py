@@ -51,7 +51,7 @@ ONLY: dict[tuple[str, str], set[str]] = {
     ("cluster", "raft"): {"essaim.raft.interface"},
     ("gateway", "cluster"): {"essaim.cluster.routes", "essaim.cluster.certificates"},
     ("configs", "cluster"): {"essaim.cluster.routes"},
-    ("configs", "gateway"): {"essaim.gateway.routes"},
+    ("configs", "gateway"): {"essaim.gateway.protocol.routes"},
     ("cli", "api"): {"essaim.api.client"},
 }
 # Modules that decide import none of these: time and chance come in as arguments.

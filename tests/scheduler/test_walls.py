@@ -17,11 +17,7 @@ from essaim.cluster.service import JobStatus, NetworkAttachmentConfig, Service
 from essaim.cluster.shape import NO_VERSION
 from essaim.cluster.task import TaskState
 from essaim.cluster.walls import MOST, Faults, Unfit, Walls, words
-from essaim.scheduler.allocate import (
-    address_loop,
-    auth_server_ports,
-    port_loop,
-)
+from essaim.scheduler.allocate import address_loop, auth_server_ports, port_loop
 from essaim.scheduler.dispatch import assignments, network_tables, overlays
 from essaim.scheduler.dispatch.assignments import Told
 from essaim.scheduler.dispatch.network_tables import NetworkTables

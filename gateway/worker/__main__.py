@@ -1,0 +1,5 @@
+"""`python -m essaim.gateway.worker`: how the supervisor starts a worker."""
+
+from .worker import main
+
+main()
