@@ -190,7 +190,7 @@ async def test_host_that_is_lost_has_its_tasks_moved_soon(cluster: tuple[list[Da
 
     async def moved() -> bool:
         live = [t for t in (await tasks_of(manager)).values() if t["DesiredState"] == "running"]
-        kept = [t for t in live if t["NodeID"] != lost and t["Status"]["State"] == "running"]
+        kept = [t for t in live if t.get("NodeID") != lost and t["Status"]["State"] == "running"]
         return len(kept) == REPLICAS
 
     await eventually_async(moved, 30, "all replicas run elsewhere")
