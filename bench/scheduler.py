@@ -48,6 +48,7 @@ from essaim.cluster.service import (
 from essaim.cluster.shape import Version
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task, TaskEndpoint, TaskState, TaskStatus
+from essaim.daemon.collector import tune_collector
 from essaim.scheduler.leader import Leader
 from essaim.scheduler.loop import CHUNK
 from essaim.scheduler.place.placement_loop import Placer
@@ -329,6 +330,7 @@ def main() -> int:
     parser.add_argument("part", nargs="?", choices=sorted(PARTS))
     parser.add_argument("--scale", type=float, default=1.0)
     arguments = parser.parse_args()
+    tune_collector()  # as the daemon does: with Python's own thresholds its collector would be most of what is measured
     missed = False
     for name in [arguments.part] if arguments.part else list(PARTS):
         for figure in PARTS[name](arguments.scale):

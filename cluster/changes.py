@@ -98,11 +98,15 @@ def needed_format(proposed: Sequence[Change]) -> int:
     return max((NEEDS.get(type(change), FIRST) for change in proposed), default=FIRST) if NEEDS else FIRST
 
 
+_REPORTS = frozenset({Report, NodeReport})
+"""Changes that may carry what this version does not know."""
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(ChangeSet)
 
 
 def encode(change_set: ChangeSet) -> bytes:
+    if _REPORTS.isdisjoint(map(type, change_set.changes)):
+        return _encoder.encode(change_set)
     kept = {
         place: change.kept
         for place, change in enumerate(change_set.changes)
@@ -117,7 +121,7 @@ def encode(change_set: ChangeSet) -> bytes:
 def decode(data: bytes) -> ChangeSet:
     """Raises msgspec.DecodeError for anything that is not a change set."""
     change_set = _decoder.decode(data)
-    if not any(isinstance(change, Report | NodeReport) for change in change_set.changes):
+    if _REPORTS.isdisjoint(map(type, change_set.changes)):
         return change_set
     kept = kept_of_items(data, _encoder.encode(change_set), "changes")
     for place, found in kept.items():

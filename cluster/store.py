@@ -141,7 +141,7 @@ class Outcome:
         return not self.rejected
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Read:
     """A change with what was decoded for it: the table, and of a `Put` the object and what is unknown of it."""
 
@@ -264,7 +264,7 @@ class Store:
 
     def _read(self, index: int, change: changes.Change) -> Read:
         """A change with the object that it puts. Raises CannotApply."""
-        if isinstance(change, Report | Verdict | NodeReport):
+        if not isinstance(change, Put) and isinstance(change, Report | Verdict | NodeReport):
             return Read(change)
         table = self.tables.get(change.table)
         if table is None:

@@ -17,10 +17,11 @@ Pure: times come in.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from .errors import ClusterError
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Otherwise = TypeVar("Otherwise")
 
@@ -144,10 +145,12 @@ class Walls:
             self.clear(key)
         return result
 
-    def guard(self, key: str, service_id: str, act: Callable[[], T], otherwise: Otherwise) -> T | Otherwise:
-        """What `act` returns, or `otherwise` when it raises."""
+    def guard(
+        self, key: str, service_id: str, act: Callable[P, T], otherwise: Otherwise, *args: P.args, **more: P.kwargs
+    ) -> T | Otherwise:
+        """What `act` returns for these arguments, or `otherwise` when it raises."""
         try:
-            result = act()
+            result = act(*args, **more)
         except Exception as error:
             self._note(key, service_id, error, None, FIRST, None)
             return otherwise

@@ -4,7 +4,7 @@ A host that joins as a manager, or a node that becomes one, is dialled at the ad
 reaches there would count for the quorum and never answer. While it asks, the candidate listens where its port 2377 is
 going to be. It answers managers of the cluster only, and with the very key that it wants certified: whoever else is at
 that address (another manager, a stranger) cannot pass for it. Its listener has the bounds of all others of the daemon
-(`api/doors.py`), with few places: the managers of one cluster call.
+(`api/listen/doors.py`), with few places: the managers of one cluster call.
 
 Rejected: asking the candidate to try its own address (it reaches itself where others do not); dialling it once it is a
 member of the log (the node's object and its certificate are there by then).

@@ -111,17 +111,17 @@ class Placer:
             self._observing.clear(task.id)
             self._no_longer(task)
             return self.view.remove(task.id)
-        return self._observing.guard(task.id, task.service_id or "", partial(self._take_in, task, event.old), False)
+        return self._observing.guard(task.id, task.service_id or "", self._take_in, False, task, event.old)
 
     def _take_in(self, task: Task, old: Task | None) -> bool:
-        if is_waiting(task) and is_held_back(task, self._now):
+        if not is_waiting(task):
+            self._no_longer(task)
+        elif is_held_back(task, self._now):
             self._no_longer(task)
             self._later.at(task.start_after or self._now, task.id)
-        elif is_waiting(task):
+        else:
             only_told = old is not None and task.status.err != old.status.err
             self._wait(task, due=not only_told)
-        else:
-            self._no_longer(task)
         return self.view.put(task)
 
     def _wait(self, task: Task, *, due: bool = True) -> None:

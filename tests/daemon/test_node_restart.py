@@ -234,7 +234,8 @@ async def test_drain_while_a_workers_daemon_restarts_moves_its_tasks_before_it_i
 
     async def moved() -> bool:
         live = [t for t in (await tasks_of(manager)).values() if t["DesiredState"] == "running"]
-        return len(live) == REPLICAS and all(t.get("NodeID") != drained and t["Status"]["State"] == "running" for t in live)
+        elsewhere = [t.get("NodeID") != drained and t["Status"]["State"] == "running" for t in live]
+        return len(live) == REPLICAS and all(elsewhere)
 
     await eventually_async(moved, 15, "all replicas run elsewhere")
     assert (await state_of(manager, worker))[0] == "unknown", "its daemon is still granted its time"

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 def whoami() -> Image:
     """What ./demo builds, from the same source."""
-    source = ROOT / "agent" / "whoami.py"
+    source = ROOT / "agent" / "runtime" / "whoami.py"
     return python_image("essaim/whoami:latest", ["python3", "/whoami.py"], {"/whoami.py": source})
 
 

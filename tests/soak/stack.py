@@ -84,5 +84,5 @@ SERVED = (
 
 
 def image() -> Image:
-    whoami = ROOT / "agent" / "whoami.py"
+    whoami = ROOT / "agent" / "runtime" / "whoami.py"
     return python_image(IMAGE, ["sleep", "infinity"], {"/whoami.py": whoami, "/app.py": HERE / "app.py"})
