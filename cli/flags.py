@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from essaim.cluster.sizes import parse_size
+
 from .values import devices, durations, mounts, pairs, ports, references, sizes
 
 
@@ -39,7 +41,7 @@ SWITCH = Kind("", sizes.parse_bool, is_switch=True)
 UINT = Kind("uint", sizes.parse_uint)
 INT = Kind("int", sizes.parse_int)
 FLOAT = Kind("float", sizes.parse_float)
-BYTES = Kind("bytes", sizes.parse_bytes)
+BYTES = Kind("bytes", parse_size)
 CPUS = Kind("decimal", sizes.parse_cpus)
 POSITIVE = Kind("duration", durations.parse_positive)
 LIST = Kind("list", text, repeats=True)

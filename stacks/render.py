@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from essaim.stacks.canonical.units import format_duration
+from essaim.cluster.durations import format_duration
 from essaim.stacks.read.load import Document
 from essaim.stacks.source.scalars import resolve
 from essaim.stacks.source.tree import Duration, Node, Size

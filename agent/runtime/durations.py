@@ -1,17 +1,13 @@
-"""Stop signals, health check timings and log sizes as numbers, with Docker's defaults.
+"""Stop signals and health check timings as numbers, with Docker's defaults.
 
 Pure: no I/O, no clock.
 """
 
-import re
 import signal
 from dataclasses import dataclass
 
 from essaim.cluster.container import DEFAULT_STOP_GRACE_PERIOD, NANOSECONDS, ContainerSpec, HealthConfig
 from essaim.cluster.numerals import whole
-
-_SIZE = re.compile(r"(\d{1,18})\s*([kmgt]?)b?\Z", re.IGNORECASE | re.ASCII)
-_UNIT = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +61,3 @@ def health_plan(config: HealthConfig | None) -> HealthPlan | None:
         start_period=(config.start_period or 0) / NANOSECONDS,
         start_interval=(config.start_interval or 5 * NANOSECONDS) / NANOSECONDS,
     )
-
-
-def size(text: str) -> int:
-    """Bytes of `10m`, `64k`, `1g` (powers of 1024). Raises ValueError."""
-    found = _SIZE.match(text.strip())
-    if not found:
-        raise ValueError(f"{text!r} is not a size; give a number with k, m or g")
-    return int(found.group(1)) * _UNIT[found.group(2).lower()]

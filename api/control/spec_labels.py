@@ -6,6 +6,7 @@ Pure: a specification in, nothing or an error out.
 
 import re
 
+from essaim.cluster.durations import seconds
 from essaim.cluster.errors import InvalidArgument
 from essaim.cluster.numerals import port
 from essaim.cluster.service import ServiceMode, ServiceSpec
@@ -13,9 +14,7 @@ from essaim.scheduler.orchestrate.cron import LABEL as SCHEDULE
 from essaim.scheduler.orchestrate.cron import schedule_of
 from essaim.scheduler.place.placement_loop import STRATEGY_LABEL
 from essaim.scheduler.traffic.drain import LABEL as DRAIN
-from essaim.scheduler.traffic.drain import seconds_of
 
-LONGEST_DRAIN = 366 * 24 * 3600.0
 STRATEGIES = ("spread", "binpack")
 PROTOCOLS = ("tcp", "http")
 _PORT_PROTOCOL = re.compile(r"essaim\.port\.(.+)\.protocol")
@@ -30,9 +29,11 @@ def check_labels(spec: ServiceSpec) -> None:
         )
     labels = spec.labels or {}
     drain = labels.get(DRAIN)
-    seconds = seconds_of(drain) if drain else 0.0
-    if seconds is None or seconds > LONGEST_DRAIN:
-        raise _bad(DRAIN, drain or "", f"write a duration as in 30s or 2m, {LONGEST_DRAIN / 3600:.0f}h at most")
+    if drain:
+        try:
+            seconds(drain)
+        except ValueError as error:
+            raise _bad(DRAIN, drain, str(error)) from error
     strategy = labels.get(STRATEGY_LABEL)
     if strategy and strategy not in STRATEGIES:
         raise _bad(STRATEGY_LABEL, strategy, f"it is {' or '.join(STRATEGIES)}")

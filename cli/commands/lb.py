@@ -6,7 +6,7 @@ from essaim.cli.app import App, CliError
 from essaim.cli.command import ONE, Arity, Command, Group, Later
 from essaim.cli.flags import POSITIVE, STRING, Flag, Flags
 from essaim.cli.output.lbstatus import STATUS, status_rows
-from essaim.cli.values.durations import SECOND
+from essaim.cluster.durations import SECOND
 
 STATUS_PATH = "/essaim/v1/lb/status"
 KINDS = ("haproxy", "nginx", "traefik", "traefik-static")

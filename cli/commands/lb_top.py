@@ -13,7 +13,7 @@ from essaim.cli.flags import Flags
 from essaim.cli.keys import pressed
 from essaim.cli.output.lbtop import COLUMNS, fitting, top_rows
 from essaim.cli.output.tabs import align
-from essaim.cli.values.durations import SECOND
+from essaim.cluster.durations import SECOND
 
 from .lb import STATUS_PATH
 

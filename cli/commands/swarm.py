@@ -8,7 +8,7 @@ from essaim.cli.app import App, CliError
 from essaim.cli.command import NONE, ONE, Command, Group
 from essaim.cli.flags import INT, LIST, NAMES, POSITIVE, STRING, SWITCH, UINT, Flag, Flags
 from essaim.cli.spec.swarm import new_spec, updated_spec
-from essaim.cli.values.durations import SECOND
+from essaim.cluster.durations import SECOND
 
 JOIN_HINT = """To add a {role} to this swarm, run the following command:
 

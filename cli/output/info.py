@@ -6,8 +6,8 @@ Pure: the daemon's answer to text.
 from collections.abc import Mapping
 from typing import Any
 
-from essaim.cli.values.durations import format_duration
 from essaim.cli.values.sizes import binary_size
+from essaim.cluster.durations import format_duration
 
 Object = Mapping[str, Any]
 

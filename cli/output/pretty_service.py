@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from essaim.cli.template.values import float_text
-from essaim.cli.values.durations import format_duration, time_ago
+from essaim.cli.values.durations import time_ago
 from essaim.cli.values.sizes import NANO, binary_size
+from essaim.cluster.durations import format_duration
 
 Object = Mapping[str, Any]
 

@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
-from essaim.cli.values.durations import SECOND
+from essaim.cluster.durations import SECOND
 
 from .endings import FAILED, Endings, completed_places, state_of
 

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from essaim.cli.flags import Flags
-from essaim.cli.values.durations import SECOND
+from essaim.cluster.durations import SECOND
 from essaim.cluster.service import RestartPolicy, UpdateConfig
 
 from .flagset import CONDITIONS, FAILURE, ORDERS

@@ -1,79 +1,19 @@
-"""Durations: Go's notation to nanoseconds and back, and how long ago something was in words.
+"""Durations of flags, and how long ago something was in words.
 
 Pure: text to numbers and back.
 """
 
 import re
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 
-UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-SECOND = 10**9
-PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
-
-
-def parse_duration(text: str) -> int:
-    """`1h2m3.5s` in nanoseconds; a sign is allowed, `0` needs no unit."""
-    body = text[1:] if text[:1] in ("+", "-") else text
-    if body == "0":
-        return 0
-    total, position = Decimal(0), 0
-    while position < len(body):
-        match = PART.match(body, position)
-        if match is None:
-            raise ValueError(explain(text, body[position:]))
-        total += Decimal(match[1]) * UNITS[match[2]]
-        position = match.end()
-    if not body:
-        raise ValueError(f'time: invalid duration "{text}"')
-    nanoseconds = int(total)
-    if nanoseconds >= 2**63:
-        raise ValueError(f'time: invalid duration "{text}"')
-    return -nanoseconds if text.startswith("-") else nanoseconds
-
-
-def explain(text: str, rest: str) -> str:
-    number = re.match(r"\d+\.?\d*|\.\d+", rest, re.ASCII)
-    if number is None:
-        return f'time: invalid duration "{text}"'
-    unit = re.match(r"[^\d.]*", rest[number.end() :])
-    if unit is None or not unit[0]:
-        return f'time: missing unit in duration "{text}"'
-    return f'time: unknown unit "{unit[0]}" in duration "{text}"'
+from essaim.cluster.durations import SECOND, nanoseconds
 
 
 def parse_positive(text: str) -> int:
-    value = parse_duration(text)
+    value = nanoseconds(text)
     if value < 0:
         raise ValueError("duration cannot be negative")
     return value
-
-
-def format_duration(nanoseconds: int) -> str:
-    """As Go prints it: `1h0m5s`, `1.5s`, `200ms`."""
-    if nanoseconds == 0:
-        return "0s"
-    sign, left = ("-", -nanoseconds) if nanoseconds < 0 else ("", nanoseconds)
-    if left < SECOND:
-        for unit, size in (("ms", 10**6), ("µs", 10**3), ("ns", 1)):
-            if left >= size:
-                return f"{sign}{decimal(left, size)}{unit}"
-    hours, left = divmod(left, 3600 * SECOND)
-    minutes, left = divmod(left, 60 * SECOND)
-    text = f"{decimal(left, SECOND)}s"
-    if hours or minutes:
-        text = f"{minutes}m{text}"
-    if hours:
-        text = f"{hours}h{text}"
-    return sign + text
-
-
-def decimal(value: int, size: int) -> str:
-    whole, part = divmod(value, size)
-    if not part:
-        return str(whole)
-    digits = str(part).rjust(len(str(size)) - 1, "0").rstrip("0")
-    return f"{whole}.{digits}"
 
 
 def human_duration(seconds: float) -> str:  # one table of ranges
@@ -131,7 +71,7 @@ def since_parameter(text: str, now: datetime) -> str:
     if not text:
         return ""
     try:
-        before = parse_duration(text)
+        before = nanoseconds(text)
     except ValueError:
         pass
     else:

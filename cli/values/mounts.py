@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from essaim.cluster.container import BindOptions, DriverSpec, ImageOptions, Mount, TmpfsOptions, VolumeOptions
+from essaim.cluster.sizes import parse_size
 
 from .pairs import fields
-from .sizes import parse_bool, parse_bytes
+from .sizes import parse_bool
 
 TYPES = ("bind", "volume", "tmpfs", "npipe", "image", "cluster")
 ALIASES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
@@ -49,7 +50,7 @@ SIMPLE: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "volume-nocopy": ("volume", "no_copy", parse_bool),
     "volume-subpath": ("volume", "subpath", str),
     "image-subpath": ("image", "subpath", str),
-    "tmpfs-size": ("tmpfs", "size_bytes", parse_bytes),
+    "tmpfs-size": ("tmpfs", "size_bytes", parse_size),
     "tmpfs-mode": ("tmpfs", "mode", octal),
 }
 

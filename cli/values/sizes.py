@@ -7,22 +7,9 @@ import math
 import re
 from decimal import Decimal, InvalidOperation
 
-BINARY = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
+from essaim.cluster import booleans
+
 NANO = 1_000_000_000
-TRUE = {"1", "t", "T", "TRUE", "true", "True"}
-FALSE = {"0", "f", "F", "FALSE", "false", "False"}
-
-
-def parse_bytes(text: str) -> int:
-    """`64M`, `1.5gib`, `1024`: units are powers of 1024, whatever their spelling."""
-    match = re.fullmatch(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([A-Za-z]*)", text.strip())
-    if match is None:
-        raise ValueError(f"invalid size: '{text}'")
-    number, unit = match[1], match[2].lower()
-    short = re.fullmatch(r"([kmgtp]?)(i?b)?", unit)
-    if short is None:
-        raise ValueError(f"invalid suffix: '{match[2]}'")
-    return int(Decimal(number) * BINARY[short[1]])
 
 
 def parse_cpus(text: str) -> int:
@@ -72,10 +59,9 @@ def parse_float(text: str) -> float:
 
 
 def parse_bool(text: str) -> bool:
-    if text in TRUE:
-        return True
-    if text in FALSE:
-        return False
+    found = booleans.parse_bool(text)
+    if found is not None:
+        return found
     raise ValueError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
 
 

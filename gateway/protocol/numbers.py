@@ -8,6 +8,8 @@ Pure: text in, numbers out.
 
 import re
 
+from essaim.cluster.booleans import parse_bool
+
 WHOLE = re.compile(r"[0-9]{1,15}")
 DECIMAL = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?|\.[0-9]{1,15}")
 MOST = 10**15 - 1
@@ -46,3 +48,11 @@ def decimal(text: str) -> float:
 def shown(value: str) -> str:
     """A value for a message: quoted, in one line, not at any length."""
     return repr(value if len(value) <= SHOWN else value[:SHOWN] + "...")
+
+
+def flag(text: str) -> bool:
+    """As Go reads it, and in any case; empty is false. Raises ValueError."""
+    found = parse_bool(text.strip(" ").lower() or "false")
+    if found is None:
+        raise ValueError("must be true or false")
+    return found

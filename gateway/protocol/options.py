@@ -7,6 +7,7 @@ leaves the default in place and becomes a warning; nothing is ignored silently.
 Pure: labels in, options and warnings out.
 """
 
+import contextlib
 import re
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -14,9 +15,10 @@ from typing import Any
 
 import msgspec
 
+from essaim.cluster.durations import seconds
+
 from .addresses import Networks
-from .durations import seconds
-from .numbers import decimal, port, shown, whole
+from .numbers import decimal, flag, port, shown, whole
 from .tls_policy import TlsLabels, read_tls
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -138,12 +140,6 @@ def _share(value: str) -> float:
     if not 0 <= share <= 1:
         raise ValueError("must be a number from 0 to 1")
     return share
-
-
-def _flag(value: str) -> bool:
-    if value.lower() not in ("true", "false", "1", "0"):
-        raise ValueError("must be true or false")
-    return value.lower() in ("true", "1")
 
 
 def _status(value: str) -> tuple[int, int]:
@@ -270,7 +266,7 @@ LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "limit.service": ("max_service", _count),
     "limit.connections": ("max_connections", _count),
     "proxyprotocol": ("proxy_protocol", _one_of("v1", "v2")),
-    "proxyprotocol.accept": ("accept_proxy", _flag),
+    "proxyprotocol.accept": ("accept_proxy", flag),
     "trusted": ("trusted", _networks),
     "sticky.cookie": ("sticky_cookie", _cookie_name),
     "eject.share": ("eject_share", _percent),
@@ -288,12 +284,15 @@ OWN_READER = ("tls", "acme")
 """Groups with a reader of their own, which warns by itself."""
 PORT_PROTOCOL = re.compile(r"port\.[0-9]+\.protocol")
 
+STICKY_NAME = "essaim"
+"""Of the cookie, where the labels give none."""
 STICKY_LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "name": ("sticky_cookie", _cookie_name),
-    "secure": ("sticky_secure", _flag),
-    "httponly": ("sticky_http_only", _flag),
+    "secure": ("sticky_secure", flag),
+    "httponly": ("sticky_http_only", flag),
     "samesite": ("sticky_same_site", _one_of("none", "lax", "strict")),
 }
+TRAEFIK_CHECK = re.compile(r"traefik\.http\.services\.[^.]+\.loadbalancer\.healthcheck\.")
 TRAEFIK = re.compile(r"traefik\.http\.services\.[^.]+\.loadbalancer\.(healthcheck|sticky\.cookie)(?:\.([a-z0-9.-]+))?$")
 TRAEFIK_PROXY = re.compile(r"traefik\.tcp\.services\.[^.]+\.loadbalancer\.proxyprotocol\.version$")
 
@@ -315,7 +314,8 @@ def read_options(labels: dict[str, str]) -> tuple[ServiceOptions, list[str]]:
             into[field] = convert(labels[label])
         except ValueError as error:
             warnings.append(f"label {label}={shown(labels[label])} is ignored: {error}")
-    if {"path", "status", "body", "method", "host"} & health.keys():
+    asked = any(TRAEFIK_CHECK.match(label.lower()) for label in labels)
+    if asked or {"path", "status", "body", "method", "host"} & health.keys():
         health.setdefault("kind", "http")
     if options.get("hash_key"):
         options.setdefault("balance", "hash")
@@ -366,10 +366,13 @@ def _place(label: str, value: str, options: dict[str, Any], health: dict[str, An
         found = HEALTH_LABELS.get(name or "")
         return (health, found) if found else None
     if name is None:
-        if value.lower() != "false":
-            options.setdefault("sticky_cookie", "essaim")
+        with contextlib.suppress(ValueError):  # the table of Traefik's options says what is wrong with it
+            if flag(value):
+                options.setdefault("sticky_cookie", STICKY_NAME)
         return None
     found = STICKY_LABELS.get(name)
+    if found and found[0] != "sticky_cookie":
+        options.setdefault("sticky_cookie", STICKY_NAME)
     return (options, found) if found else None
 
 

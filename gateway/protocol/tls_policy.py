@@ -24,6 +24,8 @@ from typing import Any
 
 import msgspec
 
+from essaim.cluster.booleans import parse_bool
+
 from .numbers import is_port
 
 PREFIX = "essaim.tls"
@@ -137,8 +139,8 @@ def read_tls(labels: dict[str, str]) -> tuple[TlsLabels, list[str]]:
 
 
 def _ports(value: str) -> tuple[bool, tuple[int, ...]]:
-    if value.lower() in ("true", "false"):
-        return value.lower() == "true", ()
+    if (everywhere := parse_bool(value.strip(" ").lower() or "false")) is not None:
+        return everywhere, ()
     parts = [one.strip() for one in value.split(",")]
     if not all(is_port(one) for one in parts):
         raise ValueError("must be true, false, or published ports such as 443,8443")

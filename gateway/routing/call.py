@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from essaim.gateway.codec.message import FORWARDED_FOR, Request
+from essaim.gateway.protocol.numbers import flag as boolean
 from essaim.gateway.protocol.numbers import whole
 
 
@@ -162,10 +163,10 @@ def listed(value: str) -> list[str]:
 
 def flag(options: Options, name: str, default: str = "false") -> bool:
     """Raises ValueError for what is neither true nor false."""
-    text = options.get(name, default).lower()
-    if text not in ("true", "false", "1", "0"):
-        raise ValueError(f"{name} must be true or false")
-    return text in ("true", "1")
+    try:
+        return boolean(options.get(name, default))
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
 
 
 def number(options: Options, name: str, default: str = "0", least: int = 0) -> int:

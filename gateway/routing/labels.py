@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from essaim.gateway.protocol.messages import MiddlewarePlan, RouterPlan, TcpRouterPlan
-from essaim.gateway.protocol.numbers import is_port, shown
+from essaim.gateway.protocol.numbers import flag, is_port, shown
 from essaim.gateway.protocol.routes import RoutePort, RouteService
 from essaim.gateway.protocol.tls_policy import TlsPolicy
 from essaim.gateway.protocol.wall import fault_of
@@ -76,9 +76,17 @@ class Directory:
 def read_labels(labels: dict[str, str]) -> ServiceLabels | None:
     """None when the service carries no Traefik label, or says `traefik.enable=false`."""
     ours = {key: value for key, value in labels.items() if key.lower().startswith("traefik.")}
-    if not ours or ours.get("traefik.enable", "true").lower() == "false":
+    if not ours:
         return None
     found = ServiceLabels()
+    try:
+        if not flag(ours.get("traefik.enable", "true")):
+            return None
+    except ValueError as error:
+        found.warnings.append(
+            f"no router of the labels is served: traefik.enable={shown(ours['traefik.enable'])} {error}"
+        )
+        return found
     for label in sorted(ours):
         parts = LABEL.fullmatch(label)
         if parts is None:
@@ -285,7 +293,7 @@ def _tcp_router(
     (BadRule among them) with what it lacks."""
     if "rule" not in options:
         raise ValueError("it has no rule")
-    passthrough = options.get("tls.passthrough", "false").lower() == "true"
+    passthrough = _flag(options, "tls.passthrough")
     secure = _asks_for_tls(options)
     parse_tcp_rule(options["rule"], tls=secure)
     points, priority = _entry_points(options, entry_points), priority_of(options["rule"], _priority(options))
@@ -317,8 +325,16 @@ def _asks_for_tls(options: dict[str, str]) -> bool:
         said = "cannot be defined by labels; use essaim.tls.* labels"
         raise ValueError(f"its tls.options {options['tls.options']!r}: sets of TLS options {said}")
     if "tls" in options:
-        return options["tls"].lower() != "false"
+        return _flag(options, "tls")
     return any(option.startswith("tls.") for option in options)
+
+
+def _flag(options: dict[str, str], name: str) -> bool:
+    """Raises ValueError."""
+    try:
+        return flag(options.get(name, "false"))
+    except ValueError as error:
+        raise ValueError(f"its {name} {shown(options[name])} {error}") from None
 
 
 def _entry_points(options: dict[str, str], entry_points: Collection[str]) -> list[str]:

@@ -24,6 +24,7 @@ import msgspec
 from cronsim import CronSim, CronSimError
 
 from essaim.cluster import changes
+from essaim.cluster.durations import seconds
 from essaim.cluster.errors import InvalidArgument
 from essaim.cluster.service import JobStatus, Service
 from essaim.cluster.shape import NO_VERSION, Version
@@ -33,12 +34,10 @@ from essaim.cluster.walls import Faults, Unfit, Walls
 from essaim.cluster.watch import Event
 from essaim.scheduler.agenda import Agenda
 from essaim.scheduler.loop import Decision
-from essaim.scheduler.traffic.drain import seconds_of
 
 LABEL = "essaim.schedule"
 FORBID, ALLOW, REPLACE = "forbid", "allow", "replace"
 DEADLINE = timedelta(hours=1)
-LONGEST_DEADLINE = timedelta(days=366)
 FINEST = timedelta(seconds=1)
 NAMES = {
     "@hourly": "0 * * * *",
@@ -126,12 +125,11 @@ def _parsed(text: str, zone: str, concurrency: str, deadline: str) -> Schedule:
         raise InvalidArgument(f"unknown time zone {zone!r}: write it as in Europe/Paris, or UTC") from error
     if concurrency not in (FORBID, ALLOW, REPLACE):
         raise InvalidArgument(f"invalid {LABEL}.concurrency {concurrency!r}: it is forbid, allow or replace")
-    seconds = seconds_of(deadline) if deadline else DEADLINE.total_seconds()
-    if seconds is None:
-        raise InvalidArgument(f"invalid {LABEL}.deadline {deadline[:40]!r}: write it as in 30m or 2h")
-    if seconds > LONGEST_DEADLINE.total_seconds():
-        raise InvalidArgument(f"invalid {LABEL}.deadline {deadline[:40]!r}: at most {LONGEST_DEADLINE.days * 24}h")
-    return Schedule(expression, zone, concurrency, timedelta(seconds=seconds))
+    try:
+        limit = timedelta(seconds=seconds(deadline)) if deadline else DEADLINE
+    except ValueError as error:
+        raise InvalidArgument(f"invalid {LABEL}.deadline: {error}") from error
+    return Schedule(expression, zone, concurrency, limit)
 
 
 def is_job(service: Service) -> bool:

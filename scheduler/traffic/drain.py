@@ -11,30 +11,24 @@ daemon that is being restarted serve by its last table until it is back.
 Pure: times in seconds of a monotonic clock come in.
 """
 
-import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from essaim.cluster.durations import seconds
 from essaim.cluster.routes import RouteTable
 
 LABEL = "essaim.drain"
 DEFAULT_LIMIT = 10.0
 NO_GATEWAY = 3.0
 
-_DURATION = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)(ms|s|m|h)?", re.ASCII)
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
-
-
-def seconds_of(text: str) -> float | None:
-    """A duration as in labels: 500ms, 30s, 2m, 1h, or a number of seconds; None for anything else."""
-    found = _DURATION.fullmatch(text.strip())
-    return float(found[1]) * _UNITS[found[2]] if found else None
-
 
 def limit_of(labels: dict[str, str] | None) -> float:
-    """Seconds; what cannot be read counts as not given."""
-    limit = seconds_of((labels or {}).get(LABEL, ""))
-    return DEFAULT_LIMIT if limit is None else limit
+    """Seconds. The API refuses what cannot be read (`spec_labels.py`); what an older release took counts as not
+    given."""
+    try:
+        return seconds((labels or {})[LABEL])
+    except (KeyError, ValueError):
+        return DEFAULT_LIMIT
 
 
 @dataclass(slots=True)

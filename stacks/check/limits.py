@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
-from essaim.stacks.canonical.units import format_duration, parse_cpus
+from essaim.cluster.durations import format_duration
+from essaim.stacks.canonical.units import parse_cpus
 from essaim.stacks.source.tree import Node, Path, Problems
 
 Check: TypeAlias = Callable[[Any], str | None]

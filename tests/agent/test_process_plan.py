@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from essaim.agent.runtime.durations import health_plan, size, stop_grace, stop_signal
+from essaim.agent.runtime.durations import health_plan, stop_grace, stop_signal
 from essaim.agent.runtime.interface import Rejected, Work
 from essaim.agent.runtime.process.meaning import ignored
 from essaim.agent.runtime.process.plan import DEFAULT_PORT, Place, cpu_list, make_plan
@@ -118,7 +118,7 @@ def test_plan_limits_and_log_options_are_carried_out_as_far_as_they_can_be() -> 
     )
     plan = make_plan(Work(make_task(spec=spec), NODE), place())
     assert plan.shim.rlimits == {"RLIMIT_DATA": (50 << 20, 50 << 20), "RLIMIT_NOFILE": (10, 20)}
-    assert (plan.shim.log_max_bytes, plan.shim.log_max_files) == (10 << 10, 2)
+    assert (plan.shim.log_max_bytes, plan.shim.log_max_files) == (10_000, 2)
     assert plan.ignored == ["Resources.Limits.NanoCPUs", "Resources.Limits.Pids"]
 
 
@@ -233,11 +233,6 @@ def test_stop_signal_in_any_spelling(given: str | None, number: int) -> None:
 def test_stop_grace_defaults_to_ten_seconds_and_may_be_none() -> None:
     assert stop_grace(ContainerSpec()) == 10
     assert stop_grace(ContainerSpec(stop_grace_period=0)) == 0
-
-
-@pytest.mark.parametrize(("text", "number"), [("10m", 10 << 20), ("64k", 64 << 10), ("1gb", 1 << 30), ("7", 7)])
-def test_size_units(text: str, number: int) -> None:
-    assert size(text) == number
 
 
 def test_health_plan_has_dockers_defaults_and_none_means_none() -> None:

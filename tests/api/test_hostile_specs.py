@@ -149,7 +149,10 @@ JOB = {"ReplicatedJob": {"TotalCompletions": 1}}
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"Labels": {"essaim.schedule": "* * * * *", "essaim.schedule.deadline": "20000000h"}, "Mode": JOB}, "8784h"),
+        (
+            {"Labels": {"essaim.schedule": "* * * * *", "essaim.schedule.deadline": "20000000h"}, "Mode": JOB},
+            "a year at most",
+        ),
         ({"Mode": {"Replicated": {"Replicas": 1 << 62}}}, "200000 at most"),
         ({"Mode": {"ReplicatedJob": {"TotalCompletions": 1 << 62}}}, "200000 at most"),
         ({"Labels": {"a\0b": "c"}}, "NUL"),

@@ -11,20 +11,16 @@ from essaim.cli.output.portlist import ingress_ports
 from essaim.cli.output.tabs import align
 from essaim.cli.spec.ipam import ipam
 from essaim.cli.template.json_text import dumps, indent, loads
-from essaim.cli.values.durations import (
-    format_duration,
-    human_duration,
-    parse_duration,
-    parse_time,
-    since_parameter,
-    time_ago,
-)
+from essaim.cli.values.durations import human_duration, parse_time, since_parameter, time_ago
 from essaim.cli.values.images import familiar, registry, with_tag
 from essaim.cli.values.mounts import parse_mount
 from essaim.cli.values.pairs import fields, last_wins, parse_env_file, resolve_env
 from essaim.cli.values.ports import parse_publish
 from essaim.cli.values.references import capabilities, parse_reference, parse_ulimit
-from essaim.cli.values.sizes import binary_size, parse_bytes, parse_cpus
+from essaim.cli.values.sizes import binary_size, parse_cpus
+from essaim.cluster.durations import format_duration
+from essaim.cluster.durations import nanoseconds as parse_duration
+from essaim.cluster.sizes import parse_size
 
 NOW = datetime(2024, 1, 31, 12, tzinfo=UTC)
 
@@ -33,13 +29,13 @@ NOW = datetime(2024, 1, 31, 12, tzinfo=UTC)
     ("text", "size"), [("64M", 2**26), ("1gb", 2**30), ("1.5k", 1536), ("10", 10), ("2 MiB", 2**21), ("3b", 3)]
 )
 def test_bytes_in_any_spelling_are_read(text: str, size: int) -> None:
-    assert parse_bytes(text) == size
+    assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "x", "1x", "-1m", "1..5m", "m"])
 def test_bytes_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="invalid"):
-        parse_bytes(text)
+        parse_size(text)
 
 
 def test_sizes_print_four_digits() -> None:
@@ -89,7 +85,7 @@ def test_human_duration_uses_docker_s_words(seconds: float, text: str) -> None:
     assert human_duration(seconds) == text
 
 
-def test_time_ago_of_a_time_with_nanoseconds() -> None:
+def test_time_ago_of_a_time_with_parse_duration() -> None:
     assert time_ago("2024-01-31T11:55:00.123456789Z", NOW) == "4 minutes ago"
     assert time_ago("0001-01-01T00:00:00Z", NOW) == ""
     assert time_ago(None, NOW) == ""
@@ -145,7 +141,7 @@ def test_flag_values_of_any_text_are_read_or_refused(text: str) -> None:
         parse_mount,
         parse_reference,
         parse_ulimit,
-        parse_bytes,
+        parse_size,
         parse_cpus,
         parse_duration,
         fields,

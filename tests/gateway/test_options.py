@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.gateway.protocol.durations import seconds
+from essaim.cluster.durations import seconds
 from essaim.gateway.protocol.options import HealthOptions, ServiceOptions, read_options
 
 

@@ -30,7 +30,7 @@ ARROWS: dict[str, dict[str, set[str]]] = {
         "protocol": set(),
     },
     "scheduler": {
-        "orchestrate": {"allocate", "place", "traffic"},
+        "orchestrate": {"allocate", "place"},
         "place": {"allocate"},
         "dispatch": {"allocate", "traffic"},
         "allocate": set(),
@@ -76,7 +76,7 @@ ARROWS: dict[str, dict[str, set[str]]] = {
     "cli": {
         "commands": {"output", "progress", "spec", "template", "values"},
         "output": {"template", "values"},
-        "progress": {"values"},
+        "progress": set(),
         "spec": {"values"},
         "template": set(),
         "values": set(),

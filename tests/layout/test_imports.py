@@ -49,7 +49,12 @@ MAY_IMPORT: dict[str, set[str]] = {
 # A room that may use only a part of another one: (importer, imported) -> the allowed modules.
 ONLY: dict[tuple[str, str], set[str]] = {
     ("cluster", "raft"): {"essaim.raft.interface"},
-    ("gateway", "cluster"): {"essaim.cluster.routes", "essaim.cluster.certificates"},
+    ("gateway", "cluster"): {
+        "essaim.cluster.booleans",
+        "essaim.cluster.certificates",
+        "essaim.cluster.durations",
+        "essaim.cluster.routes",
+    },
     ("configs", "cluster"): {"essaim.cluster.routes"},
     ("configs", "gateway"): {"essaim.gateway.protocol.routes"},
     ("cli", "api"): {"essaim.api.client"},

@@ -270,7 +270,7 @@ def test_schedule_counts_in_its_time_zone() -> None:
         ({"essaim.schedule": "@daily", "essaim.schedule.timezone": "Mars/Olympus"}, "unknown time zone 'Mars/Olympus'"),
         ({"essaim.schedule": "@daily", "essaim.schedule.timezone": "../etc/passwd"}, "unknown time zone"),
         ({"essaim.schedule": "@daily", "essaim.schedule.concurrency": "maybe"}, "it is forbid, allow or replace"),
-        ({"essaim.schedule": "@daily", "essaim.schedule.deadline": "soon"}, "write it as in 30m or 2h"),
+        ({"essaim.schedule": "@daily", "essaim.schedule.deadline": "soon"}, "write it like 500ms, 2s or 1m30s"),
     ],
 )
 def test_schedule_that_cannot_be_read_is_refused(labels: dict[str, str], words: str) -> None:

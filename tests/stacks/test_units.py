@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from essaim.stacks.canonical.units import format_duration, parse_cpus, parse_duration, parse_size
+from essaim.cluster.durations import format_duration
+from essaim.stacks.canonical.units import parse_cpus, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from essaim.agent.runtime.durations import HealthPlan, health_plan, size, stop_grace, stop_signal
+from essaim.agent.runtime.durations import HealthPlan, health_plan, stop_grace, stop_signal
 from essaim.agent.runtime.identity import HOST, WHOAMI, identity, repository
 from essaim.agent.runtime.interface import Rejected, Work
 from essaim.agent.runtime.resources import generic_resource_env
@@ -18,6 +18,7 @@ from essaim.cluster.container import ContainerSpec
 from essaim.cluster.engine_options import EngineOptions
 from essaim.cluster.numerals import whole
 from essaim.cluster.service import PortConfig, Resources
+from essaim.cluster.sizes import DECIMAL, parse_size
 from essaim.cluster.task import Task, TaskEndpoint
 from essaim.cluster.templates import TemplateError, expand
 
@@ -221,7 +222,7 @@ def _log_limits(task: Task) -> tuple[int, int]:
     if driver and driver.name == "none":
         return 0, 0
     options = (driver.options if driver else None) or {}
-    max_bytes = size(options["max-size"]) if "max-size" in options else LOG_MAX_BYTES
+    max_bytes = parse_size(options["max-size"], DECIMAL) if "max-size" in options else LOG_MAX_BYTES
     given = options.get("max-file", str(LOG_MAX_FILES))
     count = whole(given, 9)
     if count is None:

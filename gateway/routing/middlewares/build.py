@@ -9,8 +9,8 @@ Pure: a call in, a changed call out; time is handed in with it.
 import re
 from collections.abc import Callable
 
+from essaim.cluster.durations import seconds
 from essaim.gateway.protocol.addresses import Networks
-from essaim.gateway.protocol.durations import seconds
 from essaim.gateway.protocol.numbers import port, shown
 from essaim.gateway.routing.call import (
     Answer,

@@ -9,6 +9,8 @@ Pure: names in, verdicts out.
 
 from difflib import get_close_matches
 
+from essaim.cluster.booleans import FALSE, TRUE
+
 CARRIED_OUT = ""
 MOST_COMPARED = 100
 """Characters of a name that is compared with others: the time grows with their square."""
@@ -117,18 +119,19 @@ _HTTP = "replicas are spoken to in HTTP/1.1 without TLS"
 _COOKIE = "the sticky cookie lives as long as the browser's session, for all paths of the host"
 
 # Of `traefik.http.services.NAME.loadbalancer.`: the values that are carried out ("" any), and why others are not.
+BOOLEANS = TRUE | FALSE | {""}
 SERVICE: dict[str, tuple[frozenset[str], str]] = {
     "server.port": (frozenset(), ""),
     "server.scheme": (frozenset({"http"}), _HTTP),
     "server.weight": (frozenset({"1"}), "use essaim.balance.weights"),
     "server.url": (frozenset({"\0"}), "the replicas are the service's tasks"),
-    "server.preservepath": (frozenset({"true", "false"}), ""),
-    "passhostheader": (frozenset({"true"}), "the request's Host is always passed"),
+    "server.preservepath": (BOOLEANS, ""),
+    "passhostheader": (TRUE, "the request's Host is always passed"),
     "serverstransport": (frozenset({"\0"}), "see essaim.timeout.* for the time-outs"),
     "responseforwarding.flushinterval": (frozenset({"\0"}), "every piece of a response is passed on at once"),
     "strategy": (frozenset({"wrr"}), "use essaim.balance"),
-    "sticky": (frozenset({"true", "false"}), "it is true or false"),
-    "sticky.cookie": (frozenset({"true", "false"}), "it is true or false"),
+    "sticky": (BOOLEANS, "it is true or false"),
+    "sticky.cookie": (BOOLEANS, "it is true or false"),
     "sticky.cookie.name": (frozenset(), ""),
     "sticky.cookie.secure": (frozenset(), ""),
     "sticky.cookie.httponly": (frozenset(), ""),
@@ -145,7 +148,7 @@ SERVICE: dict[str, tuple[frozenset[str], str]] = {
     "healthcheck.timeout": (frozenset(), ""),
     "healthcheck.mode": (frozenset({"http"}), "checks are HTTP, or a TCP connection without a path"),
     "healthcheck.scheme": (frozenset({"http"}), _HTTP),
-    "healthcheck.followredirects": (frozenset({"false"}), "a redirect counts as an answer of its own status"),
+    "healthcheck.followredirects": (FALSE | {""}, "a redirect counts as an answer of its own status"),
     "healthcheck.unhealthyinterval": (frozenset({"\0"}), "a replica that is down is checked at the same interval"),
 }  # fmt: skip
 
