@@ -44,6 +44,10 @@ class Gateway:
         self.books.append(book)
         if not self.frozen:
             self._answering.book = book
+        self.moved()
+
+    def moved(self) -> None:
+        """A book is served by, or a gateway has come or gone: who waits looks again."""
         self._moved.set()
 
     async def certificates_served(self, version: int) -> None:

@@ -1,6 +1,7 @@
 """Certificates that a real ACME server gives for names which a real gateway proves, and then serves."""
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,12 @@ pytestmark = [pytest.mark.root, pytest.mark.blocking_allowed]
 
 
 class Serving:
-    """A gateway where the orderer's tests have one of their own: what it is given, it serves by."""
+    """A gateway where the orderer's tests have one of their own: it serves by a book once all its workers do."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._book = CertificateBook()
+        self.on_served: Callable[[], None] = lambda: None
 
     @property
     def book(self) -> CertificateBook:
@@ -33,8 +35,11 @@ class Serving:
 
     @book.setter
     def book(self, book: CertificateBook) -> None:
-        self._book = book
-        self._gateway.set_certificates(book)
+        def served(_: object) -> None:
+            self._book = book
+            self.on_served()
+
+        self._gateway.set_certificates(book).add_done_callback(served)
 
 
 async def test_names_are_proved_at_the_gateway_and_their_certificates_served(
@@ -48,7 +53,9 @@ async def test_names_are_proved_at_the_gateway_and_their_certificates_served(
     await gateway.start()
     settings = {"certificateValidityPeriod": LIFETIME}
     with pebble(tmp_path, http_port=ports["web"], tls_port=ports["websecure"], **settings) as server:
-        cluster = Cluster(server, Serving(gateway))  # type: ignore[arg-type]
+        serving = Serving(gateway)
+        cluster = Cluster(server, serving)  # type: ignore[arg-type]
+        serving.on_served = cluster.gateway.moved
         try:
             shop = router("shop", "Host(`http.example.org`) || Host(`alpn.example.org`)") | {
                 R + "all.rule": "PathPrefix(`/`)",
