@@ -1,8 +1,8 @@
 """Sizes in bytes as Docker's tools read them: `64m`, `1.5GB`, `2gib`, `1024`, `512 k`, `1e6`.
 
-Most of Docker counts a `k` as 1,024 however it is spelt; limits of log files count it as 1,000. One space may stand before
-the unit, none elsewhere. Two things differ from Docker, which reckons in float64: numbers are exact, and what does not
-fit into 63 bits is refused, where Docker takes it for any number.
+Most of Docker counts a `k` as 1,024 however it is spelt; limits of log files count it as 1,000. One space may stand
+before the unit, none elsewhere. Three things differ from Docker, which reckons in float64: numbers are exact, what does
+not fit into 63 bits is refused (Docker takes it for any number), and so are hexadecimal floats.
 
 Pure: text in, numbers out.
 """
@@ -58,7 +58,7 @@ def _number(text: str) -> Decimal:
         number = Decimal(text)
     except InvalidOperation:  # of an exponent of 18 digits and more
         number = Decimal("Infinity")
-    if number and number.adjusted() > _LARGEST_EXPONENT or number.is_infinite():
+    if (number and number.adjusted() > _LARGEST_EXPONENT) or number.is_infinite():
         raise BadSize(f'strconv.ParseFloat: parsing "{_shown(text)}": value out of range')
     return number if number.adjusted() > -_LARGEST_EXPONENT else Decimal(0)
 

@@ -1,4 +1,4 @@
-"""Durations and sizes are read as the docker client reads them: the same values sent, the same words for what is none."""
+"""Durations and sizes are read as the docker client reads them: the same values sent, the same words of refusal."""
 
 import shlex
 from typing import Any
@@ -18,8 +18,8 @@ NO_DURATIONS = [
     "3000000h", "9223372036854775808ns", '1"s', "1\\s", "1\ts", "1_0s", "0x1s", "inf", "1.2.3s", "1m:30s",
 ]  # fmt: skip
 SIZES = [
-    "0", "1024", "64m", "64M", "64mb", "64MiB", "1.5g", "2gib", "10 k", "5.", ".5k", "+5", "7b", "7 ", "1e3k", "1E2", "1t",
-    "5p", "0.3k", "1_000", "-0",
+    "0", "1024", "64m", "64M", "64mb", "64MiB", "1.5g", "2gib", "10 k", "5.", ".5k", "+5", "7b", "7 ", "1e3k", "1E2",
+    "1t", "5p", "0.3k", "1_000", "-0",
 ]  # fmt: skip
 NO_SIZES = [
     "", " ", ".", "x", "-5", "-1", "1x", "5e", "1ib", "1i", "1ki", "1kibb", "1bb", "32kk", "k", "10  k", " 10k", "10k ",
