@@ -9,7 +9,7 @@ import re
 from time import perf_counter
 
 from essaim.gateway.codec.http1.chunked import ChunkReader
-from essaim.gateway.codec.http1.head import MAX_TARGET, REQUEST_LINE, SLASH, parse_fields, refuse_request_line
+from essaim.gateway.codec.http1.head import MAX_TARGET, REQUEST_LINE, SLASH, parse_fields, parse_request
 from essaim.gateway.codec.message import CHUNKED, IDEMPOTENT, Refused, Request
 from essaim.gateway.protocol.options import ServiceOptions
 from essaim.gateway.protocol.tls_policy import TlsPolicy
@@ -36,7 +36,7 @@ from .forwarded import extended_lines, field_lines
 from .held_body import Gathering, Held
 from .reply import reply
 
-MAX_HEAD = 32 << 10
+MAX_HEAD = 64 << 10
 MAX_EARLY = 64 << 10
 MAX_REPLAY = 64 << 10
 CARRIAGE_RETURN = 0x0D
@@ -174,7 +174,11 @@ class Intake(Downstream):
         """
         first = REQUEST_LINE.match(data)
         if first is None:
-            raise refuse_request_line(data)
+            # Off the beaten track: a target beyond ASCII, or no request.
+            self.block = NO_BLOCK
+            odd = self.request = parse_request(data[: end + 2])
+            self.tail = self._tail(odd)
+            return odd
         block = data[first.end() : end + 2]
         request = self.request
         if block != self.block or request is None or first[3] != self.minor:

@@ -22,7 +22,7 @@ FRESH_SECONDS = 1.0
 """A request that may not be sent again rides on no connection that has been idle for longer."""
 MAX_IDLE = 256
 """Kept-alive connections to one endpoint, by worker."""
-MAX_HEAD = 32 << 10
+MAX_HEAD = 64 << 10
 
 IDLE, HEAD, BODY, TUNNEL, CLOSED = range(5)
 

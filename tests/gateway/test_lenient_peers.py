@@ -85,3 +85,40 @@ async def test_check_finds_text_in_a_body_in_pieces(backends: Backends, pieces: 
     port = await backends.serve(slow)
     found = await check(HealthOptions(kind="http", body="llo world", timeout=10.0), "127.0.0.1", port)
     assert (found is None) is passes
+
+
+@pytest.mark.parametrize(
+    ("target", "seen"),
+    [
+        ("/\u00e9?q=\u00fc", b"/%C3%A9?q=%C3%BC"),
+        ("/a", b"/a"),
+        ("http://a/\u00e9", b"/%C3%A9"),
+        ("/\U0001f600", b"/%F0%9F%98%80"),
+    ],
+)
+def test_target_beyond_ascii_is_percent_encoded(target: str, seen: bytes) -> None:
+    request = parse_request(f"GET {target} HTTP/1.1\r\nHost: a\r\n".encode())
+    assert (request.method, request.target, request.host) == (b"GET", seen, b"a")
+
+
+@pytest.mark.parametrize(
+    "line", [b"G\xc3\xa9T / HTTP/1.1", b"GET / HTTP/1.\xb1", b"GET /\xc3\xa9 x HTTP/1.1", b"GET \xff HTTP/1.1", b"\xff"]
+)
+def test_request_line_beyond_ascii_elsewhere_is_refused(line: bytes) -> None:
+    with pytest.raises(Refused):
+        parse_request(line + b"\r\nHost: a\r\n")
+
+
+async def test_target_beyond_ascii_reaches_the_replica_encoded_on_a_kept_connection(
+    gateway: Gateway, backends: Backends
+) -> None:
+    port = free_port()
+    await gateway.apply(table(1, service("web", port, [endpoint("w", await backends.web("w"))], "http")))
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for target, seen in (("/\u00e9", b"GET /%C3%A9 "), ("/a", b"GET /a "), ("/\u00fc", b"GET /%C3%BC ")):
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        body = await reader.readuntil(b"\r\n\r\n")
+        assert seen in body
+    writer.close()

@@ -46,13 +46,14 @@ REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!\"$-~]++) HTTP/1\.([01])\r\n")
 STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t -~\x80-\xff]*+)?")
 FIELD = re.compile(rb"(" + TOKEN + rb"):([\t -~\x80-\xff]*+)")
 ABSOLUTE = re.compile(rb"https?://([^/?#@]++)([/?][!-~]*+)?", re.IGNORECASE)
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 MAX_DIGITS = 18
 VERSION = re.compile(rb"HTTP/[0-9]+(?:\.[0-9]+)?")
 
 UPGRADES = frozenset({b"websocket", b"tcp", b"spdy/3.1"})
 """Protocols that a connection may be handed over to. h2c is none: its requests would pass no rule and no middleware."""
-MAX_FIELDS = 100
-MAX_TARGET = 8192
+MAX_FIELDS = 1000
+MAX_TARGET = 32 << 10
 RESPONSE_NAMES: dict[bytes, int] = {
     b"content-length": LENGTH,
     b"transfer-encoding": TRANSFER,
@@ -160,6 +161,9 @@ def parse_request(head: bytes) -> Request:
     """
     first = REQUEST_LINE.match(head)
     if first is None:
+        head = with_escaped_target(head)
+        first = REQUEST_LINE.match(head)
+    if first is None:
         raise refuse_request_line(head)
     return parse_fields(first, head[first.end() :])
 
@@ -240,6 +244,15 @@ def _read_target(request: Request) -> None:
         request.fields += b"Host: " + authority + b"\r\n"
     rest = rest or b"/"
     request.target = rest if rest[:1] == b"/" else b"/" + rest
+
+
+def with_escaped_target(head: bytes) -> bytes:
+    """A head whose target has bytes beyond ASCII (curl and old browsers send UTF-8 as it is), with these
+    percent-encoded (RFC 3986, 2.1), as every replica reads them."""
+    line, end, rest = head.partition(b"\r\n")
+    method, first, more = line.partition(b" ")
+    target, last, version = more.rpartition(b" ")
+    return method + first + _BEYOND_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], target) + last + version + end + rest
 
 
 def refuse_request_line(head: bytes) -> Refused:
