@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from essaim.cluster.sizes import parse_size
+from essaim.cluster.sizes import parse_limit, parse_size
 
 from .values import devices, durations, mounts, pairs, ports, references, sizes
+from .values.quotes import quoted
 
 
 class FlagError(Exception):
@@ -42,6 +43,7 @@ UINT = Kind("uint", sizes.parse_uint)
 INT = Kind("int", sizes.parse_int)
 FLOAT = Kind("float", sizes.parse_float)
 BYTES = Kind("bytes", parse_size)
+LIMIT = Kind("bytes", parse_limit)
 CPUS = Kind("decimal", sizes.parse_cpus)
 POSITIVE = Kind("duration", durations.parse_positive)
 LIST = Kind("list", text, repeats=True)
@@ -95,7 +97,7 @@ class Flag:
         try:
             return self.kind.parse(raw)
         except ValueError as error:
-            raise FlagError(f'invalid argument "{raw}" for "{self.title}" flag: {error}') from None
+            raise FlagError(f'invalid argument {quoted(raw)} for "{self.title}" flag: {error}') from None
 
 
 ZERO: dict[str, Any] = {

@@ -113,5 +113,12 @@ def _decimal(value: int, unit: int) -> str:
 
 
 def _quoted(text: str) -> str:
-    shown = text if len(text) <= SHOWN else text[:SHOWN] + "..."
-    return '"' + "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown) + '"'
+    """As Go's time package quotes: all but printable ASCII byte by byte."""
+    shown = (text if len(text) <= SHOWN else text[:SHOWN] + "...").encode("utf-8", "surrogatepass")
+    return '"' + "".join(_byte(one) for one in shown) + '"'
+
+
+def _byte(one: int) -> str:
+    if chr(one) in '"\\':
+        return "\\" + chr(one)
+    return chr(one) if 0x20 <= one < 0x7F else f"\\x{one:02x}"

@@ -1,7 +1,7 @@
 """essaim/whoami: a small HTTP server that tells which task answered, and what it saw of the request.
 
 `GET /` gives lines `Name: value` (Hostname, Service, Task, Node, RemoteAddr), then the request line and headers;
-`/api` the same as JSON; `/health` OK. `?wait=200ms` (also s, us, or a plain number of seconds) delays the answer.
+`/api` the same as JSON; `/health` OK. `?wait=200ms` (a duration as in labels, 300 s at most) delays the answer.
 It listens on HOST and PORT (default all addresses, port 80). Standard library only: it is also the only program of a
 minimal container image (see whoami_image.py). On SIGTERM it stops listening and finishes what it has.
 """
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 from collections.abc import Mapping
@@ -21,7 +22,10 @@ IDLE_MOST = 75.0
 """Seconds that a kept connection may be silent."""
 WAIT_MOST = 300.0
 FINISH_WITHIN = 5.0
-UNITS = {"ms": 1e-3, "us": 1e-6, "µs": 1e-6, "s": 1.0, "m": 60.0}
+# As cluster/durations.py, which cannot be imported from here; a test holds the two together.
+UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+NUMBER = r"[0-9]+\.?[0-9]*|\.[0-9]+"
+PART = re.compile(rf"({NUMBER})({'|'.join(UNITS)})")
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
 
 
@@ -70,17 +74,14 @@ def parse_request(head: bytes) -> Request | None:
 
 
 def seconds(text: str) -> float:
-    """`200ms`, `1.5s`, `2`; what cannot be read is 0."""
-    for unit in sorted(UNITS, key=len, reverse=True):
-        if text.endswith(unit):
-            text, factor = text.removesuffix(unit), UNITS[unit]
-            break
-    else:
-        factor = 1.0
-    try:
-        return min(max(float(text) * factor, 0.0), WAIT_MOST)
-    except ValueError:
-        return 0.0
+    """`200ms`, `1m30s`, `2`; WAIT_MOST at most. Raises ValueError for anything else."""
+    text = text.strip(" ")
+    if re.fullmatch(NUMBER, text):
+        return min(float(text), WAIT_MOST)
+    signless = text.removeprefix("+")
+    if not signless or (PART.sub("", signless) and signless != "0"):
+        raise ValueError(f"wait={text[:80]} is not a duration; write it like 200ms, 2s or 1m30s")
+    return min(sum(float(number) * UNITS[unit] for number, unit in PART.findall(signless)), WAIT_MOST)
 
 
 def answer(request: Request, path: str, who: list[tuple[str, str]], peer: str) -> tuple[int, str, bytes]:
@@ -141,10 +142,16 @@ class Whoami:
         if length.isascii() and length.isdigit() and len(length) < 10:
             await reader.readexactly(int(length))
         target = urlsplit(request.target)
-        await asyncio.sleep(seconds(parse_qs(target.query).get("wait", ["0"])[0]))
+        refused = b""
+        try:
+            await asyncio.sleep(seconds(parse_qs(target.query).get("wait", ["0"])[0]))
+        except ValueError as error:
+            refused = f"{error}\n".encode(errors="replace")
         host, port, *_ = writer.get_extra_info("peername") or ("", 0)
         peer = f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
-        status, kind, body = answer(request, target.path, self._who, peer)
+        status, kind, body = (
+            (400, "text/plain; charset=utf-8", refused) if refused else answer(request, target.path, self._who, peer)
+        )
         keeps = request.keeps_alive and not self._ending and not request.header("transfer-encoding")
         writer.write(
             f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"

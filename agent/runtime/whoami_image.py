@@ -18,11 +18,11 @@ from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 
 from essaim.agent.runtime.docker.engine import Engine, EngineError, json_lines
+from essaim.cluster.engine_address import DEFAULT_ENGINE
 
 from . import whoami
 from .interface import Rejected, RuntimeUnavailable
 
-DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 TAG = "latest"
 REPOSITORY = "essaim/whoami"
 PROGRAM = "/whoami.py"
@@ -77,7 +77,7 @@ def build(url: str = "") -> None:
     """Make the image on the Engine at `url` (default: DOCKER_HOST, or the usual socket). Raises NotBuilt. Blocks."""
     try:
         asyncio.run(_build_at(url or os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE))
-    except (Rejected, EngineError, RuntimeUnavailable) as error:
+    except (Rejected, EngineError, RuntimeUnavailable, ValueError) as error:
         raise NotBuilt(f"the image {REPOSITORY}:{TAG} could not be built: {error}") from error
 
 

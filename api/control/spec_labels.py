@@ -29,7 +29,7 @@ def check_labels(spec: ServiceSpec) -> None:
         )
     labels = spec.labels or {}
     drain = labels.get(DRAIN)
-    if drain:
+    if drain is not None:
         try:
             seconds(drain)
         except ValueError as error:

@@ -18,13 +18,11 @@ from essaim.api.streams import hijack
 from essaim.api.streams.exchange import CHUNK, EngineUnavailable, Exchange, Head, Streams, connect
 from essaim.cluster.errors import NotYet
 from essaim.cluster.numerals import whole
+from essaim.gateway.codec.hop_by_hop import NOT_PASSED_ON, nominated
 
 Dial = Callable[[], Awaitable[Streams]]
 
-HOP_BY_HOP = {
-    "connection", "content-length", "expect", "host", "keep-alive", "proxy-authenticate", "proxy-authorization", "te",
-    "trailer", "transfer-encoding", "upgrade",
-}  # fmt: skip
+WRITTEN_ANEW = {name.decode() for name in NOT_PASSED_ON} | {"expect", "host"}
 VERSION_SECONDS = 30.0
 """How long an Engine's version is believed: it may be upgraded while this daemon runs."""
 MERGE_SECONDS = 5.0
@@ -169,7 +167,8 @@ async def _target(request: web.Request, dial: Dial, node_id: str) -> str:
 
 
 def _request_headers(request: web.Request, body: bytes | None, *, upgrade: str, chunked: bool) -> list[tuple[str, str]]:
-    kept = [(name, value) for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP]
+    left_out = WRITTEN_ANEW | named(request.headers.getall("Connection", []))
+    kept = [(name, value) for name, value in request.headers.items() if name.lower() not in left_out]
     kept.append(("Host", "docker"))
     if upgrade:
         kept += [("Connection", "Upgrade"), ("Upgrade", upgrade)]
@@ -183,6 +182,11 @@ def _request_headers(request: web.Request, body: bytes | None, *, upgrade: str, 
     return kept
 
 
+def named(connection: Iterable[str]) -> set[str]:
+    """Fields that are for this hop only, because `Connection` names them."""
+    return {name.decode("latin-1") for name in nominated(value.encode("latin-1", "replace") for value in connection)}
+
+
 async def _chunks(request: web.Request, body: bytes | None) -> AsyncIterator[bytes]:
     if body is not None:
         yield body
@@ -193,8 +197,9 @@ async def _chunks(request: web.Request, body: bytes | None) -> AsyncIterator[byt
 
 async def _answer(request: web.Request, head: Head, exchange: Exchange) -> web.StreamResponse:
     response = web.StreamResponse(status=head.status, reason=head.reason or None)
+    left_out = WRITTEN_ANEW | OURS | named(value for name, value in head.headers if name == "connection")
     for name, value in head.headers:
-        if name not in HOP_BY_HOP and name not in OURS:
+        if name not in left_out:
             response.headers.add(name, value)
     length = whole(head.get("content-length"))
     if length is not None:

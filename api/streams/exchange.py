@@ -8,10 +8,10 @@ not open itself, and an Engine needs both; and to import it takes 100 ms, most o
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 import httptools
 
+from essaim.cluster.engine_address import parse_engine
 from essaim.cluster.errors import ClusterError
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -31,14 +31,14 @@ class NotHttp(EngineUnavailable):
 
 
 async def connect(url: str) -> Streams:
-    """Open a connection to `unix:///path`, `tcp://host:port` or `http://host:port`. Raises EngineUnavailable."""
-    parts = urlsplit(url)
+    """Open a connection to an Engine's address (`cluster/engine_address.py`). Raises EngineUnavailable."""
     try:
+        address = parse_engine(url)
         async with asyncio.timeout(CONNECT_SECONDS):
-            if parts.scheme == "unix":
-                return await asyncio.open_unix_connection(parts.path)
-            return await asyncio.open_connection(parts.hostname, parts.port or 2375)
-    except (OSError, TimeoutError) as error:
+            if address.socket:
+                return await asyncio.open_unix_connection(address.socket)
+            return await asyncio.open_connection(address.host, address.port)
+    except (OSError, TimeoutError, ValueError) as error:
         raise EngineUnavailable(f"Cannot connect to the Docker Engine of this node at {url}: {error}") from error
 
 

@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import msgspec
 
+from essaim.agent.runtime.docker.engine import Engine
 from essaim.agent.runtime.docker.runtime import DockerRuntime
 from essaim.agent.runtime.host import host_description
 from essaim.agent.runtime.interface import Runtime, RuntimeUnavailable
 from essaim.agent.runtime.no_tasks import NoTasksRuntime
 from essaim.agent.runtime.process.runtime import ProcessRuntime
+from essaim.cluster.engine_address import DEFAULT_ENGINE, parse_engine
 from essaim.cluster.node import NodeDescription
 from essaim.daemon.settings import Settings
 
-DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 PROBE_TIMEOUT = 3.0
 ENABLED = [
     Path(f"/etc/systemd/system/{target}.wants/{unit}")
@@ -105,11 +105,10 @@ async def choose(settings: Settings, remembered: str, log: Any, open_files: tupl
     if settings.gateway_only or settings.runtime == "process":
         return Runtimes(settings, None, log, open_files)
     url = settings.engine or os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE
-    scheme = url.partition("://")[0]
-    if scheme not in ("unix", "http", "tcp"):
-        raise NoRuntime(
-            f"{url!r} is no address of a Docker Engine: use unix://PATH, http://HOST:PORT or tcp://HOST:PORT"
-        )
+    try:
+        parse_engine(url)
+    except ValueError as error:
+        raise NoRuntime(str(error)) from error
     if settings.runtime == "docker" or settings.engine or remembered == "docker":
         return Runtimes(settings, url, log, open_files)
     if remembered == "process" or has_process_tasks(settings.state_dir):
@@ -140,18 +139,9 @@ def starts_with_the_host(url: str, units: Iterable[Path] = ENABLED, systemd: Pat
 
 async def _problem(url: str) -> str:
     """Why the Engine does not answer; empty when it does."""
-    scheme, _, rest = url.partition("://")
-    connector: aiohttp.BaseConnector
-    if scheme == "unix":
-        connector, base = aiohttp.UnixConnector(str(Path(rest))), "http://engine"
-    else:
-        connector, base = aiohttp.TCPConnector(), f"http://{rest}"
-    timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT)
     try:
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-            session.get(f"{base}/_ping") as response,
-        ):
-            return "" if response.status == 200 else f"it answers with status {response.status}"
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        async with asyncio.timeout(PROBE_TIMEOUT), Engine(url) as engine:
+            await engine.version()
+    except (RuntimeUnavailable, TimeoutError) as error:
         return str(error) or "no answer in time"
+    return ""

@@ -6,6 +6,8 @@ Pure: data only.
 import re
 from collections.abc import Sequence
 
+from .hop_by_hop import HOP_BY_HOP
+
 HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*+|\[[0-9A-Fa-f:.]++\])(?::[0-9]{0,5})?")
 
 CHUNKED = -1
@@ -23,13 +25,8 @@ REQUEST_NAMES: dict[bytes, int] = {
     b"host": FIELD_HOST,
     b"content-length": LENGTH,
     b"transfer-encoding": TRANSFER,
+    **dict.fromkeys(sorted(HOP_BY_HOP), HOP),
     b"connection": CONNECTION,
-    b"keep-alive": HOP,
-    b"proxy-connection": HOP,
-    b"proxy-authenticate": HOP,
-    b"proxy-authorization": HOP,
-    b"te": HOP,
-    b"http2-settings": HOP,
     b"upgrade": UPGRADE,
     b"expect": EXPECT,
     b"x-forwarded-for": FORWARDED_FOR,

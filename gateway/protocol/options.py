@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from essaim.cluster.durations import seconds
+from essaim.cluster.sizes import parse_size
 
 from .addresses import Networks
 from .numbers import decimal, flag, port, shown, whole
@@ -99,6 +100,13 @@ def _text(value: str) -> str:
 
 def _count(value: str) -> int:
     return whole(value)
+
+
+def _size(value: str) -> int:
+    try:
+        return parse_size(value.strip(" "))
+    except ValueError:
+        raise ValueError("must be a size such as 512, 64k or 1.5m") from None
 
 
 def _tries(value: str) -> int:
@@ -259,7 +267,7 @@ LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "queue.timeout": ("queue_timeout", seconds),
     "queue.limit": ("queue_limit", _count),
     "retries": ("retries", _tries),
-    "limit.body": ("max_body", _count),
+    "limit.body": ("max_body", _size),
     "accesslog": ("access_log", _one_of("json", "common")),
     "accesslog.sample": ("access_sample", _share),
     "limit.source": ("max_per_source", _count),
@@ -275,11 +283,17 @@ LABELS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "eject.window": ("eject_window", _window),
     "eject.least": ("eject_least", _times),
 }
-ELSEWHERE = frozenset({
-    "drain", "placement.strategy", "rebalance", "schedule", "schedule.concurrency", "schedule.deadline",
-    "schedule.timezone",
-})  # fmt: skip
-"""Labels of ours on services that other rooms read."""
+ELSEWHERE: dict[str, Callable[[str], Any]] = {
+    "drain": seconds,
+    "placement.strategy": _text,
+    "rebalance": _text,
+    "schedule": _text,
+    "schedule.concurrency": _text,
+    "schedule.deadline": seconds,
+    "schedule.timezone": _text,
+}
+"""Labels of ours on services that other rooms read, in lower case only. The API refuses those that cannot be read
+(`spec_labels.py`, `cron.py`); of a service that has one from an older release the default holds, and this says so."""
 OWN_READER = ("tls", "acme")
 """Groups with a reader of their own, which warns by itself."""
 PORT_PROTOCOL = re.compile(r"port\.[0-9]+\.protocol")
@@ -305,9 +319,8 @@ def read_options(labels: dict[str, str]) -> tuple[ServiceOptions, list[str]]:
     for label in sorted(labels):
         place = _place(label, labels[label], options, health)
         if place is None:
-            if label.lower().startswith("essaim.") and not _is_known_elsewhere(label.lower()):
-                closest = _closest(label.lower()) if len(warnings) < MOST_SUGGESTIONS else ""
-                warnings.append(f"label {label} is not known{closest}")
+            if label.lower().startswith("essaim."):
+                warnings += _said_of_others(label, labels[label], suggests=len(warnings) < MOST_SUGGESTIONS)
             continue
         into, (field, convert) = place
         try:
@@ -376,9 +389,19 @@ def _place(label: str, value: str, options: dict[str, Any], health: dict[str, An
     return (options, found) if found else None
 
 
-def _is_known_elsewhere(label: str) -> bool:
+def _said_of_others(label: str, value: str, *, suggests: bool) -> list[str]:
+    """What is wrong with a label of ours that is not read here."""
     name = label.removeprefix("essaim.")
-    return name in ELSEWHERE or name.partition(".")[0] in OWN_READER or PORT_PROTOCOL.fullmatch(name) is not None
+    if label.lower().split(".")[1] in OWN_READER or PORT_PROTOCOL.fullmatch(name):
+        return []
+    reader = ELSEWHERE.get(name)
+    if reader is None:
+        return [f"label {label} is not known{_closest(label.lower()) if suggests else ''}"]
+    try:
+        reader(value)
+    except ValueError as error:
+        return [f"label {label}={shown(value)} is ignored: {error}"]
+    return []
 
 
 MOST_COMPARED = 100

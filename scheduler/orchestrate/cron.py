@@ -106,12 +106,12 @@ def schedule_of(labels: dict[str, str] | None) -> Schedule | None:
         text.strip(),
         labels.get(f"{LABEL}.timezone", "UTC"),
         labels.get(f"{LABEL}.concurrency", FORBID),
-        labels.get(f"{LABEL}.deadline", ""),
+        labels.get(f"{LABEL}.deadline"),
     )
 
 
 @lru_cache(maxsize=1024)
-def _parsed(text: str, zone: str, concurrency: str, deadline: str) -> Schedule:
+def _parsed(text: str, zone: str, concurrency: str, deadline: str | None) -> Schedule:
     expression = NAMES.get(text.lower(), text)
     try:
         CronSim(expression, datetime(2000, 1, 1, tzinfo=UTC))
@@ -126,7 +126,7 @@ def _parsed(text: str, zone: str, concurrency: str, deadline: str) -> Schedule:
     if concurrency not in (FORBID, ALLOW, REPLACE):
         raise InvalidArgument(f"invalid {LABEL}.concurrency {concurrency!r}: it is forbid, allow or replace")
     try:
-        limit = timedelta(seconds=seconds(deadline)) if deadline else DEADLINE
+        limit = DEADLINE if deadline is None else timedelta(seconds=seconds(deadline))
     except ValueError as error:
         raise InvalidArgument(f"invalid {LABEL}.deadline: {error}") from error
     return Schedule(expression, zone, concurrency, limit)

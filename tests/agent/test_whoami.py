@@ -3,11 +3,14 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from essaim.agent.runtime.whoami import Whoami, parse_request, seconds
+from essaim.agent.runtime.whoami import WAIT_MOST, Whoami, parse_request, seconds
+from essaim.cluster import durations
 
 IDENTITY = {"ESSAIM_SERVICE_NAME": "web", "ESSAIM_TASK_NAME": "web.1.x", "ESSAIM_NODE_HOSTNAME": "n1"}
 
@@ -94,10 +97,33 @@ async def test_end_closes_idle_connections_and_lets_busy_ones_finish(server: Ser
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("200ms", 0.2), ("1.5s", 1.5), ("2", 2), ("5us", 5e-6), ("1m", 60), ("-1", 0), ("x", 0), ("999999", 300)],
+    [("200ms", 0.2), ("1.5s", 1.5), ("2", 2), ("5us", 5e-6), ("1m", 60), ("1m30s", 90), ("999999", 300), ("9h", 300)],
 )
 def test_seconds_of_a_wait(text: str, number: float) -> None:
     assert seconds(text) == pytest.approx(number)
+
+
+@given(st.text(alphabet="0123456789.+-hmsnuµμ² e_\u0665", max_size=12) | st.sampled_from(["nan", "inf", "", "x", "+0"]))
+def test_seconds_of_a_wait_are_those_of_a_label(text: str) -> None:
+    assert read(seconds, text) == pytest.approx(read(lambda one: min(durations.seconds(one), WAIT_MOST), text))
+
+
+def read(reader: Callable[[str], float], text: str) -> float | None:
+    try:
+        return reader(text)
+    except ValueError as error:
+        return WAIT_MOST if str(error) == durations.A_YEAR else None
+
+
+@pytest.mark.parametrize("wait", ["soon", "-1s", "nan", "1e3", "", "1x%0d%0aX-B:%201", "%ff"])
+async def test_wait_that_is_no_duration_is_answered_with_what_to_write(wait: str, server: Server) -> None:
+    head, _, body = (await server.ask(get(f"/?x=1&wait={wait}&wait=0", CLOSE))).partition("\r\n\r\n")
+    if wait:  # an empty one is none, as everywhere in a query
+        assert head.startswith("HTTP/1.1 400 Bad Request")
+        assert "is not a duration; write it like 200ms" in body
+    else:
+        assert head.startswith("HTTP/1.1 200 OK")
+    assert "X-B" not in head
 
 
 def test_request_line_and_headers_are_read_or_refused() -> None:

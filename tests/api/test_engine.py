@@ -12,6 +12,7 @@ import pytest
 from essaim.api.events import engine_events
 from essaim.cluster.errors import Unavailable
 from essaim.cluster.wire import LogChunk, LogRequest
+from essaim.gateway.codec.hop_by_hop import HOP_BY_HOP
 from tests.api.conftest import Served
 
 DEADLINE = 20.0
@@ -99,6 +100,20 @@ async def test_head_request_has_a_length_and_no_body(outside: Served, engine: Fa
     engine.respond = engine.answer(b"HTTP/1.1 200 OK\r\nX-Stat: abc\r\nContent-Length: 5\r\n\r\n")
     async with outside.client.head("http://essaim/containers/x/archive") as reply:
         assert (reply.status, reply.headers["X-Stat"], await reply.read()) == (200, "abc", b"")
+
+
+async def test_fields_of_one_hop_are_passed_on_neither_way(outside: Served, engine: FakeEngine) -> None:
+    ours = sorted({name.decode() for name in HOP_BY_HOP} - {"connection", "upgrade"} | {"x-named"})
+    lines = "".join(f"{name}: 1\r\n" for name in ours)
+    answer = f"HTTP/1.1 200 OK\r\nConnection: close, X-Named\r\nContent-Length: 2\r\nX-Kept: 1\r\n{lines}\r\n{{}}"
+    engine.respond = engine.answer(answer.encode())
+    asked = f"GET /images/json HTTP/1.1\r\nHost: x\r\nConnection: X-Named, close\r\nX-Kept: 1\r\n{lines}\r\n"
+    reader, writer = await raw(outside, asked.encode())
+    answered = (await reader.read()).decode().lower()
+    writer.close()
+    for head in (engine.heads[0].lower(), answered):
+        assert "x-kept: 1" in head
+        assert [name for name in ours if f"\n{name}:" in head and f"\n{name}: timeout" not in head] == []
 
 
 async def test_answer_is_passed_on_piece_by_piece(outside: Served, engine: FakeEngine) -> None:

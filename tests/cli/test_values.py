@@ -16,6 +16,7 @@ from essaim.cli.values.images import familiar, registry, with_tag
 from essaim.cli.values.mounts import parse_mount
 from essaim.cli.values.pairs import fields, last_wins, parse_env_file, resolve_env
 from essaim.cli.values.ports import parse_publish
+from essaim.cli.values.quotes import quoted
 from essaim.cli.values.references import capabilities, parse_reference, parse_ulimit
 from essaim.cli.values.sizes import binary_size, parse_cpus
 from essaim.cluster.durations import format_duration
@@ -247,3 +248,12 @@ def test_whole_floats_print_as_go_prints_them() -> None:
 
 def test_natural_order_counts_numbers() -> None:
     assert sorted(["web.10", "web.2", "a", "web.1", "web"], key=natural) == ["a", "web", "web.1", "web.2", "web.10"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("a", '"a"'), ('a"\\', '"a\\"\\\\"'), ("\t\n\a", '"\\t\\n\\a"'), ("\x00\x7f", '"\\x00\\x7f"'), ("é", '"é"'),
+     ("\u202e", '"\\u202e"'), ("\U000e0001", '"\\U000e0001"'), ("\udcff", '"\\xff"')],
+)  # fmt: skip
+def test_quoted_text_is_go_s(text: str, shown: str) -> None:
+    assert quoted(text) == shown

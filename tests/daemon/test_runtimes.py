@@ -1,5 +1,6 @@
 """Which runtime a host has, and that a node keeps the one it joined with."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,14 @@ def test_identity_of_a_version_that_noted_no_runtime_is_read(tmp_path: Path) -> 
         '{"node_id":"n","role":"worker","cluster_id":"k","advertise":"a:1","listen":"a:1","data_ip":"a","raft_id":0}'
     )
     assert file.load() == Identity("n", "worker", "k", "a:1", "a:1", "a")
+
+
+async def test_engine_that_answers_with_an_error_is_none_to_run_tasks_by(socket: Path, tmp_path: Path) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_unix_server(refuse, str(tmp_path / "other.sock")):
+        assert "status 503" in await runtimes._problem(f"unix://{tmp_path / 'other.sock'}")
+    assert "does not answer" in await runtimes._problem(f"unix://{socket}")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from essaim.gateway.codec.hop_by_hop import NOT_PASSED_ON
 from essaim.gateway.codec.message import CHUNKED, Refused
 from essaim.gateway.control.plan import Planner
 from essaim.gateway.http.held_body import Gathering, Held, Room
@@ -14,7 +15,7 @@ from essaim.gateway.protocol.routes import RouteTable
 from essaim.gateway.routing.call import Answer, BodyWanted, Call, Verdict
 from essaim.gateway.routing.middlewares.auth_server import read_server
 from essaim.gateway.routing.middlewares.build import make_middleware
-from essaim.gateway.routing.middlewares.forward_auth import FRAMING, MAX_BODY, OWN, ForwardAuth, Question, end_to_end
+from essaim.gateway.routing.middlewares.forward_auth import MAX_BODY, OWN, ForwardAuth, Question, end_to_end
 from essaim.gateway.routing.middlewares.vocabulary import OPTIONS
 from essaim.gateway.worker.service_names import ServiceNames
 
@@ -284,7 +285,7 @@ def test_end_to_end_fields_are_those_that_no_hop_owns(fields: list[tuple[str, st
     found = end_to_end((name.encode(), value.encode()) for name, value in fields)
     nominated = {one.strip() for name, value in fields if name == "Connection" for one in value.split(",")}
     assert [name.decode() for name, _ in found] == [
-        name for name, _ in fields if name.lower() not in nominated and name.lower().encode() not in FRAMING
+        name for name, _ in fields if name.lower() not in nominated and name.lower().encode() not in NOT_PASSED_ON
     ]
 
 

@@ -54,6 +54,7 @@ ONLY: dict[tuple[str, str], set[str]] = {
         "essaim.cluster.certificates",
         "essaim.cluster.durations",
         "essaim.cluster.routes",
+        "essaim.cluster.sizes",
     },
     ("configs", "cluster"): {"essaim.cluster.routes"},
     ("configs", "gateway"): {"essaim.gateway.protocol.routes"},

@@ -2,7 +2,8 @@
 
 The API's version is negotiated with the first call: the older of the Engine's and ours. Errors come in two kinds:
 `EngineError` is the Engine's answer, `RuntimeUnavailable` is no answer, or one that cannot be read: whether the Engine
-has done what it was asked is then unknown. Rejected: the docker SDK, which blocks.
+has done what it was asked is then unknown. Rejected: the docker SDK, which blocks. The API's proxy has another client
+(`api/streams/exchange.py`), which passes raw streams on and hands connections over; this one decodes and pools.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import Any, Self
 import aiohttp
 
 from essaim.agent.runtime.interface import RuntimeUnavailable
+from essaim.cluster.engine_address import parse_engine
 
 NEWEST = (1, 51)
 """The newest version of the API that this client speaks."""
@@ -41,10 +43,12 @@ def parse_version(text: str) -> Version:
 
 
 class Engine:
-    """`url` is unix:///path, http://host:port or tcp://host:port. Use it with `async with`."""
+    """`url` is an Engine's address (`cluster/engine_address.py`); any other raises ValueError. Use it with
+    `async with`."""
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._where = parse_engine(url)
         self._session: aiohttp.ClientSession | None = None
         self._version: Version | None = None
         self._negotiating = asyncio.Lock()
@@ -59,8 +63,8 @@ class Engine:
     def open(self) -> None:
         """Needs a running loop. Nothing is sent yet."""
         if self._session is None:
-            scheme, _, rest = self.url.partition("://")
-            connector = aiohttp.UnixConnector(rest, limit=0) if scheme == "unix" else aiohttp.TCPConnector(limit=0)
+            socket = self._where.socket
+            connector = aiohttp.UnixConnector(socket, limit=0) if socket else aiohttp.TCPConnector(limit=0)
             self._session = aiohttp.ClientSession(connector=connector)
 
     async def close(self) -> None:
@@ -130,8 +134,7 @@ class Engine:
         return RuntimeUnavailable(f"the Docker Engine at {self.url} is not usable: {why}")
 
     def _address(self, path: str) -> str:
-        scheme, _, rest = self.url.partition("://")
-        return f"http://docker{path}" if scheme == "unix" else f"http://{rest}{path}"
+        return f"http://{self._where.authority}{path}"
 
     @asynccontextmanager
     async def _send(

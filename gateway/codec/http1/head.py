@@ -20,6 +20,7 @@ Pure: bytes in, values out.
 
 import re
 
+from essaim.gateway.codec.hop_by_hop import HOP_BY_HOP, PERSISTENCE
 from essaim.gateway.codec.message import (
     CHUNKED,
     CONNECTION,
@@ -57,15 +58,11 @@ MAX_TARGET = 32 << 10
 RESPONSE_NAMES: dict[bytes, int] = {
     b"content-length": LENGTH,
     b"transfer-encoding": TRANSFER,
+    **dict.fromkeys(sorted(PERSISTENCE), HOP),
     b"connection": CONNECTION,
-    b"keep-alive": HOP,
-    b"proxy-connection": HOP,
     b"upgrade": UPGRADE,
 }
-UNTOUCHABLE = frozenset(REQUEST_NAMES) - {
-    b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade", b"http2-settings", b"expect",
-    b"proxy-authenticate", b"proxy-authorization",
-}  # fmt: skip
+UNTOUCHABLE = frozenset(REQUEST_NAMES) - HOP_BY_HOP - {b"expect"}
 """A client may not have these removed by naming them in Connection: it would change who the backend thinks it is."""
 UNCACHED = frozenset({
     # Credentials.

@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterable
 from urllib.parse import urljoin
 
+from essaim.gateway.codec.hop_by_hop import NOT_PASSED_ON, nominated
 from essaim.gateway.codec.message import REQUEST_NAMES
 from essaim.gateway.routing.call import (
     Answer,
@@ -37,15 +38,11 @@ from essaim.gateway.routing.pattern import Pattern
 from .auth_server import AuthServer, read_server
 
 MAX_BODY = 1 << 20
-FRAMING = frozenset({
-    b"connection", b"content-length", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"trailers",
-    b"transfer-encoding", b"upgrade",
-})  # fmt: skip
 ALWAYS = frozenset(
     {b"x-forwarded-method", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-uri", b"x-forwarded-for"}
 )
-NOT_ASKED = FRAMING | ALWAYS | {b"host", b"expect"}
-OWN = FRAMING | frozenset(REQUEST_NAMES)
+NOT_ASKED = NOT_PASSED_ON | ALWAYS | {b"host", b"expect"}
+OWN = NOT_PASSED_ON | frozenset(REQUEST_NAMES)
 """Fields that no auth server may set."""
 Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -187,10 +184,8 @@ class ForwardAuth:
 def end_to_end(fields: Iterable[tuple[bytes, bytes]]) -> Fields:
     """A message's fields without those that are the hop's, or that its Connection names (RFC 9110, 7.6.1)."""
     known = tuple(fields)
-    named = {
-        option.strip().lower() for name, value in known if name.lower() == b"connection" for option in value.split(b",")
-    }
-    return tuple((name, value) for name, value in known if name.lower() not in FRAMING | named)
+    left_out = NOT_PASSED_ON | nominated(value for name, value in known if name.lower() == b"connection")
+    return tuple((name, value) for name, value in known if name.lower() not in left_out)
 
 
 def _claims(call: Call) -> dict[bytes, bytes]:
