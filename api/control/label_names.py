@@ -1,4 +1,4 @@
-"""Names in Traefik's labels that clash, said to whoever deploys: the same words as later in `lb status`.
+"""Names in Traefik's labels that clash, and routers without a port, said to whoever deploys as in `lb status`.
 
 A service is taken as it will be stored; what is said is about its own routers, and about other services' routers that
 its names leave without a meaning.
@@ -18,6 +18,7 @@ from essaim.gateway.routing.resolver import Resolver, references
 from essaim.scheduler.tasks import task_ports
 
 CLASH = "is defined differently by"
+NO_PORT = "a port that the gateway knows"
 
 
 def clashes(services: Iterable[Service], changed: str) -> list[str]:
@@ -39,7 +40,7 @@ def clashes(services: Iterable[Service], changed: str) -> list[str]:
         return resolve(service, labels, everything, keys, _entry_points(labels), TlsPolicy()).warnings
 
     said = Resolver(_keys, work, lambda reason: []).resolve(near)
-    own = [one for one in said[changed] if CLASH in one]
+    own = [one for one in said[changed] if CLASH in one or "no port " in one or NO_PORT in one]
     others = [
         f"service {known[key][0].name}: {one}"
         for key, warnings in said.items()

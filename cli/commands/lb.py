@@ -1,11 +1,13 @@
 """`essaim lb`: the live load balancer, and configurations for external ones."""
 
+import shutil
+
 from essaim.api.client import path_of
 from essaim.cli import completion
 from essaim.cli.app import App, CliError
 from essaim.cli.command import ONE, Arity, Command, Group, Later
 from essaim.cli.flags import POSITIVE, STRING, Flag, Flags
-from essaim.cli.output.lbstatus import STATUS, status_rows
+from essaim.cli.output.lbstatus import STATUS, status_rows, status_text
 from essaim.cluster.durations import SECOND
 
 STATUS_PATH = "/essaim/v1/lb/status"
@@ -24,7 +26,12 @@ async def render(app: App, args: list[str], flags: Flags) -> None:
 async def status(app: App, args: list[str], flags: Flags) -> None:
     found = await (await app.client()).get(STATUS_PATH)
     rows = status_rows(found, args[0] if args else "")
-    app.out.write(STATUS.render(rows, flags.text("format")))
+    form = flags.text("format")
+    if form:
+        app.out.write(STATUS.render(rows, form))
+    else:
+        width = shutil.get_terminal_size().columns if app.out.isatty() else None
+        app.out.write(status_text(rows, width))
 
 
 GROUP = Group(

@@ -3,11 +3,14 @@
 Pure: the gateway's status to rows.
 """
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 from .listing import Listing, Row
 
+NARROWEST = 40
+"""Characters of a terminal that lines are folded for."""
 STATUS = Listing(
     "{{.Service}}\t{{.Port}}\t{{.Task}}\t{{.Address}}\t{{.Verdict}}\t{{.Reason}}\t{{.FoundBy}}",
     {
@@ -21,6 +24,24 @@ STATUS = Listing(
         "FoundBy": "FOUND BY",
     },
 )
+
+
+SAID = ("warning", "faulty", "idle")
+"""Verdicts of rows that are a sentence about a service, or about all of the gateway."""
+
+
+def status_text(rows: list[Row], width: int | None) -> str:
+    """The table of listeners and endpoints, and below it what is said of services, folded to `width` characters."""
+    table = STATUS.render([row for row in rows if row["Verdict"] not in SAID], "")
+    return table + "".join(sentence(row, width) for row in rows if row["Verdict"] in SAID)
+
+
+def sentence(row: Row, width: int | None) -> str:
+    about = f"{row['Service']}: " if row["Service"] else ""
+    text = f"{about}{row['Verdict']}: {row['Reason']}"
+    if width is None or width < NARROWEST:
+        return text + "\n"
+    return textwrap.fill(text, width, subsequent_indent="    ", break_on_hyphens=False) + "\n"
 
 
 def status_rows(status: Mapping[str, Any], only: str = "") -> list[Row]:

@@ -83,6 +83,10 @@ class Request:
         self.minor = minor
         self.keep_alive = minor == 1
 
+    @property
+    def is_websocket(self) -> bool:
+        return self.upgrade[:9].lower() == b"websocket"
+
 
 class Response:
     """A response's head. `length` (bytes, CHUNKED or UNTIL_CLOSE) does not consider HEAD, 1xx, 204 and 304.

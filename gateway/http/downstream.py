@@ -56,6 +56,7 @@ class Downstream(asyncio.Protocol):
         "chunks",
         "connecting",
         "counted",
+        "counted_in",
         "deadline",
         "deadlines",
         "endpoint",
@@ -122,6 +123,7 @@ class Downstream(asyncio.Protocol):
         self.call: Call | None = None
         # For whom it counts among the requests in progress of trusted proxies' clients; "" where that is not limited.
         self.counted = ""
+        self.counted_in = listener.callers
         # The call was interrupted (see `Intake._pause`) and goes on where it stopped.
         self.resuming = False
         # What gives up the wait while it is, and what there is of a body that a middleware wants to have whole.
@@ -224,7 +226,7 @@ class Downstream(asyncio.Protocol):
     def _uncount(self) -> None:
         """The request in progress counts for its client no more."""
         if self.counted:
-            self.listener.callers.leave(self.counted)
+            self.counted_in.leave(self.counted)
             self.counted = ""
 
     def _linger(self) -> None:

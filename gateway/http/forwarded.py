@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from essaim.gateway.codec.message import FORWARDED_FOR, Request
 
+SECURE = (b"https", b"wss")
 PASSED_ON = (b"x-forwarded-uri", b"x-forwarded-method")
 """Claims of a trusted proxy that the gateway has none of its own for."""
 
@@ -25,11 +26,20 @@ def _node(address: str) -> str:
     return f'"[{address}]"' if ":" in address else address
 
 
-def field_lines(address: str, scheme: str, port: int, host: bytes) -> bytes:
-    """The lines for a request of an untrusted client; `host` is the authority it asked for."""
+def port_of(host: bytes, scheme: bytes) -> bytes:
+    """The port that a client asked at, as links have it: that of the authority, else the scheme's own. Which port the
+    gateway listens at says nothing of it: a balancer or a port mapping may stand before it."""
+    port = host.rpartition(b":")[2] if host[-1:].isdigit() and b":" in host and not host.endswith(b"]") else b""
+    return port if port.isdigit() else b"443" if scheme.lower() in SECURE else b"80"
+
+
+def field_lines(address: str, scheme: str, host: bytes, *, websocket: bool = False) -> bytes:
+    """The lines for a request of an untrusted client; `host` is the authority it asked for. A WebSocket's scheme is ws
+    or wss, as Traefik has it."""
+    spoken = f"ws{scheme[4:]}" if websocket else scheme
     lines = (
-        f"X-Forwarded-For: {address}\r\nX-Real-IP: {address}\r\nX-Forwarded-Proto: {scheme}\r\n"
-        f"X-Forwarded-Port: {port}\r\nForwarded: for={_node(address)};proto={scheme}"
+        f"X-Forwarded-For: {address}\r\nX-Real-IP: {address}\r\nX-Forwarded-Proto: {spoken}\r\n"
+        f"X-Forwarded-Port: {port_of(host, scheme.encode()).decode()}\r\nForwarded: for={_node(address)};proto={scheme}"
     ).encode()
     if not host:
         return lines + b"\r\n"
@@ -40,11 +50,11 @@ def extended_lines(
     address: str,
     client: str,
     scheme: str,
-    port: int,
     host: bytes,
     claimed: Sequence[tuple[int, bytes, bytes]],
     *,
     proven: bool,
+    websocket: bool = False,
 ) -> bytes:
     """The lines for a request that a trusted proxy forwards: its claims stand, its address is appended. `client`: who
     called it.
@@ -55,8 +65,9 @@ def extended_lines(
     values = {line.partition(b":")[0].lower(): value for _, value, line in claimed}
     out = [b"X-Forwarded-For: " + b", ".join([*hops, address.encode()])]
     out.append(b"X-Real-IP: " + client.encode())
-    out.append(b"X-Forwarded-Proto: " + values.get(b"x-forwarded-proto", scheme.encode()))
-    out.append(b"X-Forwarded-Port: " + values.get(b"x-forwarded-port", str(port).encode()))
+    spoken = values.get(b"x-forwarded-proto", (f"ws{scheme[4:]}" if websocket else scheme).encode())
+    out.append(b"X-Forwarded-Proto: " + spoken)
+    out.append(b"X-Forwarded-Port: " + values.get(b"x-forwarded-port", port_of(host, spoken)))
     if named := values.get(b"x-forwarded-host", host):
         out.append(b"X-Forwarded-Host: " + named)
     if not proven:

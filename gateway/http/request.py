@@ -9,7 +9,7 @@ import re
 from time import perf_counter
 
 from essaim.gateway.codec.http1.chunked import ChunkReader
-from essaim.gateway.codec.http1.head import MAX_TARGET, REQUEST_LINE, SLASH, parse_fields, refuse_request_line
+from essaim.gateway.codec.http1.head import MAX_TARGET, REQUEST_LINE, SLASH, parse_fields, parse_request
 from essaim.gateway.codec.message import CHUNKED, IDEMPOTENT, Refused, Request
 from essaim.gateway.protocol.options import ServiceOptions
 from essaim.gateway.protocol.tls_policy import TlsPolicy
@@ -18,6 +18,7 @@ from essaim.gateway.routing.matchers import Asked
 from essaim.gateway.routing.paths import normal
 from essaim.gateway.routing.router import Router
 from essaim.gateway.runtime.deadlines import NEVER
+from essaim.gateway.runtime.sources import Sources
 
 from .downstream import (
     BODY,
@@ -35,13 +36,15 @@ from .forwarded import extended_lines, field_lines
 from .held_body import Gathering, Held
 from .reply import reply
 
-MAX_HEAD = 32 << 10
+MAX_HEAD = 64 << 10
 MAX_EARLY = 64 << 10
 MAX_REPLAY = 64 << 10
 CARRIAGE_RETURN = 0x0D
 TARGET = re.compile(rb"/[!\"$-~]*")
 HTTP_VERSION = b" HTTP/1.1\r\n"
 ACME_PATH = b"/.well-known/acme-challenge/"
+SCHEMES = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
+"""What a proxy may say that its client spoke, and what that is to rules and middlewares."""
 
 
 class Intake(Downstream):
@@ -171,7 +174,11 @@ class Intake(Downstream):
         """
         first = REQUEST_LINE.match(data)
         if first is None:
-            raise refuse_request_line(data)
+            # Off the beaten track: a target beyond ASCII, or no request.
+            self.block = NO_BLOCK
+            odd = self.request = parse_request(data[: end + 2])
+            self.tail = self._tail(odd)
+            return odd
         block = data[first.end() : end + 2]
         request = self.request
         if block != self.block or request is None or first[3] != self.minor:
@@ -224,8 +231,6 @@ class Intake(Downstream):
         self.wants_upgrade = bool(request.upgrade)
         self.plain_body = False
         self.status = self.attempts = 0
-        options = self.backend.options
-        self.affine = bool(options.hash_key or options.sticky_cookie)
         length = request.length
         self.buffer = b""
         self.state = BODY if length else WAIT
@@ -236,14 +241,20 @@ class Intake(Downstream):
         router = listener.router if tls is None else listener.secure
         if router is None:
             self.call, self.resuming = None, False
+            options = self.backend.options
             self._believe(options, request)
             if tls is not None:
                 self._check_guard(tls.policy, options.tls.policy)
             self.out = self._upstream_head(request)
+            if self.trusted and (most := options.max_per_source):
+                self._count_caller(listener.callers, most)
         else:
             self.out = self._routed_head(request, router)
-        if self.trusted and (most := listener.backend.options.max_per_source):
-            self._count_caller(most)
+            # From here on it is the service of the route that says what becomes of the request.
+            options = self.backend.options
+            if most := options.max_per_source:
+                self._count_caller(self.backend.callers, most)
+        self.affine = bool(options.hash_key or options.sticky_cookie)
         if length:
             limit = self._body_limit()
             if limit and length > limit:
@@ -266,12 +277,17 @@ class Intake(Downstream):
             proven = tls is not None and bool(tls.policy.client_mode)
             claimed = request.forwarded
             self.called_from = client = self.listener.client(self.address, request, self.believed)
-            lines = extended_lines(self.address, client, scheme, self.local_port, authority, claimed, proven=proven)
+            lines = extended_lines(
+                self.address, client, scheme, authority, claimed, proven=proven, websocket=request.is_websocket
+            )
+        elif request.is_websocket:
+            self.called_from = self.address
+            lines = field_lines(self.address, scheme, authority, websocket=True)
         else:
             self.called_from = self.address
             if authority != self.authority:
                 self.authority = authority
-                self.lines = field_lines(self.address, scheme, self.local_port, authority)
+                self.lines = field_lines(self.address, scheme, authority)
             lines = self.lines
         if tls is not None:
             lines += tls.lines
@@ -344,11 +360,11 @@ class Intake(Downstream):
             self.trusted = trusted
             self.tail = self._tail(request)
 
-    def _count_caller(self, most: int) -> None:
-        """`essaim.limit.source` for a client whose requests come by a proxy. Raises Answer."""
+    def _count_caller(self, callers: Sources, most: int) -> None:
+        """`essaim.limit.source` for a client whose requests come by a proxy, or by a router. Raises Answer."""
         self._uncount()
-        self.counted = self.called_from
-        if not self.listener.callers.enter(self.counted, most):
+        self.counted, self.counted_in = self.called_from, callers
+        if not callers.enter(self.counted, most):
             raise Answer(429, "too many requests of this address are in progress")
 
     def _check_guard(self, came_by: TlsPolicy, wanted: TlsPolicy | None) -> None:
@@ -367,8 +383,8 @@ class Intake(Downstream):
         """What the client speaks, as far as it is known: a trusted proxy may have ended its TLS."""
         if self.trusted:
             for _, value, line in request.forwarded:
-                if line[:18].lower() == b"x-forwarded-proto:" and value.lower() in (b"http", b"https"):
-                    return value.lower().decode()
+                if line[:18].lower() == b"x-forwarded-proto:" and (spoken := SCHEMES.get(value.lower())):
+                    return spoken
         return "http" if self.tls is None else "https"
 
     def _body_limit(self) -> int:

@@ -34,6 +34,7 @@ TLS_OPTIONS = re.compile(r"tls(\.(certresolver|options|domains\[\d+\]\.(main|san
 TCP_OPTIONS = frozenset({"rule", "entrypoints", "service", "priority", "middlewares", "tls.passthrough"})
 TCP_SERVICE_OPTIONS = re.compile(r"loadbalancer\.(server\.port|proxyprotocol\.version)", re.IGNORECASE)
 PORT = "loadbalancer.server.port"
+ADD_PORT = f"add the label traefik.http.services.NAME.{PORT}=PORT, or publish the port"
 PRIORITY = re.compile(r"-?[0-9]{1,15}")
 Keys = dict[tuple[str, int], str]
 
@@ -376,8 +377,16 @@ def _port_key(
         found = meaning("service", name, ports.get(name, ()), scope_of(service, labels), lambda one: one.told)
         key = union_of(found)
     if key is None:
-        raise ValueError(f"the service {shown(name or service.name)} has no such port")
+        raise ValueError(_no_port(name or service.name, not name or name in services, services.get(name, {}).get(PORT)))
     return key
+
+
+def _no_port(name: str, is_own: bool, given: str | None) -> str:
+    if given is not None:
+        return f"the service {shown(name)} has no port {given}"
+    if not is_own:
+        return f"there is no service {shown(name)} with a port that the gateway knows: {ADD_PORT}"
+    return f"the service {shown(name)} has no port that the gateway knows: {ADD_PORT}"
 
 
 __all__ = ["BadRule", "Directory", "Outcome", "ServiceLabels", "directory", "read_labels", "resolve"]

@@ -27,6 +27,7 @@ from essaim.gateway.protocol.messages import LATENCY_BUCKETS, EndpointPlan, Port
 from essaim.gateway.protocol.options import ServiceOptions
 from essaim.gateway.runtime.counters import add_codes
 from essaim.gateway.runtime.hashing import hash_key
+from essaim.gateway.runtime.sources import Sources
 from essaim.gateway.upstream.balance.choose import make_policy
 from essaim.gateway.upstream.balance.policy import Policy
 from essaim.gateway.upstream.balance.weights import by_version, weigh
@@ -224,6 +225,8 @@ class Backend:
         # UDP flows that were refused, or ended to make room, by the reason.
         self.lost_flows: dict[str, int] = {}
         self.gone: list[Endpoint] = []
+        # Who has requests in progress that came by a router, for `essaim.limit.source`.
+        self.callers = Sources()
         self._turns, self._turn, self._here = turns, plan.turn, here
         self._shared_limit = shared_limit
         self.policy: Policy[Endpoint] = self._policy("round_robin")

@@ -22,7 +22,7 @@ FRESH_SECONDS = 1.0
 """A request that may not be sent again rides on no connection that has been idle for longer."""
 MAX_IDLE = 256
 """Kept-alive connections to one endpoint, by worker."""
-MAX_HEAD = 32 << 10
+MAX_HEAD = 64 << 10
 
 IDLE, HEAD, BODY, TUNNEL, CLOSED = range(5)
 
@@ -154,12 +154,17 @@ class Upstream(asyncio.Protocol):
         elif self.state == TUNNEL:
             client.forward(data)
 
+    def _wait_for_head(self, client: Requester, data: bytes) -> None:
+        self.buffer = data
+        if len(data) > MAX_HEAD:
+            self._fail(client, "the backend's head is too long")
+        elif b"\n\n" in data:
+            self._fail(client, "the backend ends its lines with LF alone (RFC 9112, 2.2)")
+
     def _head(self, client: Requester, data: bytes) -> None:
         end = data.find(b"\r\n\r\n")
         if end < 0:
-            self.buffer = data
-            if len(data) > MAX_HEAD:
-                self._fail(client, "the backend's head is too long")
+            self._wait_for_head(client, data)
             return
         head = data[: end + 2]
         if head == self.last_head:

@@ -55,3 +55,13 @@ async def test_hostile_labels_of_another_service_cost_a_deploy_nothing(served: S
         value = VALUES[number % len(VALUES)].encode("utf-8", "ignore").decode().replace("\0", "")
         await made(served, f"bad{number}", all_of(group, value))
     assert await made(served, "good", auth("/a") | USING, "good") == []
+
+
+async def test_router_without_a_port_is_said_at_once(served: Served) -> None:
+    rule = {R + "x.rule": "Host(`x`)"}
+    (said,) = await made(served, "bare", rule)
+    assert said.startswith(
+        "router x is not served: the service 'bare' has no port that the gateway knows: add the label "
+    )
+    port = {"traefik.http.services.x.loadbalancer.server.port": "80"}
+    assert await made(served, "told", {R + "x.rule": "Host(`y`)"} | port) == []

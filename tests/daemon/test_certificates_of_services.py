@@ -62,7 +62,7 @@ async def test_certificates_of_secrets_reach_every_gateway(cluster: list[Daemon]
 
     await eventually_async(everywhere, 30, "every gateway has the certificate")
     shown = await asyncio.to_thread(essaim, edge, "lb", "status")
-    assert re.search(r"warning +service web: certificate broken cannot be used: the private key is encrypted", shown), (
+    assert re.search(r"warning: service web: certificate broken cannot be used: the private key is encrypted", shown), (
         shown
     )
     async with Client(edge.host) as client:

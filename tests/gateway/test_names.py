@@ -67,7 +67,7 @@ STICKY = S + "api.loadbalancer.sticky"
 @pytest.mark.parametrize(
     ("others", "expected", "said"),
     [
-        ([], None, "the service 'api' has no such port"),
+        ([], None, "there is no service 'api' with a port"),
         ([of("one", "a", {PORT: "80"})], {"one_a"}, ""),
         ([of("two", "a", {PORT: "80"})], {"two_a"}, ""),
         ([of("one", "a", {PORT: "80"}), of("two", "a", {PORT: "80"})], {"one_a"}, ""),

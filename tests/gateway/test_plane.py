@@ -207,7 +207,7 @@ def test_plane_framing_of_responses(request_: bytes, response: bytes, expected: 
         b"HTTP/1.1 2000 OK\r\n\r\n",
         b"SSH-2.0-x\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 40000,
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70000,
     ],
 )
 def test_plane_invalid_response_is_a_502_and_ends_the_replicas_connection(response: bytes) -> None:

@@ -267,7 +267,10 @@ def test_routers_for_one_host_with_different_tls_rules_are_warned_about() -> Non
         ({R + "x.rule": "Host(`a`)", R + "x.entrypoints": "websecure"}, "the gateway has none; it has: web"),
         ({R + "x.rule": "Host(`a`)", R + "x.tls.options": "mtls@file"}, "cannot be defined by labels"),
         ({R + "x.rule": "Host(`a`)", R + "x.middlewares": "m"}, "there is no middleware 'm'"),
-        ({R + "x.rule": "Host(`a`)", R + "x.service": "other"}, "the service 'other' has no such port"),
+        (
+            {R + "x.rule": "Host(`a`)", R + "x.service": "other"},
+            "there is no service 'other' with a port",
+        ),
         ({R + "x.rule": "Host(`a`)", R + "x.priority": "high"}, "is not a number"),
         ({R + "x.rule": "Host(`a`)", R + "x.ruleSyntax": "v2"}, "is not known to the gateway"),
         ({"traefik.http.middlewares.m.digestauth.users": "x"}, "has no middleware 'digestauth'"),

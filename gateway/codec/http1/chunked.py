@@ -14,6 +14,8 @@ from essaim.gateway.codec.message import Refused
 from .head import FIELD
 
 SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[\t ]*;[\t -~\x80-\xff]*)?\r\n")
+PADDED_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[\t ]*(?:;[\t -~\x80-\xff]*)?\r\n")
+"""Of a replica: old servers pad the size with blanks."""
 MAX_LINE = 4096
 MAX_TRAILERS = 16384
 FORBIDDEN_TRAILERS = frozenset(
@@ -84,7 +86,7 @@ class ChunkReader:
         return feed + 1
 
     def _size(self, line: bytes) -> None:
-        found = SIZE_LINE.fullmatch(line)
+        found = (SIZE_LINE if self._status == 400 else PADDED_LINE).fullmatch(line)
         if found is None:
             raise Refused(self._status, "a chunk's size line is not valid (RFC 9112, 7.1)")
         self._remaining = int(found[1], 16)

@@ -44,14 +44,17 @@ from essaim.gateway.codec.message import (
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!\"$-~]++) HTTP/1\.([01])\r\n")
-STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*+)?")
+STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t -~\x80-\xff]*+)?")
 FIELD = re.compile(rb"(" + TOKEN + rb"):([\t -~\x80-\xff]*+)")
 ABSOLUTE = re.compile(rb"https?://([^/?#@]++)([/?][!-~]*+)?", re.IGNORECASE)
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 MAX_DIGITS = 18
 VERSION = re.compile(rb"HTTP/[0-9]+(?:\.[0-9]+)?")
 
-MAX_FIELDS = 100
-MAX_TARGET = 8192
+UPGRADES = frozenset({b"websocket", b"tcp", b"spdy/3.1"})
+"""Protocols that a connection may be handed over to. h2c is none: its requests would pass no rule and no middleware."""
+MAX_FIELDS = 1000
+MAX_TARGET = 32 << 10
 RESPONSE_NAMES: dict[bytes, int] = {
     b"content-length": LENGTH,
     b"transfer-encoding": TRANSFER,
@@ -155,6 +158,9 @@ def parse_request(head: bytes) -> Request:
     """
     first = REQUEST_LINE.match(head)
     if first is None:
+        head = with_escaped_target(head)
+        first = REQUEST_LINE.match(head)
+    if first is None:
         raise refuse_request_line(head)
     return parse_fields(first, head[first.end() :])
 
@@ -237,6 +243,15 @@ def _read_target(request: Request) -> None:
     request.target = rest if rest[:1] == b"/" else b"/" + rest
 
 
+def with_escaped_target(head: bytes) -> bytes:
+    """A head whose target has bytes beyond ASCII (curl and old browsers send UTF-8 as it is), with these
+    percent-encoded (RFC 3986, 2.1), as every replica reads them."""
+    line, end, rest = head.partition(b"\r\n")
+    method, first, more = line.partition(b" ")
+    target, last, version = more.rpartition(b" ")
+    return method + first + _BEYOND_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], target) + last + version + end + rest
+
+
 def refuse_request_line(head: bytes) -> Refused:
     """Why a head that does not begin with a valid request line is refused."""
     line = head.partition(b"\r\n")[0]
@@ -280,9 +295,14 @@ def _interpret(request: Request, special: list[Meaning], lines: list[bytes]) -> 
     request.length = _body_length(lengths, codings, request.minor, 400)
     if nominated:
         dropped += _connection(request, nominated, lines)
-    if request.upgrade and (b"upgrade" not in nominated or request.minor == 0 or request.length != 0):
+    if request.upgrade and not _may_upgrade(request, nominated):
         request.upgrade = b""
     return dropped
+
+
+def _may_upgrade(request: Request, nominated: list[bytes]) -> bool:
+    is_asked = b"upgrade" in nominated and request.minor == 1 and request.length == 0
+    return is_asked and request.upgrade.lower() in UPGRADES
 
 
 def _note(request: Request, kind: int, value: bytes, line: bytes) -> None:
@@ -320,9 +340,11 @@ def _body_length(lengths: list[bytes], codings: list[bytes], minor: int, status:
         raise Refused(status, "Transfer-Encoding is not chunked (RFC 9112, 6.3)")
     if not lengths:
         return 0
-    if len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > MAX_DIGITS:
+    # A replica may say the same length twice (RFC 9110, 8.6); a client that does is up to something.
+    first, is_one = lengths[0], len(lengths if status == 400 else set(lengths)) == 1
+    if not is_one or not first.isdigit() or len(first) > MAX_DIGITS:
         raise Refused(status, "Content-Length is not one decimal number (RFC 9112, 6.3)")
-    return int(lengths[0])
+    return int(first)
 
 
 def parse_response(head: bytes) -> Response:
@@ -378,6 +400,8 @@ def _interpret_response(response: Response, special: list[Meaning], lines: list[
     if lengths or codings:
         response.length = _body_length(lengths, codings, response.minor, 502)
     dropped = [line for kind, _, line in special if kind not in (LENGTH, TRANSFER)]
+    # The same length said again says nothing more (RFC 9110, 8.6).
+    dropped += [line for kind, _, line in special if kind == LENGTH][1:]
     nominated: set[bytes] = set()
     for kind, value, _ in special:
         if kind == CONNECTION:
