@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from essaim.cluster.cpus import parse_cpus
 from essaim.cluster.sizes import parse_limit, parse_size
 
 from .values import devices, durations, mounts, pairs, ports, references, sizes
@@ -44,7 +45,7 @@ INT = Kind("int", sizes.parse_int)
 FLOAT = Kind("float", sizes.parse_float)
 BYTES = Kind("bytes", parse_size)
 LIMIT = Kind("bytes", parse_limit)
-CPUS = Kind("decimal", sizes.parse_cpus)
+CPUS = Kind("decimal", parse_cpus)
 POSITIVE = Kind("duration", durations.parse_positive)
 LIST = Kind("list", text, repeats=True)
 NAMES = Kind("strings", pairs.fields, repeats=True, explode=True)

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from essaim.cli.values.durations import go_time
-from essaim.cli.values.sizes import NANO, binary_size
+from essaim.cli.values.sizes import binary_size
+from essaim.cluster.cpus import NANO
 
 from .rows import capital, hostname
 

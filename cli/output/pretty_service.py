@@ -9,7 +9,8 @@ from typing import Any
 
 from essaim.cli.template.values import float_text
 from essaim.cli.values.durations import time_ago
-from essaim.cli.values.sizes import NANO, binary_size
+from essaim.cli.values.sizes import binary_size
+from essaim.cluster.cpus import NANO
 from essaim.cluster.durations import format_duration
 
 Object = Mapping[str, Any]

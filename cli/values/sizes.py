@@ -5,29 +5,8 @@ Pure: text to numbers and back. What cannot be read raises ValueError with a mes
 
 import math
 import re
-from decimal import Decimal, InvalidOperation
 
 from essaim.cluster import booleans
-
-NANO = 1_000_000_000
-
-
-def parse_cpus(text: str) -> int:
-    """CPUs as a decimal or a fraction (`0.5`, `1/2`), in billionths."""
-    numerator, slash, denominator = text.partition("/")
-    if not re.fullmatch(r"[0-9.]{1,30}(/[0-9.]{1,30})?", text):
-        raise ValueError(f"failed to parse {text} as a rational number")
-    try:
-        value = Decimal(numerator) * NANO
-        if slash:
-            value /= Decimal(denominator)
-    except (InvalidOperation, ZeroDivisionError):
-        raise ValueError(f"failed to parse {text} as a rational number") from None
-    if not value.is_finite() or value < 0:
-        raise ValueError(f"failed to parse {text} as a rational number")
-    if value != value.to_integral_value():
-        raise ValueError("value is too precise")
-    return int(value)
 
 
 def parse_uint(text: str) -> int:

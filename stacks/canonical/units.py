@@ -1,18 +1,14 @@
-"""Byte sizes and durations in the spellings of Docker's tools.
+"""Byte sizes, durations and numbers of CPUs in the spellings of Docker's tools.
 
 Pure: no I/O.
 """
 
-import re
-from fractions import Fraction
 from functools import lru_cache
 
-from essaim.cluster import sizes
+from essaim.cluster import cpus, sizes
 from essaim.cluster.durations import LONG_UNITS, nanoseconds
 from essaim.stacks.source.tree import Duration, Size
 
-MAX_INT64 = 2**63 - 1
-MAX_LENGTH = 60
 REMEMBERED = 256
 """The services of a file say the same few values again and again, and exact fractions are slow."""
 
@@ -32,15 +28,5 @@ def parse_size(text: str) -> Size:
 
 @lru_cache(REMEMBERED)
 def parse_cpus(text: str) -> int:
-    """Billionths of a core of `0.5`, `1/2`. Raises ValueError."""
-    if len(text) > MAX_LENGTH or not re.fullmatch(
-        r"[0-9]+(/[0-9]+)?|[0-9]*\.?[0-9]+([eE][-+]?[0-9]{1,2})?|[0-9]+\.", text
-    ):
-        raise ValueError(text)
-    try:
-        nano = Fraction(text.rstrip(".")) * 10**9
-    except ZeroDivisionError:
-        raise ValueError(text) from None
-    if nano.denominator != 1 or nano > MAX_INT64:
-        raise ValueError(text)
-    return int(nano)
+    """Billionths of a CPU. Raises ValueError."""
+    return cpus.parse_cpus(text)

@@ -1,10 +1,11 @@
-"""Durations and sizes are read as the docker client reads them: the same values sent, the same words of refusal."""
+"""Durations, sizes and CPUs are read as the docker client reads them: the same is sent, the same words refuse."""
 
 import shlex
 from typing import Any
 
 import pytest
 
+from essaim.cluster.cpus import parse_cpus
 from essaim.cluster.durations import nanoseconds
 from essaim.cluster.sizes import parse_size
 
@@ -25,6 +26,9 @@ NO_SIZES = [
     "", " ", ".", "x", "-5", "-1", "1x", "5e", "1ib", "1i", "1ki", "1kibb", "1bb", "32kk", "k", "10  k", " 10k", "10k ",
     "1.5.5k", "1e400", "1_", "_1", "1__0", "inf", "nan", "1ei", "1kı", "٣", "1²",
 ]  # fmt: skip
+CPUS = ["0.5", "1/2", ".5", "5.", "1e-3", "1E2", "+1", "1_0", "1_0/2", "0", "0.000000001", "0/7", "2.50"]
+NO_CPUS = ["", "1/0", "0.5/0.5", "1/ 2", "1/3", "0.0000000001", "inf", "nan", "1e999999999", "\u00b2", " 1", "1 ", ".",
+           "/2", "1/", "1/-2", "1__0", "x", "1,5", "1e-10", "1.2.3"]  # fmt: skip
 CREATE = "service create -d --no-resolve-image --name web"
 DELAYS = ("restart-delay", "restart-window", "stop-grace-period", "update-delay", "update-monitor", "rollback-delay")
 
@@ -69,8 +73,15 @@ async def test_sizes_are_sent_as_docker_sends_them(pair: list[str], engine: Any,
     assert sizes == [parse_size(pair[0])] * 2
 
 
-def limit(body: Any, kind: str) -> int:
-    return int(((body.get("Resources") or {}).get(kind) or {}).get("MemoryBytes", 0))
+@pytest.mark.parametrize("text", CPUS)
+async def test_cpus_are_sent_as_docker_sends_them(text: str, engine: Any, essaim: Any, docker: Any) -> None:
+    ours, theirs = await bodies(f"{CREATE} --limit-cpu {text} x", engine, essaim, docker)
+    found = [limit(body["TaskTemplate"], "Limits", "NanoCPUs") for body in (ours, theirs)]
+    assert found == [parse_cpus(text)] * 2
+
+
+def limit(body: Any, kind: str, what: str = "MemoryBytes") -> int:
+    return int(((body.get("Resources") or {}).get(kind) or {}).get(what, 0))
 
 
 def mounts(body: Any) -> Any:
@@ -79,7 +90,11 @@ def mounts(body: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("flag", "text"),
-    [*(("update-delay", text) for text in NO_DURATIONS), *(("limit-memory", text) for text in NO_SIZES)],
+    [
+        *(("update-delay", text) for text in NO_DURATIONS),
+        *(("limit-memory", text) for text in NO_SIZES),
+        *(("limit-cpu", text) for text in NO_CPUS),
+    ],
 )
 async def test_what_is_none_is_refused_in_docker_s_words(flag: str, text: str, essaim: Any, docker: Any) -> None:
     line = [*CREATE.split(), f"--{flag}", text, "x"]

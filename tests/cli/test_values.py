@@ -18,7 +18,8 @@ from essaim.cli.values.pairs import fields, last_wins, parse_env_file, resolve_e
 from essaim.cli.values.ports import parse_publish
 from essaim.cli.values.quotes import quoted
 from essaim.cli.values.references import capabilities, parse_reference, parse_ulimit
-from essaim.cli.values.sizes import binary_size, parse_cpus
+from essaim.cli.values.sizes import binary_size
+from essaim.cluster.cpus import parse_cpus
 from essaim.cluster.durations import format_duration
 from essaim.cluster.durations import nanoseconds as parse_duration
 from essaim.cluster.sizes import parse_size
