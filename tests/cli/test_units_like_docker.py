@@ -102,3 +102,13 @@ async def test_what_is_none_is_refused_in_docker_s_words(flag: str, text: str, e
     assert theirs.code != 0
     assert ours.err == theirs.err.replace("docker", "essaim")
     assert ours.code == theirs.code
+
+
+@pytest.mark.parametrize(("text", "sent"), [("-1", -1), ("64m", 64 << 20)])
+async def test_swap_is_a_size_or_without_a_limit(text: str, sent: int, engine: Any, essaim: Any) -> None:
+    done = await essaim(*CREATE.split(), "--memory-swap", text, "x")
+    assert done.code == 0, done
+    (body,) = [item.body for item in engine.requests if item.method == "POST"]
+    assert body["TaskTemplate"]["Resources"]["SwapBytes"] == sent
+    refused = await essaim(*CREATE.split(), "--memory-swap", "-2", "x")
+    assert "invalid size: '-2'" in refused.err
