@@ -17,11 +17,19 @@ from essaim.gateway.protocol.numbers import whole
 class Answer(Exception):
     """The gateway answers by itself. `lines`: further fields, each ended by CRLF; `body` instead of the reason.
 
-    `relayed`: another server's answer, whose type is among its lines, or unknown.
+    `relayed`: another server's answer, whose type is among its lines, or unknown. `last`: the connection that the
+    request came by takes no other one.
     """
 
     def __init__(
-        self, status: int, reason: str, lines: bytes = b"", body: bytes | None = None, *, relayed: bool = False
+        self,
+        status: int,
+        reason: str,
+        lines: bytes = b"",
+        body: bytes | None = None,
+        *,
+        relayed: bool = False,
+        last: bool = False,
     ) -> None:
         super().__init__(reason)
         self.status = status
@@ -29,6 +37,7 @@ class Answer(Exception):
         self.lines = lines
         self.body = body
         self.relayed = relayed
+        self.last = last
 
 
 class Undecided(Exception):
@@ -111,6 +120,12 @@ class Call:
         while self.step < len(self.chain):
             self.chain[self.step](self)
             self.step += 1
+
+    def edit(self, head: bytes) -> bytes:
+        """A response's head (lines, each ended by CRLF) as the middlewares want it."""
+        for edit in self.edits:
+            head = edit(head)
+        return head
 
     def end(self, status: int, seconds: float) -> None:
         """The request is over; said again it has no effect."""

@@ -1,12 +1,25 @@
 """Which replica a request belongs to: hashing by what the request brings, and sticky cookies.
 
-Pure: a request in, a key or a cookie out.
+A request in, an endpoint, a key or a cookie out.
 """
 
 from essaim.gateway.codec.fields import cookie, field
 from essaim.gateway.codec.message import Request
 from essaim.gateway.protocol.options import ServiceOptions
 from essaim.gateway.runtime.hashing import hash_key
+
+from .backend import Backend, Endpoint
+
+
+def choose(backend: Backend, request: Request, address: str, *, again: bool) -> Endpoint | None:
+    """The endpoint that the request belongs to, by cookie or by hash; `again`: one has failed to answer it before."""
+    options = backend.options
+    if options.sticky_cookie:
+        tag = cookie(request.fields, options.sticky_cookie)
+        endpoint = backend.tagged(tag) if tag else None
+        if endpoint is not None and not again:
+            return endpoint
+    return backend.pick(request_key(options, request, address) if options.hash_key else 0)
 
 
 def request_key(options: ServiceOptions, request: Request, address: str) -> int:
@@ -20,6 +33,12 @@ def request_key(options: ServiceOptions, request: Request, address: str) -> int:
     elif kind == "cookie":
         value = cookie(request.fields, name)
     return hash_key(address.encode() if value is None else value)
+
+
+def cookie_line(options: ServiceOptions, request: Request, tag: bytes) -> bytes:
+    """The line that a response from the endpoint of this tag needs beside its own; none if the client knows."""
+    name = options.sticky_cookie
+    return set_cookie(options, tag) if name and cookie(request.fields, name) != tag else b""
 
 
 def set_cookie(options: ServiceOptions, tag: bytes) -> bytes:

@@ -1,8 +1,9 @@
 """The backend's side of layer 7: one kept-alive HTTP/1.1 connection to a replica.
 
-It follows the response's framing, hands the bytes to the client's side as they come, and goes back to its endpoint's
-pool when request and response are both complete. A response that breaks the rules ends the connection, and is never
-forwarded past the point where it broke them.
+It follows the response's framing, hands the bytes to the request's exchange as they come (`codec/interface.py`: it is
+a ReplicaStream, and knows its exchange as a Requester), and goes back to its endpoint's pool when request and response
+are both complete. A response that breaks the rules ends the connection, and is never forwarded past the point where it
+broke them.
 
 Hot path (see `bench/gateway.py`): a small response arrives whole in one `data_received` and leaves in one write, the
 head unchanged where it may be; that costs one find, one split and no copy.
@@ -13,6 +14,7 @@ from typing import Protocol, cast
 
 from essaim.gateway.codec.http1.chunked import ChunkReader
 from essaim.gateway.codec.http1.head import parse_response
+from essaim.gateway.codec.interface import Requester
 from essaim.gateway.codec.message import CHUNKED, UNTIL_CLOSE, Refused, Response
 from essaim.gateway.runtime.deadlines import NEVER, Deadlines
 from essaim.gateway.runtime.keep_alive import UNACKNOWLEDGED_MS, keep_alive, limit_unacknowledged
@@ -25,29 +27,6 @@ MAX_IDLE = 256
 MAX_HEAD = 64 << 10
 
 IDLE, HEAD, BODY, TUNNEL, CLOSED = range(5)
-
-
-class Requester(Protocol):
-    """Whose request a connection carries: a client's (`Client`), or the gateway's own question (`ClusterRequest`)."""
-
-    # What the request allows: HEAD, to be sent again, 101; and whether all of it has been sent.
-    is_head: bool
-    replayable: bool
-    wants_upgrade: bool
-    request_done: bool
-    # Of the response: its content is wanted without chunks; the connection outlives it.
-    plain_body: bool
-    upstream_keeps_alive: bool
-
-    def respond(self, response: Response, data: bytes, end: int, complete: bool) -> None: ...
-    def forward(self, data: bytes) -> None: ...
-    def response_done(self) -> None: ...
-    def interim(self, response: Response) -> None: ...
-    def switch(self, response: Response, rest: bytes) -> None: ...
-    def tunnel_eof(self) -> None: ...
-    def upstream_failed(self, reason: str, untouched: bool) -> None: ...
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
 
 
 class Home(Protocol):
@@ -71,6 +50,7 @@ class Upstream(asyncio.Protocol):
         "endpoint",
         "held",
         "idle_since",
+        "keeps_alive",
         "last_head",
         "last_response",
         "reused",
@@ -89,6 +69,8 @@ class Upstream(asyncio.Protocol):
         self.chunks: ChunkReader | None = None
         self.reused = False
         self.held = False
+        # The connection outlives the response that it is in the middle of.
+        self.keeps_alive = False
         # The replica has ended its side of a tunnel.
         self.ended = False
         # A replica that answers the same thing again is parsed once.
@@ -142,6 +124,19 @@ class Upstream(asyncio.Protocol):
         self.endpoint.bytes_in += len(data)
         self.transport.write(data)  # type: ignore[union-attr]
 
+    def send(self, data: bytes) -> None:
+        """More of the request's body, or of the tunnel."""
+        if self.transport is not None:
+            self.endpoint.bytes_in += len(data)
+            self.transport.write(data)
+
+    def send_end(self) -> bool:
+        """End this side of the tunnel; False if the replica has ended the other already."""
+        if self.transport is None or self.ended:
+            return False
+        self.transport.write_eof()
+        return True
+
     def data_received(self, data: bytes) -> None:
         client = self.client
         self.endpoint.bytes_out += len(data)
@@ -193,7 +188,7 @@ class Upstream(asyncio.Protocol):
                 data = data[: body + length]
                 left = 0
             if not left:
-                client.respond(response, data, end, True)
+                client.respond(response, data, body, True)
                 self._done(client, response.keep_alive)
                 return
             self.body_left = left
@@ -204,17 +199,18 @@ class Upstream(asyncio.Protocol):
             self.body_left = UNTIL_CLOSE
             response.keep_alive = False
         self.state = BODY
-        client.upstream_keeps_alive = response.keep_alive
-        client.respond(response, data, end, False)
+        self.keeps_alive = response.keep_alive
+        client.respond(response, data, body, False)
 
     def _begin_chunked(self, client: Requester, response: Response, data: bytes, end: int) -> None:
         self.chunks = ChunkReader(502)
         self.body_left = CHUNKED
         self.state = BODY
-        client.upstream_keeps_alive = response.keep_alive
-        client.respond(response, data[: end + 4], end, False)
-        if len(data) > end + 4 and self.client is client:
-            self._body(client, data, end + 4)
+        self.keeps_alive = response.keep_alive
+        body = end + 4
+        client.respond(response, data[:body], body, False)
+        if len(data) > body and self.client is client:
+            self._body(client, data, body)
 
     def _interim(self, client: Requester, response: Response, data: bytes, end: int) -> None:
         """1xx: 101 turns the connection into a tunnel, the others go by and the final head follows."""
@@ -240,7 +236,7 @@ class Upstream(asyncio.Protocol):
                 return
             extra = size > self.body_left
             client.forward(data[: self.body_left] if extra else data)
-            self._done(client, client.upstream_keeps_alive and not extra)
+            self._done(client, self.keeps_alive and not extra)
         elif self.body_left == UNTIL_CLOSE:
             client.forward(data)
         else:
@@ -256,11 +252,13 @@ class Upstream(asyncio.Protocol):
         if client.plain_body:
             for first, last in self.chunks.payload:
                 client.forward(data[first:last])
+            if self.chunks.trailers:
+                client.trailers(self.chunks.trailers)
         else:
             client.forward(data if start == 0 and end == len(data) else data[start:end])
         if self.chunks.done:
             self.chunks = None
-            self._done(client, client.upstream_keeps_alive and end == len(data))
+            self._done(client, self.keeps_alive and end == len(data))
 
     def _done(self, client: Requester, keep_alive: bool) -> None:
         """The response is complete: back to the pool if the connection can carry another request."""
@@ -295,17 +293,17 @@ class Upstream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         if self.client:
-            self.client.pause()
+            self.client.pause_sending()
 
     def resume_writing(self) -> None:
         if self.client:
-            self.client.resume()
+            self.client.resume_sending()
 
     def eof_received(self) -> bool:
         """The end of an HTTP connection, but in a tunnel only of one direction."""
         if self.state == TUNNEL and self.client:
             self.ended = True
-            self.client.tunnel_eof()
+            self.client.tunnel_ended()
             return True
         return False
 

@@ -6,8 +6,9 @@ That is layer 4 or 7 by what the socket serves, after a look at the first bytes 
 
 import asyncio
 
+from essaim.gateway.http.exchange import Exchange
+from essaim.gateway.http.http1.server import ServerConnection
 from essaim.gateway.http.listener import Listener
-from essaim.gateway.http.proxying import Client
 from essaim.gateway.runtime.deadlines import Deadlines
 from essaim.gateway.runtime.descriptors import Full
 from essaim.gateway.tcp.forward import Front
@@ -46,7 +47,7 @@ class Acceptor:
         return TlsInspector(listener, peer, self._certificate_store, self._handshakes)
 
     def _new_client(self, listener: Listener, peer: Peer | None) -> asyncio.Protocol:
-        return Client(listener, peer)
+        return ServerConnection(Exchange, listener, peer)
 
     def _new_front(self, listener: Listener, peer: Peer | None) -> asyncio.Protocol:
         return Front(listener.backend, self._deadlines, listener.sources, peer)

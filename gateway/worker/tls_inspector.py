@@ -11,8 +11,9 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
+from essaim.gateway.http.exchange import Exchange
+from essaim.gateway.http.http1.server import ServerConnection
 from essaim.gateway.http.listener import Listener
-from essaim.gateway.http.proxying import Client
 from essaim.gateway.http.reply import reply
 from essaim.gateway.protocol.addresses import plain_address
 from essaim.gateway.protocol.tls_policy import TlsPolicy
@@ -92,10 +93,10 @@ class TlsInspector(asyncio.Protocol):
         if route is not None:
             self._forward(route)
         elif tcp is not None or not listener.backend.tls:
-            self._hand_over(Client(listener, self._peer))
+            self._hand_over(ServerConnection(Exchange, listener, self._peer))
         elif listener.backend.mode == "http":
             assert self._transport is not None
-            self._transport.write(reply(400, "plain HTTP was sent to a port that speaks HTTPS", False))
+            self._transport.write(reply(400, "plain HTTP was sent to a port that speaks HTTPS"))
             self._transport.close()
         else:
             self._abort()
@@ -154,7 +155,7 @@ class TlsInspector(asyncio.Protocol):
         tls.start(self._reader.data, self.deadline)
 
     def _client(self, tls: Secured) -> asyncio.Protocol:
-        return Client(self._listener, self._peer, tls)
+        return ServerConnection(Exchange, self._listener, self._peer, tls)
 
     def _front(self, backend: Backend, guards: tuple[Guard, ...] = ()) -> asyncio.Protocol:
         sources = self._listener.sources

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from essaim.gateway.http.exchange import Exchange
+from essaim.gateway.http.http1.server import ServerConnection
 from essaim.gateway.http.listener import Listener, RequestIds
-from essaim.gateway.http.proxying import Client
 from essaim.gateway.protocol.messages import EndpointPlan, PortPlan, ServicePlan
 from essaim.gateway.protocol.options import ServiceOptions
 from essaim.gateway.runtime.deadlines import Deadlines
@@ -60,14 +61,19 @@ class Plane:
         self.backend.update(ServicePlan("s", "s", self.options, [plan]), plan, {}, 0.0)
         self.endpoint = self.backend.endpoints["e"]
         self.listener = Listener("l", self.backend, self.deadlines, RequestIds())
-        self.client = Client(self.listener)
-        self.near = FakeTransport(self.client)
-        self.client.connection_made(self.near)  # type: ignore[arg-type]
+        self.connection = ServerConnection(Exchange, self.listener)
+        self.near = FakeTransport(self.connection)
+        self.connection.connection_made(self.near)  # type: ignore[arg-type]
         self.upstreams = [Upstream(self.endpoint, self.deadlines) for _ in range(connections)]
         for upstream in self.upstreams:
             upstream.connection_made(FakeTransport(upstream))  # type: ignore[arg-type]
             upstream.state, upstream.reused = 0, True
             self.endpoint.idle.insert(0, upstream)
+
+    @property
+    def exchange(self) -> Any:
+        """The request in progress, if there is one."""
+        return self.connection.exchange
 
     @property
     def far(self) -> Any:
@@ -80,7 +86,7 @@ class Plane:
     def ask(self, *pieces: bytes) -> None:
         for piece in pieces:
             if not (self.near.closed or self.near.ended):
-                self.client.data_received(piece)
+                self.connection.data_received(piece)
 
     def answer(self, *pieces: bytes) -> None:
         """From the first replica connection, as long as it is open."""

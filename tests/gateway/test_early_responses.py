@@ -22,10 +22,10 @@ def test_plane_client_that_goes_on_sending_is_read_from_until_it_pauses(pieces: 
     plane.ask(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nx")
     plane.answer(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
     for _ in range(pieces):
-        if plane.deadlines.now + 1 >= plane.client.deadline:
+        if plane.deadlines.now + 1 >= plane.connection.deadline:
             break
         plane.deadlines.now += 1
-        plane.client.data_received(b"y" * 100)
-    assert plane.client.deadline == ends
-    plane.client.expire()
+        plane.connection.data_received(b"y" * 100)
+    assert plane.connection.deadline == ends
+    plane.connection.expire()
     assert plane.near.closed

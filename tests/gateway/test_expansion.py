@@ -67,5 +67,5 @@ async def test_answer_of_the_gateway_passes_the_middlewares_that_the_request_had
     assert b"\r\nAccess-Control-Allow-Origin: *\r\n" in plane.near.written
     assert plane.near.written.endswith(b"\r\n\r\nno")
     # A refusal that no middleware has to do with is not touched, whatever the last request had passed.
-    plane.client.data_received(b"GET / HTTP/9.9\r\n\r\n")
+    plane.connection.data_received(b"GET / HTTP/9.9\r\n\r\n")
     assert plane.near.written.count(b"X-B: 4") == 1

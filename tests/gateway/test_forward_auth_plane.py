@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from essaim.gateway.http.authorization import Authorization
-from essaim.gateway.http.downstream import BODY, HEAD, STALLED_SECONDS
+from essaim.gateway.http.exchange import Exchange
 from essaim.gateway.http.forward_auth import client as auth_servers
 from essaim.gateway.http.forward_auth.client import AuthServers
 from essaim.gateway.http.forward_auth.cluster import ANSWER_SECONDS, ClusterRequest
+from essaim.gateway.http.http1.server import BODY, HEAD, ServerConnection
 from essaim.gateway.http.listener import Listener, RequestIds
-from essaim.gateway.http.request import MAX_EARLY
+from essaim.gateway.http.pending import MAX_EARLY
+from essaim.gateway.http.timeouts import STALLED_SECONDS
 from essaim.gateway.protocol.messages import EndpointPlan, PortPlan, ServicePlan
 from essaim.gateway.routing.middlewares.build import InFlightReq, make_middleware
 from essaim.gateway.routing.router import Route, Router
@@ -57,9 +59,9 @@ class Asking(Plane):
         )
         self.listener.router = Router()
         self.listener.router.add(Route("r", parse_rule("PathPrefix(`/`)"), 1, "p", chain))
-        self.client = type(self.client)(self.listener)
-        self.near = FakeTransport(self.client)
-        self.client.connection_made(self.near)  # type: ignore[arg-type]
+        self.connection = ServerConnection(Exchange, self.listener)
+        self.near = FakeTransport(self.connection)
+        self.connection.connection_made(self.near)  # type: ignore[arg-type]
         self.servers: list[Upstream] = []
         self._wires: list[FakeTransport] = []
         self._wire = self.far
@@ -407,7 +409,7 @@ async def test_body_that_is_gathered_is_framed_strictly(rest: bytes, status: byt
 async def test_body_that_is_cut_short_while_gathered_is_a_400() -> None:
     plane = Asking(forwardbody="true")
     plane.ask(POST[:-1])
-    plane.client.eof_received()
+    plane.connection.eof_received()
     assert plane.near.written.startswith(b"HTTP/1.1 400 ")
     plane.near.abort()
     plane.assert_nothing_is_left()
@@ -416,10 +418,10 @@ async def test_body_that_is_cut_short_while_gathered_is_a_400() -> None:
 async def test_body_that_is_gathered_too_slowly_is_a_408() -> None:
     plane = Asking(forwardbody="true")
     plane.ask(POST.replace(b"Length: 5", b"Length: 500000"), b"x" * 10_000)
-    assert plane.client.deadline == plane.deadlines.now + STALLED_SECONDS
-    plane.client.expire()
+    assert plane.connection.deadline == plane.deadlines.now + STALLED_SECONDS
+    plane.connection.expire()
     assert plane.near.written == b""
-    plane.client.expire()
+    plane.connection.expire()
     assert plane.near.written.startswith(b"HTTP/1.1 408 ")
     plane.near.abort()
     plane.assert_nothing_is_left()
@@ -428,7 +430,7 @@ async def test_body_that_is_gathered_too_slowly_is_a_408() -> None:
 async def test_client_that_has_ended_its_side_gets_its_answer() -> None:
     plane = Asking()
     plane.ask(POST)
-    plane.client.eof_received()
+    plane.connection.eof_received()
     await plane.reply(YES)
     plane.answer(ANSWER.replace(b"200", b"201"))
     assert plane.near.written.startswith(b"HTTP/1.1 201 ")
@@ -439,13 +441,13 @@ async def test_client_that_has_ended_its_side_gets_its_answer() -> None:
 async def test_time_to_answer_includes_the_question() -> None:
     plane = Asking()
     plane.ask(GET)
-    began = plane.client.started
+    began = plane.exchange.started
     await plane.reply(YES)
-    assert plane.client.started == began
+    assert plane.exchange.started == began
     plane.answer(ANSWER)
     plane.ask(GET)
-    assert plane.client.started > began
-    assert plane.client.state not in (HEAD, BODY)
+    assert plane.exchange.started > began
+    assert plane.connection.state not in (HEAD, BODY)
     plane.near.abort()
     await turn()
     plane.assert_nothing_is_left()

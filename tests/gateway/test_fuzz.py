@@ -9,9 +9,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from essaim.gateway.http.downstream import HEAD
-from essaim.gateway.http.proxying import Client
-from essaim.gateway.http.request import MAX_EARLY, MAX_HEAD
+from essaim.gateway.http.http1.reader import MAX_HEAD
+from essaim.gateway.http.http1.server import HEAD, MAX_EARLY, ServerConnection
 from essaim.gateway.routing.middlewares.build import InFlightReq, make_middleware
 from essaim.gateway.routing.router import Route, Router
 from essaim.gateway.routing.rules import parse_rule
@@ -91,26 +90,29 @@ async def drive(pieces: list[bytes], early: bool, through_router: bool) -> None:
     loop.set_exception_handler(lambda _, context: errors.append(context))
     plane = Plane(connections=40)
     counting = routed(plane) if through_router else None
-    client: Client = plane.client
+    connection: ServerConnection = plane.connection
     for piece in pieces:
         if plane.near.closed or plane.near.ended or not plane.near.reading:
             break
         plane.ask(piece)
         for _ in range(40):
-            upstream = client.upstream
-            if upstream is not None and upstream.transport and (early or client.request_done):
+            upstream = plane.exchange and plane.exchange.upstream
+            if upstream is not None and upstream.transport and (early or plane.exchange.request_done):
                 upstream.data_received(ANSWER)
             await asyncio.sleep(0)
-            if client.upstream is None and not (client.state == HEAD and b"\r\n\r\n" in client.buffer):
+            if plane.exchange is not None and plane.exchange.upstream is not None:
+                continue
+            if not (connection.state == HEAD and b"\r\n\r\n" in connection.buffer):
                 break
-        assert len(client.buffer) + len(client.out) <= MAX_EARLY + 2 * MAX_HEAD + 2 * len(piece)
+        kept = len(connection.buffer) + (len(plane.exchange.out) if plane.exchange is not None else 0)
+        assert kept <= MAX_EARLY + 2 * MAX_HEAD + 2 * len(piece)
     for _ in range(4):
         plane.deadlines.now += 100_000
         if not plane.near.closed:
-            client.expire()
+            connection.expire()
     assert plane.near.closed
     assert not errors
-    assert client not in plane.deadlines.members
+    assert connection not in plane.deadlines.members
     assert plane.endpoint.open == 0
     assert counting is None or counting.in_progress == 0
     responses(plane.near.written)
@@ -142,6 +144,6 @@ def test_replicas_connection_any_bytes_in_any_pieces_end_in_a_response_or_the_en
     written = plane.near.written
     assert not written or written.startswith(b"HTTP/1.1 ")
     assert len(written) <= len(data) + 500
-    assert plane.client.upstream is None
+    assert plane.exchange is None or plane.exchange.upstream is None
     assert plane.endpoint.open == 0
     assert counting is None or counting.in_progress == 0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from essaim.gateway.codec.hop_by_hop import HOP_BY_HOP
 from essaim.gateway.codec.http1.head import FIELD, parse_request
 from essaim.gateway.codec.message import CHUNKED, Refused
-from essaim.gateway.http.downstream import LAST_CALL_SECONDS
+from essaim.gateway.http.http1.server import LAST_CALL_SECONDS
 
 from .plane import Plane
 
@@ -125,13 +125,13 @@ def test_plane_pipelined_requests_are_answered_in_order() -> None:
     one, two = (b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in (1, 2))
     plane.ask(one + two)
     assert plane.far.written.count(b"GET ") == 1
-    assert plane.client.buffer == two
+    assert plane.connection.buffer == two
 
 
 async def test_plane_pipelined_requests_of_a_client_that_has_ended_its_side_are_all_answered() -> None:
     plane = Plane()
     plane.ask(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(4)))
-    assert plane.client.eof_received()
+    assert plane.connection.eof_received()
     for number in range(4):
         await asyncio.sleep(0)
         assert plane.far.written.startswith(b"GET /%d " % number)
@@ -146,7 +146,7 @@ async def test_plane_end_of_the_clients_side_between_two_pipelined_requests_lose
     plane = Plane()
     plane.ask(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
     plane.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-    assert plane.client.eof_received()
+    assert plane.connection.eof_received()
     await asyncio.sleep(0)
     assert b"GET /2 " in plane.far.written
 
@@ -255,14 +255,14 @@ def test_plane_idle_connection_of_a_closed_socket_has_a_last_call() -> None:
     """A request may be on its way; the connection does not rest for as long as one otherwise may."""
     served, idle = Plane(), Plane()
     for plane in (served, idle):
-        plane.client.deadline = 75.0
+        plane.connection.deadline = 75.0
         plane.listener.stop()
-        assert plane.client.deadline == LAST_CALL_SECONDS
+        assert plane.connection.deadline == LAST_CALL_SECONDS
     served.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     served.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     assert b"\r\nConnection: close\r\n" in served.near.written
     assert served.near.closed
-    idle.client.expire()
+    idle.connection.expire()
     assert idle.near.closed
 
 
@@ -314,7 +314,7 @@ async def test_plane_post_does_not_ride_on_a_connection_that_has_rested() -> Non
         plane.deadlines.now = rested
         plane.ask(request + b" /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
         assert bool(plane.far.written) == rides
-        assert bool(plane.client.connecting) != rides
+        assert bool(plane.exchange.attempts) != rides
         plane.near.close()
 
 
@@ -353,9 +353,9 @@ def test_plane_back_pressure_stops_the_other_side() -> None:
     plane = Plane()
     plane.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     plane.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc")
-    plane.client.pause_writing()
+    plane.connection.pause_writing()
     assert not plane.far.reading
-    plane.client.resume_writing()
+    plane.connection.resume_writing()
     assert plane.far.reading
     plane.upstreams[0].pause_writing()
     assert not plane.near.reading
@@ -374,7 +374,7 @@ def test_plane_slow_client_at_the_end_of_a_response_does_not_hold_the_pooled_con
     plane = Plane()
     plane.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     plane.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
-    plane.client.pause_writing()
+    plane.connection.pause_writing()
     plane.answer(b"def")
     assert plane.endpoint.idle == plane.upstreams
     assert plane.far.reading
@@ -385,12 +385,12 @@ def test_plane_client_that_takes_nothing_gets_no_further_response() -> None:
     plane = Plane()
     request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
     plane.ask(request)
-    plane.client.pause_writing()
+    plane.connection.pause_writing()
     plane.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")
     assert not plane.near.reading
     plane.far.written = b""
-    plane.client.buffer = request
-    plane.client.resume_writing()
+    plane.connection.buffer = request
+    plane.connection.resume_writing()
     assert plane.near.reading
     assert plane.far.written.startswith(b"GET / ")
 
@@ -401,7 +401,7 @@ def test_plane_client_that_takes_nothing_gets_no_further_response() -> None:
 async def test_plane_pipelined_request_that_its_client_did_not_finish_is_not_waited_for(rest: bytes) -> None:
     plane = Plane()
     plane.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" + rest)
-    assert plane.client.eof_received()
+    assert plane.connection.eof_received()
     plane.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     await asyncio.sleep(0)
     assert plane.near.closed or plane.near.ended
@@ -420,19 +420,19 @@ def test_plane_client_that_goes_away_ends_the_replicas_connection() -> None:
 def test_plane_slow_heads_and_bodies_time_out() -> None:
     head = Plane()
     head.ask(b"GET / HTTP/1.1\r\nHo")
-    head.client.expire()
+    head.connection.expire()
     assert head.near.written.startswith(b"HTTP/1.1 408 ")
     body = Plane()
     body.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nx")
-    body.client.expire()
+    body.connection.expire()
     assert body.near.written.startswith(b"HTTP/1.1 408 ")
     idle = Plane()
-    idle.client.expire()
+    idle.connection.expire()
     assert idle.near.closed
     assert idle.near.written == b""
     answer = Plane()
     answer.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    answer.client.expire()
+    answer.connection.expire()
     assert answer.near.written.startswith(b"HTTP/1.1 504 ")
 
 

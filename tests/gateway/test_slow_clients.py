@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from essaim.gateway.control.supervisor import Gateway
-from essaim.gateway.http.downstream import STALLED_SECONDS
+from essaim.gateway.http.timeouts import STALLED_SECONDS
 from essaim.gateway.upstream.connect import start
 from tests.ports import free_port
 
@@ -27,8 +27,8 @@ BYTES_EACH = 20_000
 def pass_time(plane: Plane, seconds: float) -> None:
     """What the deadlines does."""
     plane.deadlines.now += seconds
-    if not plane.near.closed and plane.client.deadline <= plane.deadlines.now:
-        plane.client.expire()
+    if not plane.near.closed and plane.connection.deadline <= plane.deadlines.now:
+        plane.connection.expire()
 
 
 def test_slow_head_byte_by_byte_gets_no_more_time_with_each_byte() -> None:
@@ -73,7 +73,7 @@ def test_slow_reading_of_a_response_is_given_up_and_frees_the_replica() -> None:
     plane = Plane()
     plane.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     plane.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 50_000)
-    plane.client.pause_writing()
+    plane.connection.pause_writing()
     assert not plane.far.reading
     pass_time(plane, STALLED_SECONDS + 1)
     assert plane.near.aborted

@@ -94,7 +94,7 @@ async def test_connection_to_a_replica_is_probed_and_acknowledgements_are_not_aw
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNACKNOWLEDGED_MS
     upstream.state = 0
     plane.endpoint.idle.append(upstream)
-    plane.client.data_received(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: upgrade\r\nUpgrade: tcp\r\n\r\n")
+    plane.connection.data_received(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: upgrade\r\nUpgrade: tcp\r\n\r\n")
     await until(lambda: b" 101 " in plane.near.written)
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
     transport.abort()

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from essaim.gateway.http.proxying import Client
+from essaim.gateway.http.client import Client
 from essaim.gateway.protocol.messages import (
     Applied,
     Channel,
@@ -235,7 +235,7 @@ async def test_request_that_breaks_the_gateway_is_answered_and_its_connection_en
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
     with monkeypatch.context() as patched:
-        patched.setattr(Client, "_upstream_head", raises)
+        patched.setattr(Client, "head", raises)
         broken.ask(GET)
     assert broken.near.written.startswith(b"HTTP/1.1 500 ")
     assert b"nobody knows" not in broken.near.written

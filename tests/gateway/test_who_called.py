@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from essaim.gateway.http.exchange import Exchange
+from essaim.gateway.http.http1.server import ServerConnection
 from essaim.gateway.routing.matchers import Asked
 from essaim.gateway.routing.middlewares.build import make_middleware
 from essaim.gateway.routing.router import Route, Router
@@ -149,7 +151,7 @@ def test_access_log_has_the_client_behind_the_proxy(monkeypatch: pytest.MonkeyPa
 
 def second(plane: Plane) -> tuple[Any, FakeTransport]:
     """Another connection of the same proxy to the same port."""
-    client = type(plane.client)(plane.listener)
+    client = ServerConnection(Exchange, plane.listener)
     near = FakeTransport(client)
     client.connection_made(near)  # type: ignore[arg-type]
     return client, near
@@ -164,11 +166,11 @@ def test_source_limit_counts_requests_of_each_client_behind_a_trusted_proxy_and_
     assert near.written.startswith(b"HTTP/1.1 429 ")
     other.data_received(request("X-Forwarded-For: 203.0.113.10\r\n"))
     assert far.written == b""
-    plane.client.upstream.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    plane.exchange.upstream.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     assert plane.near.written.startswith(b"HTTP/1.1 200 ")
     again.data_received(request("X-Forwarded-For: 203.0.113.9\r\n"))
     assert near.written.count(b"HTTP/1.1 429 ") == 1
-    for client in (plane.client, again, other):
+    for client in (plane.connection, again, other):
         client.transport.abort()
     assert plane.listener.callers._open == {}
     assert plane.listener.sources._open == {}
@@ -186,10 +188,10 @@ def test_two_services_on_one_connection_each_go_by_the_hops_that_they_trust() ->
     plane.listener.backends = {"one": one.backend, "two": two.backend}
     chain = "X-Forwarded-For: 203.0.113.9, 10.0.0.1\r\n"
     plane.ask(request(chain, "/one"))
-    assert plane.client.called_from == "10.0.0.1"
-    plane.client.upstream.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert plane.connection.client.called_from == "10.0.0.1"
+    plane.exchange.upstream.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     plane.ask(request(chain, "/two"))
-    assert plane.client.called_from == "203.0.113.9"
+    assert plane.connection.client.called_from == "203.0.113.9"
     assert b"X-Real-IP: 203.0.113.9\r\n" in two.far.written
 
 
@@ -200,7 +202,7 @@ def test_rule_for_a_client_address_does_not_depend_on_what_the_last_requests_ser
     nowhere = Plane(trusted=[PROXY]).backend
     plane.listener.backend, plane.listener.alone = nowhere, True
     plane.ask(request(CHAIN, "/one"))
-    plane.client.upstream.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    plane.exchange.upstream.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     plane.near.written = b""
     plane.ask(request(CHAIN, "/two"))
     assert plane.near.written.startswith(b"HTTP/1.1 404 ")
@@ -209,5 +211,5 @@ def test_rule_for_a_client_address_does_not_depend_on_what_the_last_requests_ser
 def test_rule_is_asked_with_the_peers_address_where_nobody_is_trusted() -> None:
     plane = Plane()
     plane.ask(request(CHAIN))
-    asked = Asked(plane.client.request, b"/", b"", plane.client.called_from)  # type: ignore[arg-type]
+    asked = Asked(plane.exchange.request, b"/", b"", plane.connection.client.called_from)  # type: ignore[arg-type]
     assert parse_rule(f"ClientIP(`{PROXY}`)").matches(asked)

@@ -26,7 +26,7 @@ FORBIDDEN_TRAILERS = frozenset(
 class ChunkReader:
     """Finds the end of a chunked body. `feed` may be called with any split of the bytes."""
 
-    __slots__ = ("_line", "_remaining", "_state", "_status", "_trailers", "done", "payload")
+    __slots__ = ("_line", "_remaining", "_state", "_status", "_trailers", "done", "payload", "trailers")
 
     def __init__(self, status: int = 400) -> None:
         self._status = status
@@ -38,6 +38,8 @@ class ChunkReader:
         self.done = False
         # Ranges of the last fed bytes that are content (for HTTP/1.0 clients, who know no chunks).
         self.payload: list[tuple[int, int]] = []
+        # The trailer section's lines, each ended by CRLF; all of them once `done`.
+        self.trailers = b""
 
     def feed(self, data: bytes, start: int = 0) -> int:
         """Follow `data` from `start`; returns the position after the last byte that belongs to the body.
@@ -102,3 +104,4 @@ class ChunkReader:
         found = FIELD.fullmatch(line[:-2]) if line.endswith(b"\r\n") else None
         if found is None or found[1].lower() in FORBIDDEN_TRAILERS:
             raise Refused(self._status, "a trailer field is not valid (RFC 9110, 6.5)")
+        self.trailers += line

@@ -195,6 +195,17 @@ def without_line(block: bytes, line: bytes) -> bytes:
     return block.replace(b"\r\n" + whole, b"\r\n", 1)
 
 
+def framed(head: bytes, minor: int, keep_alive: bool, length: int) -> bytes:
+    """A response's whole head, with the empty line, for a client of HTTP/1.`minor`, whose connection goes on or not."""
+    if minor == 0 and length == CHUNKED:
+        for line in head.split(b"\r\n"):
+            if line[:18].lower() == b"transfer-encoding:":
+                head = without_line(head, line)
+    if not keep_alive:
+        return head + b"Connection: close\r\n\r\n"
+    return head + b"\r\n" if minor else head + b"Connection: keep-alive\r\n\r\n"
+
+
 _hosts: dict[bytes, bytes] = {}
 
 

@@ -54,7 +54,6 @@ class ClusterRequest:
         self.request_done = True
         self.wants_upgrade = False
         self.plain_body = True
-        self.upstream_keeps_alive = False
 
     def begin(self) -> None:
         if not self._over:
@@ -111,9 +110,9 @@ class ClusterRequest:
 
     # -- what the connection tells its client ------------------------------------------------------------------------
 
-    def respond(self, response: Response, data: bytes, end: int, complete: bool) -> None:
+    def respond(self, response: Response, data: bytes, body: int, complete: bool) -> None:
         self._response = response
-        self.forward(data[end + 4 :])
+        self.forward(data[body:])
 
     def forward(self, data: bytes) -> None:
         if self._over or not data:
@@ -125,6 +124,9 @@ class ClusterRequest:
             self._fail("the auth server's answer is too long", 401 if too_long else 503)
             return
         self._body += data
+
+    def trailers(self, fields: bytes) -> None:
+        """Nothing in them is asked for."""
 
     def response_done(self) -> None:
         response, endpoint = self._response, self._endpoint
@@ -161,13 +163,13 @@ class ClusterRequest:
     def switch(self, response: Response, rest: bytes) -> None:
         """It was not asked for, and is refused before it gets here."""
 
-    def tunnel_eof(self) -> None:
+    def tunnel_ended(self) -> None:
         """There is no tunnel."""
 
-    def pause(self) -> None:
+    def pause_sending(self) -> None:
         """The message is whole, and within its limit: the connection may hold it."""
 
-    def resume(self) -> None:
+    def resume_sending(self) -> None:
         """It was not paused."""
 
     # -- what a queue tells, and the clock ---------------------------------------------------------------------------
