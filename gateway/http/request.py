@@ -119,7 +119,7 @@ class Intake(Downstream):
         if self.paused is None:
             # As if in the middle of the body: what follows is not read as a request.
             self.state = BODY
-            self._answer(503, "too many requests wait for it to be decided whether they may pass; try again later")
+            self._answer(503, "too many requests are waiting for authorization; try again later")
 
     def _gather(self, wanted: BodyWanted, data: bytes, body: int) -> None:
         """Wait for the request's whole body; what it is held by is given back when the request is over."""
