@@ -6,7 +6,8 @@ its names leave without a meaning.
 Pure: the store and a service in, warnings out.
 """
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
 from essaim.cluster.service import Service
@@ -18,23 +19,24 @@ from essaim.gateway.routing.resolver import Resolver, references
 from essaim.scheduler.tasks import task_ports
 
 CLASH = "is defined differently by"
+_WORD = re.compile(r"[^.,@\s]+")
 NO_PORT = "a port that the gateway knows"
 
 
-def clashes(services: Iterable[Service], changed: str) -> list[str]:
-    """Warnings about the service with the id `changed`, one of `services`, and about those that its names concern."""
-    known: dict[str, tuple[RouteService, ServiceLabels]] = {}
-    for service in services:
-        found = walled(partial(_labelled, service), _nothing)
-        if found:
-            known[service.id] = found
-    if changed not in known:
+def clashes(services: Iterable[Service], service: Service) -> list[str]:
+    """Warnings about a service, and about those of `services` that its names concern."""
+    changed, own_labels = service.id, walled(partial(_labelled, service), _nothing)
+    if own_labels is None:
         return []
-    names = references(known[changed][1])
-    near = sorted(
-        (one for key, one in known.items() if key == changed or not names.isdisjoint(references(one[1]))),
-        key=lambda one: one[0].name,
-    )
+    names = references(own_labels[1])
+    known = {changed: own_labels}
+    for other in services:
+        # Most services share no name with it, which a look at their labels' keys tells in a tenth of the time.
+        if other.id != changed and _may_use(other.spec.labels or {}, names):
+            found = walled(partial(_labelled, other), _nothing)
+            if found and not names.isdisjoint(references(found[1])):
+                known[other.id] = found
+    near = sorted(known.values(), key=lambda one: one[0].name)
 
     def work(service: RouteService, labels: ServiceLabels, everything: Directory, keys: Keys) -> list[str]:
         return resolve(service, labels, everything, keys, _entry_points(labels), TlsPolicy()).warnings
@@ -48,6 +50,15 @@ def clashes(services: Iterable[Service], changed: str) -> list[str]:
         if key != changed and CLASH in one
     ]
     return presentable([*own, *others])
+
+
+def _may_use(labels: Mapping[str, str], names: frozenset[str]) -> bool:
+    """Whether any of the names stands in a label of Traefik's, as a part of its key or in its value."""
+    for label, value in labels.items():
+        lower = label.lower()
+        if lower.startswith("traefik.") and not names.isdisjoint(_WORD.findall(f"{lower} {value.lower()}")):
+            return True
+    return False
 
 
 def _nothing(reason: str) -> None:

@@ -47,7 +47,8 @@ async def create_service(request: web.Request) -> web.Response:
         lambda store: services.create(store, spec, now=api.now(), chance=api.chance, registry_auth=auth)
     )
     await api.node.settled(created.id)
-    warnings += label_names.clashes(api.store.services, created.id)
+    if made := api.store.services.get(created.id):
+        warnings += label_names.clashes(api.store.services, made)
     return json_reply(to_json(replace(created, warnings=warnings or created.warnings)) + b"\n", 201)
 
 
@@ -81,8 +82,8 @@ async def update_service(request: web.Request) -> web.Response:
         )
     )
     with contextlib.suppress(NotFound):  # it may be gone by now
-        changed = lookup.service(api.store, reference).id
-        await api.node.settled(changed)
+        changed = lookup.service(api.store, reference)
+        await api.node.settled(changed.id)
         warnings += label_names.clashes(api.store.services, changed)
     return json_reply(to_json(replace(updated, warnings=warnings or updated.warnings)) + b"\n")
 

@@ -60,7 +60,9 @@ class Acceptor:
                     given = self._relieve()
                     self._say("no descriptors left: connections are put off", error, put_out=given)
                     await asyncio.sleep(PAUSE)
-                continue  # anything else is the newcomer's trouble: it has gone already
+                # Anything else is the newcomer's trouble: it has gone already. A crowd of such holds up nobody.
+                await asyncio.sleep(0)
+                continue
             self._welcome(connection, address)
             await asyncio.sleep(0)
 

@@ -68,7 +68,9 @@ class _Snapshot(Collector):
         for one in self._ports:
             waiting.add_metric([one.service, one.port], one.counts.waiting)
         yield waiting
-        refused = CounterMetricFamily("essaim_gateway_queue_refused", "Requests that found no place in it", labels=PORT)
+        refused = CounterMetricFamily(
+            "essaim_gateway_queue_refused", "Requests rejected because the queue was full", labels=PORT
+        )
         for one in self._ports:
             refused.add_metric([one.service, one.port], one.counts.refused)
         yield refused

@@ -29,6 +29,8 @@ from essaim.gateway.routing.resolver import Resolver
 from essaim.gateway.routing.tls_conflicts import tls_conflicts
 from essaim.gateway.runtime.shared_memory import TURN_SLOTS
 
+from .united import unions_of, united_ports
+
 SERVED = ("tcp", "udp")
 MOST_LABELS = 1 << 20
 """Characters of a service's labels."""
@@ -143,21 +145,10 @@ class Planner:
     def _unite(self, current: dict[str, Known], plans: dict[str, ServicePlan], outcomes: dict[str, Outcome]) -> None:
         """Give each router that leads to several services' ports one port with the replicas of all."""
         if self._resolver.worked:
-            self._unions = {
-                router.port_key
-                for outcome in outcomes.values()
-                for routers in (outcome.routers, outcome.tcp_routers)
-                for router in routers
-                if UNION in router.port_key
-            }
+            self._unions = unions_of(outcomes.values())
         if not self._unions and not self._united:
             return
-        ports = {port.key: (key, port) for key, plan in plans.items() for port in plan.ports}
-        united: dict[str, list[PortPlan]] = {}
-        for union in sorted(self._unions):
-            parts = [ports[key] for key in union.split(UNION) if key in ports]
-            if parts:
-                united.setdefault(parts[0][0], []).append(self._united_port(union, [port for _, port in parts]))
+        united = united_ports(self._unions, plans, self._turn)
         for key in (united.keys() | self._united) & plans.keys():
             plan = plans[key]
             mine = [port for port in plan.ports if UNION not in port.key] + united.get(key, [])
@@ -165,10 +156,6 @@ class Planner:
                 plans[key] = msgspec.structs.replace(plan, ports=mine)
                 current[key] = msgspec.structs.replace(current[key], plan=plans[key])
         self._united = set(united)
-
-    def _united_port(self, key: str, parts: list[PortPlan]) -> PortPlan:
-        first, endpoints = parts[0], [endpoint for part in parts for endpoint in part.endpoints]
-        return msgspec.structs.replace(first, key=key, turn=self._turn(key), published_port=0, endpoints=endpoints)
 
     def _turn(self, key: str) -> int:
         """A port's place among the round-robin counters, kept for good."""

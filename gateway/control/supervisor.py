@@ -28,6 +28,7 @@ from essaim.gateway.protocol.entry_points import ENTRY_POINTS, EntryPoint, Serve
 from essaim.gateway.protocol.messages import DropService, PortCounts, PutService, Verdicts, Version, Welcome
 from essaim.gateway.protocol.messages import LogFile as NewLogFile
 from essaim.gateway.protocol.routes import RouteTable
+from essaim.gateway.routing.names import UNION
 from essaim.gateway.runtime.confinement import Identity, workers_identity
 from essaim.gateway.runtime.counters import NOTHING
 from essaim.gateway.runtime.handover import Predecessor, take_over
@@ -44,6 +45,7 @@ from .plan import Planned, Planner
 from .process import WorkerProcess
 from .sockets import Sockets
 from .status import describe
+from .united import shared_out
 
 REBIND_SECONDS = 2.0
 SERVICES_AT_ONCE = 50
@@ -271,7 +273,7 @@ class Gateway:
 
     async def status(self) -> dict[str, Any]:
         """Listeners, services and endpoints with verdict and reason, in JSON's types (see `status.py`)."""
-        counts = await self._fleet.counts()
+        counts = await self._counts()
         workers = [
             {"pid": worker.pid, "version": worker.applied, "problems": worker.problems}
             for worker in self._fleet.workers
@@ -299,9 +301,12 @@ class Gateway:
         found = {key: reason for worker in self._fleet.workers for key, reason in worker.faults.items()}
         return found | self._planned.faults
 
+    async def _counts(self) -> dict[str, PortCounts]:
+        return shared_out(await self._fleet.counts(), self._planned.services.values())
+
     async def traffic(self) -> list[dict[str, Any]]:
         """Every port's counters in JSON's types, since the workers' start: what `lb top` shows the differences of."""
-        counts = await self._fleet.counts()
+        counts = await self._counts()
         return [
             {
                 "service": service.name,
@@ -318,10 +323,12 @@ class Gateway:
 
     async def metrics(self) -> str:
         """The counters and verdicts in Prometheus' text format."""
-        counts, is_known = await self._fleet.counts(), self.health.is_known
+        counts, is_known = await self._counts(), self.health.is_known
         measured = []
         for service in self._planned.services.values():
             for port in service.ports:
+                if UNION in port.key:
+                    continue
                 found = {one.task_id: self.health.found(one.key) for one in port.endpoints if is_known(one.key)}
                 counted = counts.get(port.key) or PortCounts(port.key, 0, 0, [], NOTHING)
                 measured.append(Measured(service.name, str(port.published_port), counted, found))

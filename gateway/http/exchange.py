@@ -267,7 +267,7 @@ class Exchange:
             assert self.call is not None
             pending = self.pending = Pending(self, request)
             if not pending.settle(undecided, self.call, self.client.listener.pending):
-                self.answer(503, "too many requests wait for it to be decided whether they may pass; try again later")
+                self.answer(503, "too many requests are waiting for authorization; try again later")
             return
         except Refused as refused:
             self.refuse(refused.status, refused.reason)

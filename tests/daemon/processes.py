@@ -95,8 +95,8 @@ class Daemon:
     def is_started(self) -> bool:
         return self._process is not None
 
-    def end(self) -> None:
-        """kill -9 it and all that came of it. Its tasks have supervisors of their own: not for tests that run any."""
+    def end(self) -> list[int]:
+        """kill -9 it and all that came of it; the processes of tasks among these, of which there should be none."""
         if self._process is not None:
             family = [self._process.pid, *descendants(self._process.pid)]
             for pid in family:
@@ -104,6 +104,16 @@ class Daemon:
                     os.kill(pid, signal.SIGKILL)
             self._process.wait(30)
             self._process = None
+        return self.end_tasks()
+
+    def end_tasks(self) -> list[int]:
+        """Stop the supervisors of its tasks, which take the tasks along; which there were."""
+        mark = str(self.state / "process" / "tasks").encode()
+        found = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if mark in read(path)]
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        return found
 
     async def remove(self) -> None:
         """End it and everything that it runs."""
@@ -115,6 +125,14 @@ class Daemon:
             async with asyncio.timeout(20), Client(self.host) as client:
                 await client.post("/swarm/leave", query={"force": "1"})
         self.kill(signal.SIGTERM)
+
+
+def read(path: Path) -> bytes:
+    """What a file of /proc holds; nothing once its process has gone."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def lives(pid: int) -> bool:
@@ -142,11 +160,13 @@ async def daemons(folder: Path, count: int = 1, *, tasks: bool = True) -> AsyncI
             await daemon.start()
         yield made
     finally:
+        started: list[int] = []
         for daemon in reversed(made):
             if tasks:
                 await daemon.remove()
             else:
-                daemon.end()
+                started += daemon.end()
+        assert not started, "tasks ran: they outlive their daemons, and daemons() must be told to remove them"
 
 
 async def init(daemon: Daemon) -> None:

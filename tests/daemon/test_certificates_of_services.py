@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.timeout(120), pytest.mark.blocking_allowed]
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[list[Daemon]]:
     """A manager, a worker, and a host that only serves the mesh."""
-    async with daemons(tmp_path, 2, tasks=False) as made_ones:
+    async with daemons(tmp_path, 2) as made_ones:
         await init(made_ones[0])
         await join(made_ones[1], made_ones[0])
         async with Client(made_ones[0].host) as client:

@@ -207,3 +207,17 @@ async def test_blue_and_green_both_answer_at_an_entry_point(tmp_path: Path, back
         await gateway.apply(table(1, *services))
         answers = await asyncio.gather(*(exchange(port, request) for _ in range(20)))
         assert {name for name in ("blue", "green") if any(name.encode() in one for one in answers)} == {"blue", "green"}
+        served = {
+            task["task_id"]: sum(task["codes"].values()) for one in await gateway.traffic() for task in one["tasks"]
+        }
+        assert sum(served.values()) == 20
+        assert set(served) == {"shop_blue.1", "shop_green.1"}
+        text = await gateway.metrics()
+        told = [line for line in text.splitlines() if line.startswith("essaim_gateway_requests_total{")]
+        totals = {
+            name: sum(float(line.split()[-1]) for line in told if f'service="shop_{name}"' in line)
+            for name in ("blue", "green")
+        }
+        assert totals == {name: served[f"shop_{name}.1"] for name in totals}
+        series = [line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
+        assert len(set(series)) == len(series)

@@ -254,7 +254,7 @@ class CircuitBreaker:
 
     def __call__(self, call: Call) -> None:
         if not self._breaker.admits(call.now):
-            raise Answer(self._status, "the service does badly and is left alone for a while")
+            raise Answer(self._status, "circuit breaker open: the service is failing")
         started = call.now
         call.after.append(lambda status, took: self._breaker.saw(status, took, started + took))
 
