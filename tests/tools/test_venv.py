@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,15 @@ def test_make_venv_of_a_package_that_the_index_lacks_quotes_pip(folder: Path) ->
     said = make(folder, f"file://{folder}/simple")
     assert "No matching distribution found for msgspec==0.0.1" in said
     assert said.splitlines()[-1] == "The Python packages of lock could not be installed; pip's reason is above."
+
+
+def test_demo_in_an_environment_without_its_commands_says_what_to_do(tmp_path: Path) -> None:
+    python = tmp_path / "bin/python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    own = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [python, ROOT / "examples/demo.py", "--once"]
+    done = subprocess.run(command, env=own, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert f"demo: {tmp_path}/bin/essaimd is missing. Remove the folder {tmp_path}" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["bin"]
