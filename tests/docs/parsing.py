@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -184,7 +185,9 @@ def docker(arguments: list[str]) -> None:
     program = shutil.which("docker")
     if program is None:
         return
-    done = run_quietly([program, *arguments], DOCKER_HOST="unix:///nonexistent.sock", DOCKER_CONFIG="/nonexistent")
+    with tempfile.TemporaryDirectory() as folder:
+        nowhere = {"DOCKER_HOST": f"unix://{folder}/none.sock", "DOCKER_CONFIG": folder}
+        done = run_quietly([program, *arguments], **nowhere)
     unusable = (
         "unknown flag",
         "unknown shorthand",
