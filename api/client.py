@@ -16,7 +16,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from essaim.api.streams.exchange import EngineUnavailable, Exchange, Head, NotHttp, Streams
+from essaim.api.explain import Peer, explain
+from essaim.api.streams.exchange import EngineUnavailable, Exchange, Head, Streams
 
 CONNECT_TIMEOUT = 10.0
 """Seconds until a connection must stand. Replies have no limit: following logs or events takes as long as it takes."""
@@ -25,10 +26,6 @@ REUSE_SECONDS = 5.0
 when a request is sent."""
 FIT = re.compile(r"[A-Za-z0-9._~:/%\[\]-]+")
 """What host, port and path of a daemon's address are written with."""
-ASK_BY_TLS = (
-    "If it is a TLS port, ask by TLS: --tlsverify with --tlscacert, --tlscert and --tlskey, or ESSAIM_TLS_VERIFY and "
-    "ESSAIM_CERT_PATH"
-)
 
 
 class ClientError(Exception):
@@ -227,28 +224,7 @@ class Client:
             raise Unreachable(self._explain(error)) from error
 
     def _explain(self, error: BaseException) -> str:
-        """What went wrong, in a user's words."""
-        cause = error.__cause__ or error
-        if isinstance(cause, PermissionError):
-            return (
-                f"permission denied while trying to connect to the essaim daemon at {self.host}: "
-                "run as root, or as a user who may open that socket"
-            )
-        if isinstance(cause, ssl.SSLError):
-            return self._explain_tls(cause)
-        if isinstance(error, NotHttp) and self._address.socket is None and not self._address.is_secure:
-            return f"what answers at {self.host} does not speak plain HTTP. {ASK_BY_TLS}"
-        if isinstance(error, EngineUnavailable):
-            return str(error)
-        return f"Cannot connect to the essaim daemon at {self.host}. Is essaimd running?"
-
-    def _explain_tls(self, error: ssl.SSLError) -> str:
-        said = f"cannot make a TLS connection to the essaim daemon at {self.host}: "
-        if error.reason == "WRONG_VERSION_NUMBER":
-            return said + "it does not speak TLS there. Ask it in plain: tcp://HOST:PORT without --tls and --tlsverify"
-        if error.reason is not None and "CERTIFICATE_REQUIRED" in error.reason:
-            return said + "it wants a client certificate. Give one by --tlscert and --tlskey, or by ESSAIM_CERT_PATH"
-        return said + str(error)
+        return explain(error, Peer(self.host, self._address.name, self._address.is_secure))
 
 
 async def one_piece(body: bytes) -> AsyncIterator[bytes]:

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from essaim.api.client import ApiError, Client, ClientError
 
 from .background import in_background
+from .tls import UnusableFile, tls_context
 
 MAX_BYTES = 8 * 1024 * 1024
 """No secret, config, key or Compose file comes near it."""
@@ -36,30 +37,6 @@ def default_host(environment: Mapping[str, str], *, is_root: bool) -> str:
     if is_root or not runtime:
         return "unix:///run/essaim/essaim.sock"
     return f"unix://{runtime}/essaim.sock"
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """PEM files; empty ones are not used. Without `verify` any server is believed."""
-
-    ca: str = ""
-    cert: str = ""
-    key: str = ""
-    verify: bool = True
-
-    def context(self) -> ssl.SSLContext:
-        """Raises CliError for files that cannot be used."""
-        try:
-            context = ssl.create_default_context(cafile=self.ca or None)
-            if not self.verify:
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
-            if self.cert:
-                context.load_cert_chain(self.cert, self.key or None)
-        except (OSError, ssl.SSLError) as error:
-            named = ", ".join(name for name in (self.ca, self.cert, self.key) if name)
-            raise CliError(f"cannot use the TLS files {named}: {error}") from error
-        return context
 
 
 def read_file(path: Path) -> bytes:
@@ -154,17 +131,7 @@ def app_of(params: Mapping[str, Any], environment: Mapping[str, str] | None = No
     """The App that the global options ask for."""
     environment = os.environ if environment is None else environment
     host = params.get("host") or default_host(environment, is_root=os.geteuid() == 0)
-    return App(host, tls=tls_context(params, environment))
-
-
-def tls_context(params: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
-    """TLS by flags, or by ESSAIM_TLS_VERIFY and ESSAIM_CERT_PATH (files ca.pem, cert.pem, key.pem)."""
-    folder = environment.get("ESSAIM_CERT_PATH", "")
-    verify = bool(params.get("tlsverify") or environment.get("ESSAIM_TLS_VERIFY"))
-    files = {key: params.get(f"tls{key}") or "" for key in ("cacert", "cert", "key")}
-    if not (verify or params.get("tls") or any(files.values())):
-        return None
-    if folder:
-        defaults = {"cacert": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
-        files = {key: value or os.path.join(folder, defaults[key]) for key, value in files.items()}
-    return TlsFiles(files["cacert"], files["cert"], files["key"], verify or bool(files["cacert"])).context()
+    try:
+        return App(host, tls=tls_context(params, environment))
+    except UnusableFile as error:
+        raise CliError(str(error)) from None

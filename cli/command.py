@@ -14,8 +14,14 @@ from click.shell_completion import CompletionItem
 from .app import App, CliError
 from .flags import Flag, FlagError, Flags, parse
 from .help import command_help, group_help
+from .nearest import did_you_mean
 
 PROGRAM = "essaim"
+OF_THE_ENGINE = {
+    "attach", "build", "compose", "container", "cp", "exec", "image", "images", "kill", "login", "logs", "ps", "pull",
+    "push", "restart", "rm", "rmi", "run", "start", "stats", "stop", "system", "tag", "top", "volume",
+}  # fmt: skip
+"""Commands of docker that essaim leaves to it."""
 Run = Callable[[App, list[str], Flags], Awaitable[int | None]]
 Complete = Callable[[App, str], Awaitable[list[str]]]
 
@@ -199,14 +205,21 @@ class Group(click.Group):
         options = [record for record in records if record]
         formatter.write(group_help(ctx.command_path, self.help or "", self.summaries(ctx), options))
 
+    def hint(self, ctx: click.Context, word: str) -> str:
+        """What may have been meant by a command that this group has not."""
+        if ctx.parent is None and word in OF_THE_ENGINE:
+            return f"`docker {word}` is about one host's containers and images; essaim's commands are about the cluster"
+        return did_you_mean(word, self.list_commands(ctx))
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         command = self.get_command(ctx, args[0])
         if command is None and not ctx.resilient_parsing:
             usage = f"Usage:  {ctx.command_path}\n\n" if ctx.parent else ""
+            hint = self.hint(ctx, args[0])
             raise UsageError(
-                f"{PROGRAM}: unknown command: {ctx.command_path} {args[0]}\n\n"
+                f"{PROGRAM}: unknown command: {ctx.command_path} {args[0]}{hint and f'. {hint}'}\n\n"
                 f"{usage}Run '{ctx.command_path} --help' for more information"
             )
         return (command.name if command else None), command, args[1:]

@@ -14,6 +14,7 @@ from typing import Any
 from essaim.cluster.cpus import parse_cpus
 from essaim.cluster.sizes import parse_limit, parse_size
 
+from .nearest import did_you_mean
 from .values import devices, durations, mounts, pairs, ports, references, sizes
 from .values.quotes import quoted
 
@@ -217,7 +218,8 @@ class Parser:
             return
         flag = self._flags.get(name)
         if flag is None:
-            raise FlagError(f"unknown flag: --{name}")
+            hint = did_you_mean(f"--{name}", (f"--{known}" for known in self._flags if len(known) > 1))
+            raise FlagError(f"unknown flag: --{name}" + (f". {hint}" if hint else ""))
         if equals:
             self._store(flag, value)
         elif flag.kind.is_switch:

@@ -25,6 +25,7 @@ ENTRIES = {
     "config": Entry(f"{COMMANDS}.config", "GROUP", "Manage configs"),
     "events": Entry(f"{COMMANDS}.system", "EVENTS", "Follow what happens in the cluster"),
     "info": Entry(f"{COMMANDS}.system", "INFO", "Show what the daemon knows of itself and its swarm"),
+    "inspect": Entry(f"{COMMANDS}.inspect", "INSPECT", "Show tasks and other objects of the cluster in detail"),
     "lb": Entry(f"{COMMANDS}.lb", "GROUP", "Look at the load balancer, and configure external ones"),
     "network": Entry(f"{COMMANDS}.network", "GROUP", "Manage networks"),
     "node": Entry(f"{COMMANDS}.node", "GROUP", "Manage nodes"),

@@ -126,6 +126,15 @@ def free_port(preferred: int) -> int:
     return preferred
 
 
+def check_commands() -> None:
+    """An environment that was made half has no commands."""
+    for name in ("essaimd", "essaim"):
+        if not os.access(BIN / name, os.X_OK):
+            raise Failed(
+                f"{BIN / name} is missing. Remove the folder {BIN.parent} and run ./demo again, which makes it"
+            )
+
+
 def check_published_port(port: int) -> None:
     for number in range(1, NODES + 1):
         with socket.socket() as probe:
@@ -163,8 +172,10 @@ def cluster(options: list[str]) -> Iterator[list[Node]]:
                 say(f"--- {node.name}\n{node.last_words()}")
         raise failure
     finally:
-        take_down(nodes)
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            take_down(nodes)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 JOIN_AS = "manager"
@@ -316,6 +327,7 @@ def main() -> int:
     on_signals(interrupted)
     started = time.monotonic()
     try:
+        check_commands()
         check_published_port(port)
         if arguments.runtime == "docker":
             build_image()

@@ -45,4 +45,8 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq 9>&-
 wanted=$(missing)
-apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 $wanted >/dev/null 9>&-
+if ! apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 $wanted >/dev/null 9>&-; then
+    echo "apt-get could not install:$wanted; its reason is above. Does this machine reach its Debian mirror?" >&2
+    echo "Then run the same again. ./test --fast needs none of these packages." >&2
+    exit 1
+fi

@@ -26,14 +26,31 @@ make_venv() {
         echo "Python's venv module does not work here. On Debian: apt-get install python3-venv" >&2
         return 1
     fi
-    if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"; then
-        # pip names the first package of the file, whatever kept it from having it.
-        echo "The Python packages of $lock could not be installed. Does this machine reach its package index" >&2
-        echo "(\`$venv/bin/python -m pip config list\` shows which)? Is the disk full? Then run the same again." >&2
+    said=$(mktemp) || return 1
+    if ! "$venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$lock" 2>"$said"; then
+        explain_pip "$venv/bin/python" "$lock" "$said"
+        rm -f "$said"
         return 1
     fi
+    cat "$said" >&2
+    rm -f "$said"
     install_checkout "$venv" "${3:-}" || return 1
     echo "$wanted" > "$venv/.stamp"
+}
+
+# pip names the first package of the file, whatever kept it from having it.
+explain_pip() {
+    if grep -qE 'Failed to establish a new connection|Connection(Reset|Refused)?Error|Max retries|[Tt]imed out|Network is unreachable' "$3"; then
+        index=${PIP_INDEX_URL:-$("$1" -m pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple)}
+        index=$(echo "$index" | sed 's#//[^/@]*@#//#')  # without a password
+        echo "The Python packages of $2 could not be fetched: their index, $index, does not answer." >&2
+        echo "Check this machine's network. Behind a proxy set HTTPS_PROXY. Then run the same again." >&2
+    elif grep -q 'No space left on device' "$3"; then
+        echo "The Python packages of $2 do not fit: the disk is full (df -h . /tmp). Make room, and run the same again." >&2
+    else
+        cat "$3" >&2
+        echo "The Python packages of $2 could not be installed; pip's reason is above." >&2
+    fi
 }
 
 install_checkout() {

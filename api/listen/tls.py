@@ -21,6 +21,15 @@ from .admission import Full, Limits
 from .connections import HANDSHAKE_SECONDS, Connection, Door, cut_all, local_of, source_of
 from .doors import Doors, door_for, tcp_sockets
 
+PLAIN_TEXT = b"""Client sent an HTTP request to an HTTPS server. \
+Ask it by TLS: --tlsverify with --tlscacert, --tlscert and --tlskey.
+"""
+PLAIN_REFUSED = (
+    b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
+    % (len(PLAIN_TEXT), PLAIN_TEXT)
+)
+"""For who asks in plain: as Go's servers answer, so that every client says why."""
+
 
 def server_context(certificate: Path, key: Path, client_ca: Path) -> ssl.SSLContext:
     """TLS as a Docker context expects it: 1.2 or newer, and a client certificate that `client_ca` has signed."""
@@ -58,7 +67,9 @@ class _Session:
                 await self._flush()
                 if not await self._fill():
                     return False
-            except ssl.SSLError:
+            except ssl.SSLError as error:
+                if error.reason == "HTTP_REQUEST":
+                    self._writer.write(PLAIN_REFUSED)
                 await self._flush()
                 return False
             else:

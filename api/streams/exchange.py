@@ -26,6 +26,10 @@ class EngineUnavailable(ClusterError):
     status = 502
 
 
+class Closed(EngineUnavailable):
+    """It took the connection, and closed it before it had answered."""
+
+
 class NotHttp(EngineUnavailable):
     """What answered does not speak HTTP."""
 
@@ -111,7 +115,7 @@ class Exchange:
         """Raises EngineUnavailable when the Engine closes or speaks no HTTP."""
         while self._head is None:
             if not await self._feed():
-                raise EngineUnavailable(f"{self._peer} closed the connection before it had answered")
+                raise Closed(f"{self._peer} closed the connection before it had answered")
         return self._head
 
     async def body(self) -> AsyncIterator[bytes]:
@@ -139,6 +143,8 @@ class Exchange:
         except httptools.HttpParserError as error:
             raise NotHttp(f"{self._peer} answered with what is not HTTP: {error}") from error
         except OSError as error:
+            if self._head is None:
+                raise Closed(f"{self._peer} closed the connection before it had answered: {error.strerror}") from error
             raise EngineUnavailable(f"the answer of {self._peer} broke off: {error}") from error
         return bool(data)
 

@@ -6,11 +6,11 @@ from essaim.api.client import path_of
 from essaim.cli import completion
 from essaim.cli.app import App, CliError
 from essaim.cli.command import ONE, Arity, Command, Group, Later
+from essaim.cli.common import FORMAT, NO_TRUNC
 from essaim.cli.flags import POSITIVE, STRING, Flag, Flags
-from essaim.cli.output.lbstatus import STATUS, status_rows, status_text
+from essaim.cli.output.lbstatus import STATUS, STATUS_PATH, status_rows, status_text, unknown
 from essaim.cluster.durations import SECOND
 
-STATUS_PATH = "/essaim/v1/lb/status"
 KINDS = ("haproxy", "nginx", "traefik", "traefik-static")
 
 
@@ -26,11 +26,13 @@ async def render(app: App, args: list[str], flags: Flags) -> None:
 async def status(app: App, args: list[str], flags: Flags) -> None:
     found = await (await app.client()).get(STATUS_PATH)
     rows = status_rows(found, args[0] if args else "")
+    if args and not rows:
+        raise CliError(unknown(args[0]))
     form = flags.text("format")
     if form:
         app.out.write(STATUS.render(rows, form))
     else:
-        width = shutil.get_terminal_size().columns if app.out.isatty() else None
+        width = shutil.get_terminal_size().columns if app.out.isatty() and not flags.on("no-trunc") else None
         app.out.write(status_text(rows, width))
 
 
@@ -62,7 +64,7 @@ GROUP = Group(
             summary="Show listeners and endpoints, healthy or not and why",
             usage="[SERVICE]",
             arity=Arity(0, 1),
-            flags=[Flag("format", STRING, "Lay out each row: 'table', 'table TEMPLATE', 'json' or a Go template")],
+            flags=[FORMAT, NO_TRUNC],
             complete=completion.services,
         ),
     ],

@@ -8,14 +8,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from essaim.cli.app import App
+from essaim.cli.app import App, CliError
 from essaim.cli.flags import Flags
 from essaim.cli.keys import pressed
+from essaim.cli.output.lbstatus import STATUS_PATH, status_rows, unknown
 from essaim.cli.output.lbtop import COLUMNS, fitting, top_rows
 from essaim.cli.output.tabs import align
 from essaim.cluster.durations import SECOND
-
-from .lb import STATUS_PATH
 
 Look = Callable[[], Awaitable[list[tuple[str, ...]]]]
 VERDICT = COLUMNS.index("VERDICT")
@@ -27,6 +26,8 @@ async def top(app: App, args: list[str], flags: Flags) -> None:
     only = args[0] if args else ""
     interval = flags.number("interval") / SECOND
     last, looked = await client.get(STATUS_PATH), app.clock()
+    if only and not status_rows(last, only):
+        raise CliError(unknown(only))
 
     async def look() -> list[tuple[str, ...]]:
         nonlocal last, looked

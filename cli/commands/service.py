@@ -92,6 +92,14 @@ GROUP = Group(
             complete=completion.services,
         ),
         Command(
+            "explain",
+            Later("service_views", "explain"),
+            summary="Say in words how services are doing, and why tasks do not run",
+            usage="SERVICE [SERVICE...]",
+            arity=SOME,
+            complete=completion.services,
+        ),
+        Command(
             "logs",
             Later("logs", "logs"),
             summary="Print the output of a service's tasks, or of one task",

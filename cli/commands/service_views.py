@@ -1,6 +1,7 @@
 """What shows services."""
 
 import json
+import shutil
 from typing import Any
 
 from essaim.api.client import ApiError, path_of
@@ -9,6 +10,8 @@ from essaim.cli.common import query
 from essaim.cli.common_tasks import task_list
 from essaim.cli.flags import Flags
 from essaim.cli.inspecting import inspect
+from essaim.cli.output.explained import explanation, folded, gateway_says
+from essaim.cli.output.lbstatus import STATUS_PATH
 from essaim.cli.output.pretty_service import service_text
 from essaim.cli.output.rows import SERVICES, service_rows
 from essaim.cli.resolve import names_of
@@ -60,6 +63,22 @@ async def ps(app: App, args: list[str], flags: Flags) -> None:
     tasks = await client.get("/tasks", query({**flags.filters(), "service": ids}))
     names = await names_of(client, tasks, resolve=not flags.on("no-resolve"))
     app.out.write(task_list(tasks, names, flags, app.now()))
+    if missing:
+        raise CliError("\n".join(missing))
+
+
+async def explain(app: App, args: list[str], flags: Flags) -> None:
+    """Why services are as they are: their tasks' states and messages, and what the gateway says of them."""
+    client = await app.client()
+    ids, missing = await find(app, args)
+    width = shutil.get_terminal_size().columns if app.out.isatty() else None
+    services = await client.get("/services", query({"id": ids}, status="true")) if ids else []
+    status = await client.get(STATUS_PATH) if ids else {}
+    for service in sorted(services, key=lambda service: ids.index(service["ID"])):
+        tasks = await client.get("/tasks", query({"service": [service["ID"]]}))
+        names = await names_of(client, tasks)
+        said = gateway_says(status, service["ID"])
+        app.out.write(folded(explanation(service, tasks, names, said, app.now()), width))
     if missing:
         raise CliError("\n".join(missing))
 

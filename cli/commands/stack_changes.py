@@ -73,6 +73,8 @@ async def deploy(app: App, args: list[str], flags: Flags) -> None:
     except StackError as error:
         raise CliError(str(error)) from None
     app.warn(*stack.warnings)
+    if not stack.services:
+        app.warn("The files have no services, or none in the enabled profiles (--profile): there is nothing to deploy.")
     client = await app.client()
     await require_manager(client)
     deployer = Deployer(app, client, flags)

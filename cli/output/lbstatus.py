@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from .listing import Listing, Row
+from .tasks import shorten
 
+STATUS_PATH = "/essaim/v1/lb/status"
 NARROWEST = 40
 """Characters of a terminal that lines are folded for."""
+SHORTEST = 16
+"""Characters of a reason that are always shown."""
 STATUS = Listing(
     "{{.Service}}\t{{.Port}}\t{{.Task}}\t{{.Address}}\t{{.Verdict}}\t{{.Reason}}\t{{.FoundBy}}",
     {
@@ -31,9 +35,20 @@ SAID = ("warning", "faulty", "idle")
 
 
 def status_text(rows: list[Row], width: int | None) -> str:
-    """The table of listeners and endpoints, and below it what is said of services, folded to `width` characters."""
-    table = STATUS.render([row for row in rows if row["Verdict"] not in SAID], "")
+    """The table of listeners and endpoints, and below it what is said of services, folded to `width` characters.
+
+    Reasons in the table are cut so that its lines fit, if they can."""
+    listed = [row for row in rows if row["Verdict"] not in SAID]
+    table = STATUS.render(listed, "")
+    excess = max(map(len, table.splitlines())) - width if width is not None and width >= NARROWEST else 0
+    if excess > 0 and listed:
+        room = max(SHORTEST, max(len(row["Reason"]) for row in listed) - excess)
+        table = STATUS.render([{**row, "Reason": shorten(row["Reason"], room)} for row in listed], "")
     return table + "".join(sentence(row, width) for row in rows if row["Verdict"] in SAID)
+
+
+def unknown(name: str) -> str:
+    return f"the gateway has nothing of a service {name}: there is none, or it publishes no port (essaim service ls)"
 
 
 def sentence(row: Row, width: int | None) -> str:

@@ -41,6 +41,8 @@ def error_of(status: int, message: str) -> errors.ClusterError:
 
 def _why(error: BaseException) -> str:
     """In the system's words; aiohttp's name objects of ours."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"there is no host named {error.host}"
     if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
         return os.strerror(error.os_error.errno).lower()
     return str(error) or "no answer in time"

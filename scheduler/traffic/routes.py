@@ -25,6 +25,7 @@ from essaim.cluster.watch import Event
 from essaim.scheduler.tasks import is_gone, published_ports, task_ports
 
 ZONE_LABELS = ("essaim.zone", "zone")
+ROUTERS = ("traefik.http.routers.", "traefik.tcp.routers.")
 FAULTY = "its routes cannot be made"
 FAILED = RouteService(id="", name="")
 
@@ -85,11 +86,14 @@ def app_protocol(service: Service, port: PortConfig) -> str:
 
 
 def route_service(service: Service, store: Store) -> RouteService | None:
-    """The service's part of the table, or None when it publishes nothing."""
+    """The service's part of the table, or None when it publishes nothing.
+
+    One whose labels ask for routers is there without a port, too: each gateway says why they are not served.
+    """
     if service.pending_delete:
         return None
     ports = [port for port in task_ports(service) if (port.publish_mode or "ingress") == "ingress" and port.target_port]
-    if not ports:
+    if not ports and not asks_for_routers(service):
         return None
     tasks = [task for task in store.tasks.by("service", service.id) if serves(task)]
     tasks.sort(key=lambda t: (t.slot or 0, t.id))
@@ -112,6 +116,10 @@ def route_service(service: Service, store: Store) -> RouteService | None:
         ports=routes,
         fault=service.fault,
     )
+
+
+def asks_for_routers(service: Service) -> bool:
+    return any(label.lower().startswith(ROUTERS) for label in service.spec.labels or {})
 
 
 def remains(part: RouteService, store: Store) -> RouteService:

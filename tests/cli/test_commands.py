@@ -161,7 +161,12 @@ async def test_lb_status_shows_endpoints_with_verdict_and_reason(essaim: Any) ->
     lines = (await essaim("lb", "status")).out.splitlines()
     assert lines[0].split() == ["SERVICE", "PORT", "TASK", "ADDRESS", "VERDICT", "REASON", "FOUND", "BY"]
     assert lines[1].split()[3:] == ["web.1.t", "127.0.0.1:40001", "up", "check", "passed", "node-1"]
-    assert (await essaim("lb", "status", "other")).out.splitlines()[1:] == []
+    for command in ("status", "top"):
+        other = await essaim("lb", command, "other")
+        assert (other.code, other.out) == (1, "")
+        assert other.err.startswith(
+            "the gateway has nothing of a service other: there is none, or it publishes no port"
+        )
 
 
 def test_lb_status_shows_a_faulty_service_with_the_reason() -> None:

@@ -40,3 +40,11 @@ def test_status_text_is_not_folded_for_programs_and_very_narrow_terminals() -> N
     rows = status_rows({"warnings": [LONG]})
     for width in (None, 10):
         assert status_text(rows, width).splitlines()[-1] == f"warning: {LONG}"
+
+
+def test_status_text_cuts_reasons_to_the_width_of_the_terminal() -> None:
+    endpoint = {"task_name": "web.1.abc", "address": "10.0.0.1", "port": 9, "verdict": "down", "reason": LONG}
+    port = {"published": 80, "target": 8080, "protocol": "tcp", "endpoints": [endpoint]}
+    rows = status_rows({"services": [{"name": "web", "ports": [port]}]})
+    assert max(map(len, status_text(rows, 120).splitlines())) == 120
+    assert LONG in status_text(rows, None)
