@@ -35,6 +35,9 @@ from .watch import Event, Watch
 T = TypeVar("T", bound=StoredObject)
 _encode = msgspec.msgpack.Encoder().encode
 
+_AIMED = (Delete, Expect)
+"""Changes that name an object of a table."""
+
 Key = Callable[[Any], str | None]
 
 
@@ -178,10 +181,18 @@ def shapes() -> int:
     return zlib.crc32(msgspec.json.encode(names))
 
 
-def _kept_inside(report: Report | NodeReport, parts: dict[str, str]) -> dict[str, Kept | None]:
-    """What is unknown of a report's parts, by the names that the object has for them."""
+STATUS = {"Status": "status"}
+STATUS_AND_ENDPOINTS = STATUS | {"Endpoints": "endpoints"}
+STATUS_AND_DESCRIPTION = STATUS | {"Description": "description"}
+"""Parts of objects that reports replace: their names there, and in the report."""
+
+
+def _replaced(table: Table[Any], object_id: str, report: Report | NodeReport, parts: dict[str, str]) -> bool:
+    """A report replaces these parts of an object: whether what is unknown of them is something else than before."""
+    if report.kept is msgspec.UNSET and not table.kept:
+        return False  # as nearly always
     inside = report.kept.inside if isinstance(report.kept, Kept) else {}
-    return {of_object: inside.get(of_report) for of_object, of_report in parts.items()}
+    return table.replaced(object_id, {of_object: inside.get(of_report) for of_object, of_report in parts.items()})
 
 
 def _spec_name(value: Any) -> str | None:
@@ -275,7 +286,7 @@ class Store:
                 value, kept = self._read_put(index, change)
                 if kept is not None:
                     reading.kept[place] = kept
-            elif isinstance(change, Delete | Expect):
+            elif isinstance(change, _AIMED):
                 self._table(index, change.table)
             reading.values.append(value)
         return reading
@@ -358,7 +369,7 @@ class Store:
     def _check(self, change: changes.Change, value: Any) -> Rejected | None:
         if isinstance(change, Put):
             return self._check_put(self.tables[change.table], change, value)
-        if not isinstance(change, Delete | Expect):
+        if not isinstance(change, _AIMED):
             return None
         current = self.tables[change.table].get(change.id)
         version = current.version.index if current else 0
@@ -422,8 +433,8 @@ class Store:
         if task.state == status.progress == TaskState.RUNNING:
             status = msgspec.structs.replace(status, reachable=task.status.reachable)
         reported = msgspec.structs.replace(task, status=status, endpoints=endpoints, running_since=since)
-        parts = {"Status": "status"} | ({} if change.endpoints is None else {"Endpoints": "endpoints"})
-        news = self.tasks.replaced(task.id, _kept_inside(change, parts))
+        parts = STATUS if change.endpoints is None else STATUS_AND_ENDPOINTS
+        news = _replaced(self.tasks, task.id, change, parts)
         return reported if news or reported != task else None
 
     def _judged(self, change: Verdict) -> Task | None:
@@ -441,8 +452,8 @@ class Store:
         described = msgspec.structs.replace(
             node, status=change.status, description=change.description or node.description
         )
-        parts = {"Status": "status"} | ({"Description": "description"} if change.description else {})
-        news = self.nodes.replaced(node.id, _kept_inside(change, parts))
+        parts = STATUS_AND_DESCRIPTION if change.description else STATUS
+        news = _replaced(self.nodes, node.id, change, parts)
         return described if news or described != node else None
 
     def _replace(self, table: Table[Any], value: StoredObject, version: Version, at: datetime) -> Event:

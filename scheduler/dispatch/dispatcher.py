@@ -79,7 +79,7 @@ class Dispatcher:
         self._running: list[asyncio.Task[None]] = []
         self._closing: set[asyncio.Task[None]] = set()
         self._handlers: dict[type[FromAgent], Callable[..., None]] = {
-            wire.Heartbeat: lambda session, _: session.send_latest(wire.HeartbeatAck()),
+            wire.Heartbeat: lambda session, _: session.heartbeat(),
             wire.Reports: self._take_reports,
             wire.RoutesApplied: self._take_routed,
             wire.Findings: lambda session, word: self.told.found(session.node_id, word),

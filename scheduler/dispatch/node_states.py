@@ -115,10 +115,15 @@ class NodeStates:
 
     def _confirm(self) -> None:
         """A node whose agent has a session is up, whatever the store says."""
+        none_waits = not self._reports.is_waiting
         for session in self._sessions.values():
             node = self._store.nodes.get(session.node_id)
-            if node is not None and not session.is_leaving:
-                self._set(node, "ready", session.problem or None)
+            if node is None or session.is_leaving:
+                continue
+            problem = session.problem or None
+            is_so = node.status.state == "ready" and node.status.message == problem
+            if not (is_so and none_waits):
+                self._set(node, "ready", problem)
 
     def _judge(self, node_id: str, fate: Fate) -> bool:
         node = self._store.nodes.get(node_id)
