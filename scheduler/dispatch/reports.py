@@ -32,8 +32,8 @@ class Pending:
     def __init__(self) -> None:
         self._reports: dict[Hashable, AnyReport] = {}
         self._latest: dict[tuple[str, str], TaskState] = {}
-        """The latest state that waits of each task on a node. It is the last of them to be written: an earlier one waits
-        only if it came first."""
+        """The latest state that waits of each task on a node. It is the last of them to be written: an earlier one
+        waits only if it came first."""
 
     def __len__(self) -> int:
         return len(self._reports)
