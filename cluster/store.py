@@ -100,29 +100,34 @@ class Table(Generic[T]):
 
     def set(self, value: T) -> T | None:
         """Insert or replace; the previous object. Only the store calls this."""
-        old = self._rows.get(value.id)
-        if old is not None:
-            self._unindex(old)
-        self._rows[value.id] = value
+        object_id = value.id
+        old = self._rows.get(object_id)
+        self._rows[object_id] = value
         for index, key_of in self._keys.items():
-            if (key := key_of(value)) is not None:
-                self._indexes[index].setdefault(key, {})[value.id] = value
+            key, before = key_of(value), None if old is None else key_of(old)
+            if before is not None and before != key:
+                self._unindex(index, before, object_id)
+            if key is not None:
+                buckets = self._indexes[index]
+                if (bucket := buckets.get(key)) is None:
+                    bucket = buckets[key] = {}
+                bucket[object_id] = value
         return old
 
     def remove(self, object_id: str) -> T | None:
         """Only the store calls this."""
         old = self._rows.pop(object_id, None)
         if old is not None:
-            self._unindex(old)
+            for index, key_of in self._keys.items():
+                if (key := key_of(old)) is not None:
+                    self._unindex(index, key, object_id)
         return old
 
-    def _unindex(self, old: T) -> None:
-        for index, key_of in self._keys.items():
-            if (key := key_of(old)) is not None:
-                bucket = self._indexes[index][key]
-                bucket.pop(old.id, None)
-                if not bucket:
-                    del self._indexes[index][key]
+    def _unindex(self, index: str, key: str, object_id: str) -> None:
+        bucket = self._indexes[index][key]
+        bucket.pop(object_id, None)
+        if not bucket:
+            del self._indexes[index][key]
 
 
 @dataclass(frozen=True, slots=True)
