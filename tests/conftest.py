@@ -55,9 +55,11 @@ async def _no_connection_left() -> AsyncIterator[None]:
     for _ in range(3):
         await asyncio.sleep(0)
     loop = asyncio.get_running_loop()
-    left = [transport for transport in getattr(loop, "_transports", {}).values() if not transport.is_closing()]
+    every = list(getattr(loop, "_transports", {}).values())
+    left = [transport for transport in every if not transport.is_closing()]
     kinds = {f"{type(one).__module__}.{type(one).__qualname__}" for one in (t.get_protocol() for t in left)}
-    for transport in left:
+    for transport in every:
+        # One that is closing may wait for an end of TLS that never comes.
         transport.abort()
     # An aborted connection is lost in the loop's next turn, and one of TLS tells who stands on it a turn later.
     for _ in range(3):

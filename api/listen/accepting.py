@@ -45,10 +45,13 @@ class Acceptor:
 
     async def _run(self) -> None:
         """One connection a turn of the event loop, so that a crowd at the door does not hold up what is inside."""
-        loop = asyncio.get_running_loop()
         while True:
             try:
-                connection, address = await loop.sock_accept(self._socket)
+                connection, address = self._socket.accept()
+                connection.setblocking(False)
+            except BlockingIOError:
+                await self._asked()
+                continue
             except OSError as error:
                 if error.errno in CLOSED:
                     self._say("a listener has gone", error)
@@ -60,6 +63,17 @@ class Acceptor:
                 continue  # anything else is the newcomer's trouble: it has gone already
             self._welcome(connection, address)
             await asyncio.sleep(0)
+
+    async def _asked(self) -> None:
+        """Wait until somebody connects. Rejected: the loop's `sock_accept`, which loses the connection that it has
+        just accepted when it is cancelled."""
+        loop = asyncio.get_running_loop()
+        asked: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self._socket, lambda: None if asked.done() else asked.set_result(None))
+        try:
+            await asked
+        finally:
+            loop.remove_reader(self._socket)
 
     def _say(self, what: str, error: OSError, **more: Any) -> None:
         now = asyncio.get_running_loop().time()

@@ -50,7 +50,7 @@ class ModelEngine:
     containers: dict[str, Container] = field(default_factory=dict)
     calls: list[tuple[str, str, str]] = field(default_factory=list)
     wrongs: list[str] = field(default_factory=list)
-    url: str = "model"
+    url: str = "unix:///model"
     _late: list[tuple[int, Callable[[], Any]]] = field(default_factory=list)
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _readers: list[asyncio.Queue[dict[str, Any]]] = field(default_factory=list)

@@ -89,7 +89,7 @@ class World:
         """The daemon starts, or starts again: only what the Engine and the managers know is left."""
         await self.shut_down()
         self.runtime = DockerRuntime(
-            engine_url="model", data_addr="10.77.0.1", environment={}, log=LOG, sleep=self.clock.sleep
+            engine_url="unix:///model", data_addr="10.77.0.1", environment={}, log=LOG, sleep=self.clock.sleep
         )
         self.runtime.engine = cast("Engine", self.engine)
         for part in (self.runtime._looks, self.runtime._making, self.runtime._images):

@@ -201,6 +201,9 @@ async def impostor(server: ssl.SSLContext, root: bytes) -> AsyncIterator[tuple[s
     try:
         yield f"127.0.0.1:{port}", asked
     finally:
+        # asyncio loses a connection that it has accepted and not set up yet when the server is closed.
+        for _ in range(5):
+            await asyncio.sleep(0)
         await runner.cleanup()
 
 
