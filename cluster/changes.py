@@ -108,9 +108,9 @@ def encode(change_set: ChangeSet) -> bytes:
     if _REPORTS.isdisjoint(map(type, change_set.changes)):
         return _encoder.encode(change_set)
     kept = {
-        place: change.kept
+        place: found
         for place, change in enumerate(change_set.changes)
-        if isinstance(change, Report | NodeReport) and isinstance(change.kept, Kept)
+        if isinstance(found := getattr(change, "kept", None), Kept)
     }
     if not kept:
         return _encoder.encode(change_set)

@@ -14,13 +14,15 @@ import functools
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from . import changes, formats
 from .acme import OrderedCertificate, Resolver
-from .changes import ChangeSet, Delete, Expect, NodeReport, Put, Report, Verdict
+from .changes import Delete, Expect, NodeReport, Put, Report, Verdict
 from .kept import Kept, unknown_in, with_kept
 from .node import Node
 from .objects import Config, Network, Secret
@@ -32,6 +34,9 @@ from .watch import Event, Watch
 
 T = TypeVar("T", bound=StoredObject)
 _encode = msgspec.msgpack.Encoder().encode
+
+_AIMED = (Delete, Expect)
+"""Changes that name an object of a table."""
 
 Key = Callable[[Any], str | None]
 
@@ -95,29 +100,34 @@ class Table(Generic[T]):
 
     def set(self, value: T) -> T | None:
         """Insert or replace; the previous object. Only the store calls this."""
-        old = self._rows.get(value.id)
-        if old is not None:
-            self._unindex(old)
-        self._rows[value.id] = value
+        object_id = value.id
+        old = self._rows.get(object_id)
+        self._rows[object_id] = value
         for index, key_of in self._keys.items():
-            if (key := key_of(value)) is not None:
-                self._indexes[index].setdefault(key, {})[value.id] = value
+            key, before = key_of(value), None if old is None else key_of(old)
+            if before is not None and before != key:
+                self._unindex(index, before, object_id)
+            if key is not None:
+                buckets = self._indexes[index]
+                if (bucket := buckets.get(key)) is None:
+                    bucket = buckets[key] = {}
+                bucket[object_id] = value
         return old
 
     def remove(self, object_id: str) -> T | None:
         """Only the store calls this."""
         old = self._rows.pop(object_id, None)
         if old is not None:
-            self._unindex(old)
+            for index, key_of in self._keys.items():
+                if (key := key_of(old)) is not None:
+                    self._unindex(index, key, object_id)
         return old
 
-    def _unindex(self, old: T) -> None:
-        for index, key_of in self._keys.items():
-            if (key := key_of(old)) is not None:
-                bucket = self._indexes[index][key]
-                bucket.pop(old.id, None)
-                if not bucket:
-                    del self._indexes[index][key]
+    def _unindex(self, index: str, key: str, object_id: str) -> None:
+        bucket = self._indexes[index][key]
+        bucket.pop(object_id, None)
+        if not bucket:
+            del self._indexes[index][key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +152,12 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Read:
-    """A change with what was decoded for it: the table, and of a `Put` the object and what is unknown of it."""
+class Reading:
+    """What the puts of a change set were decoded to, by their place in it: the objects (None for another change), and
+    what is unknown of those of which anything is. Lists, not an object a change: the garbage collector walks less."""
 
-    change: changes.Change
-    table: Table[Any] | None = None
-    value: Any = None
-    kept: Kept | None = None
+    values: list[Any] = field(default_factory=list)
+    kept: dict[int, Kept] = field(default_factory=dict)
 
 
 class Snapshot(msgspec.Struct):
@@ -177,10 +186,18 @@ def shapes() -> int:
     return zlib.crc32(msgspec.json.encode(names))
 
 
-def _kept_inside(report: Report | NodeReport, parts: dict[str, str]) -> dict[str, Kept | None]:
-    """What is unknown of a report's parts, by the names that the object has for them."""
+STATUS = {"Status": "status"}
+STATUS_AND_ENDPOINTS = STATUS | {"Endpoints": "endpoints"}
+STATUS_AND_DESCRIPTION = STATUS | {"Description": "description"}
+"""Parts of objects that reports replace: their names there, and in the report."""
+
+
+def _replaced(table: Table[Any], object_id: str, report: Report | NodeReport, parts: dict[str, str]) -> bool:
+    """A report replaces these parts of an object: whether what is unknown of them is something else than before."""
+    if report.kept is msgspec.UNSET and not table.kept:
+        return False  # as nearly always
     inside = report.kept.inside if isinstance(report.kept, Kept) else {}
-    return {of_object: inside.get(of_report) for of_object, of_report in parts.items()}
+    return table.replaced(object_id, {of_object: inside.get(of_report) for of_object, of_report in parts.items()})
 
 
 def _spec_name(value: Any) -> str | None:
@@ -242,19 +259,22 @@ class Store:
         except msgspec.DecodeError as error:
             raise formats.newer(f"the change set {index} of the log is", f"of an unknown kind ({error})") from None
         formats.require(change_set.format, f"the change set {index} of the log")
-        steps = [self._read(index, change) for change in change_set.changes]
+        reading = self._read(index, change_set.changes)
         if change_set.atomic:
-            rejected = [r for step in steps if (r := self._check(step))]
+            steps = zip(change_set.changes, reading.values, strict=True)
+            rejected = [r for change, value in steps if (r := self._check(change, value))]
             if not rejected:
-                rejected = self._duplicate_names(steps)
+                rejected = self._duplicate_names(change_set.changes, reading.values)
             if rejected:
                 return Outcome(index, rejected)
         outcome = Outcome(index)
         events: list[Event] = []
-        for step in steps:
-            if not change_set.atomic and (reason := self._check(step)):
+        version = Version(index=index)
+        for place, change in enumerate(change_set.changes):
+            value = reading.values[place]
+            if not change_set.atomic and (reason := self._check(change, value)):
                 outcome.rejected.append(reason)
-            elif event := self._carry_out(step, index, change_set):
+            elif event := self._carry_out(change, value, reading.kept.get(place), version, change_set.at):
                 events.append(event)
         if events:
             self.version = index
@@ -262,22 +282,34 @@ class Store:
                 watch.publish(events)
         return outcome
 
-    def _read(self, index: int, change: changes.Change) -> Read:
-        """A change with the object that it puts. Raises CannotApply."""
-        if not isinstance(change, Put) and isinstance(change, Report | Verdict | NodeReport):
-            return Read(change)
-        table = self.tables.get(change.table)
-        if table is None:
-            raise formats.newer(f"the change set {index} of the log is about", f"{change.table!r}")
-        if not isinstance(change, Put):
-            return Read(change, table)
+    def _read(self, index: int, proposed: list[changes.Change]) -> Reading:
+        """Decodes what is put, before anything is changed. Raises CannotApply."""
+        reading = Reading()
+        for place, change in enumerate(proposed):
+            value = None
+            if isinstance(change, Put):
+                value, kept = self._read_put(index, change)
+                if kept is not None:
+                    reading.kept[place] = kept
+            elif isinstance(change, _AIMED):
+                self._table(index, change.table)
+            reading.values.append(value)
+        return reading
+
+    def _read_put(self, index: int, change: Put) -> tuple[Any, Kept | None]:
         try:
-            value, kept = table.read(change.object)
+            value, kept = self._table(index, change.table).read(change.object)
         except msgspec.DecodeError as error:
             raise formats.newer(f"the change set {index} puts into {change.table} an object", f"({error})") from None
         if isinstance(value, Cluster):
             formats.require(value.format or formats.FIRST, "the cluster's state")
-        return Read(change, table, value, kept)
+        return value, kept
+
+    def _table(self, index: int, name: str) -> Table[Any]:
+        table = self.tables.get(name)
+        if table is None:
+            raise formats.newer(f"the change set {index} of the log is about", f"{name!r}")
+        return table
 
     def snapshot(self) -> Callable[[], bytes]:
         version = self.version
@@ -339,16 +371,15 @@ class Store:
 
     # -- one change ---------------------------------------------------------------------------------------------
 
-    def _check(self, step: Read) -> Rejected | None:
-        change, table = step.change, step.table
-        if table is None or isinstance(change, Report | Verdict | NodeReport):
-            return None
+    def _check(self, change: changes.Change, value: Any) -> Rejected | None:
         if isinstance(change, Put):
-            return self._check_put(table, change, step.value)
-        current = table.get(change.id)
+            return self._check_put(self.tables[change.table], change, value)
+        if not isinstance(change, _AIMED):
+            return None
+        current = self.tables[change.table].get(change.id)
         version = current.version.index if current else 0
         wanted = change.version if isinstance(change, Expect) else change.expect
-        return Rejected("version", table.name, change.id) if wanted is not None and wanted != version else None
+        return Rejected("version", change.table, change.id) if wanted is not None and wanted != version else None
 
     def _check_put(self, table: Table[Any], change: Put, value: Any) -> Rejected | None:
         current = table.get(value.id)
@@ -361,67 +392,80 @@ class Store:
             return Rejected("subnet", table.name, value.id)
         return None
 
-    def _duplicate_names(self, steps: list[Read]) -> list[Rejected]:
+    def _duplicate_names(self, proposed: list[changes.Change], values: list[Any]) -> list[Rejected]:
         """Two objects of one name within one atomic set (each alone would pass)."""
         seen: dict[tuple[str, str], str] = {}
         rejected = []
-        for step in steps:
-            if step.value is not None and step.table is not None and step.table.unique_name:
-                name, value = step.table.name, step.value
-                if seen.setdefault((name, _spec_name(value) or ""), value.id) != value.id:
-                    rejected.append(Rejected("name", name, value.id))
+        for change, value in zip(proposed, values, strict=True):
+            if not isinstance(change, Put) or not self.tables[change.table].unique_name:
+                continue
+            if seen.setdefault((change.table, _spec_name(value) or ""), value.id) != value.id:
+                rejected.append(Rejected("name", change.table, value.id))
         return rejected
 
-    def _carry_out(self, step: Read, index: int, change_set: ChangeSet) -> Event | None:
-        change = step.change
+    def _carry_out(
+        self, change: changes.Change, value: Any, kept: Kept | None, version: Version, at: datetime
+    ) -> Event | None:
         if isinstance(change, Put):
-            assert step.table is not None
-            step.table.keep(step.value.id, step.kept)
-            return self._replace(step.table, step.value, index, change_set)
+            table = self.tables[change.table]
+            table.keep(value.id, kept)
+            return self._replace(table, value, version, at)
         if isinstance(change, Delete):
             self.tables[change.table].keep(change.id, None)
             gone = self.tables[change.table].remove(change.id)
             return Event("delete", change.table, gone, gone) if gone else None
         if isinstance(change, Report):
-            task = self.tasks.get(change.task_id)
-            if task is None or task.node_id != change.node_id or change.status.progress < task.state:
-                return None
-            endpoints = task.endpoints if change.endpoints is None else change.endpoints
-            since = task.running_since
-            if since is None and change.status.progress == TaskState.RUNNING:
-                since = change_set.at
-            status = change.status
-            if task.state == status.progress == TaskState.RUNNING:
-                status = msgspec.structs.replace(status, reachable=task.status.reachable)
-            reported = msgspec.structs.replace(task, status=status, endpoints=endpoints, running_since=since)
-            parts = {"Status": "status"} | ({} if change.endpoints is None else {"Endpoints": "endpoints"})
-            news = self.tasks.replaced(task.id, _kept_inside(change, parts))
-            return self._replace(self.tasks, reported, index, change_set) if news or reported != task else None
+            task = self._reported(change, at)
+            return self._replace(self.tasks, task, version, at) if task is not None else None
         if isinstance(change, Verdict):
-            task = self.tasks.get(change.task_id)
-            if task is None or task.node_id != change.node_id or task.state != TaskState.RUNNING:
-                return None
-            if task.status.reachable == change.reachable:
-                return None
-            status = msgspec.structs.replace(task.status, reachable=change.reachable)
-            return self._replace(self.tasks, msgspec.structs.replace(task, status=status), index, change_set)
+            task = self._judged(change)
+            return self._replace(self.tasks, task, version, at) if task is not None else None
         if isinstance(change, NodeReport):
-            node = self.nodes.get(change.node_id)
-            if node is None:
-                return None
-            described = msgspec.structs.replace(
-                node, status=change.status, description=change.description or node.description
-            )
-            parts = {"Status": "status"} | ({"Description": "description"} if change.description else {})
-            news = self.nodes.replaced(node.id, _kept_inside(change, parts))
-            return self._replace(self.nodes, described, index, change_set) if news or described != node else None
+            node = self._described(change)
+            return self._replace(self.nodes, node, version, at) if node is not None else None
         return None
 
-    def _replace(self, table: Table[Any], value: StoredObject, index: int, change_set: ChangeSet) -> Event:
-        old = table.get(value.id)
-        created = old.created_at if old else change_set.at
-        value = msgspec.structs.replace(
-            value, version=Version(index=index), created_at=created, updated_at=change_set.at
+    def _reported(self, change: Report, at: datetime) -> Task | None:
+        """The task with what its node saw; None if that is nothing new, or not for it to say any more."""
+        task = self.tasks.get(change.task_id)
+        if task is None or task.node_id != change.node_id or change.status.progress < task.state:
+            return None
+        endpoints = task.endpoints if change.endpoints is None else change.endpoints
+        since = task.running_since
+        if since is None and change.status.progress == TaskState.RUNNING:
+            since = at
+        status = change.status
+        if task.state == status.progress == TaskState.RUNNING:
+            status = msgspec.structs.replace(status, reachable=task.status.reachable)
+        reported = msgspec.structs.replace(task, status=status, endpoints=endpoints, running_since=since)
+        parts = STATUS if change.endpoints is None else STATUS_AND_ENDPOINTS
+        news = _replaced(self.tasks, task.id, change, parts)
+        return reported if news or reported != task else None
+
+    def _judged(self, change: Verdict) -> Task | None:
+        task = self.tasks.get(change.task_id)
+        if task is None or task.node_id != change.node_id or task.state != TaskState.RUNNING:
+            return None
+        if task.status.reachable == change.reachable:
+            return None
+        return msgspec.structs.replace(task, status=msgspec.structs.replace(task.status, reachable=change.reachable))
+
+    def _described(self, change: NodeReport) -> Node | None:
+        node = self.nodes.get(change.node_id)
+        if node is None:
+            return None
+        described = msgspec.structs.replace(
+            node, status=change.status, description=change.description or node.description
         )
+        parts = STATUS_AND_DESCRIPTION if change.description else STATUS
+        news = _replaced(self.nodes, node.id, change, parts)
+        return described if news or described != node else None
+
+    def _replace(self, table: Table[Any], value: StoredObject, version: Version, at: datetime) -> Event:
+        """Takes over an object that nobody else has yet: what the store sets is set in it, without another copy."""
+        old = table.get(value.id)
+        force_setattr(value, "version", version)
+        force_setattr(value, "created_at", old.created_at if old else at)
+        force_setattr(value, "updated_at", at)
         table.set(value)
         return Event("update" if old else "create", table.name, value, old)

@@ -75,7 +75,7 @@ class TaskStatus(Shape):
 
     @property
     def progress(self) -> TaskState:
-        return TaskState.of(self.state)
+        return _BY_LABEL[self.state]
 
 
 class TaskEndpoint(Shape):
@@ -146,7 +146,7 @@ class Task(StoredObject, kw_only=True):
     @property
     def state(self) -> TaskState:
         """The observed state."""
-        return self.status.progress
+        return _BY_LABEL[self.status.state]
 
     @property
     def logging(self) -> DriverSpec | None:
@@ -155,7 +155,7 @@ class Task(StoredObject, kw_only=True):
 
     @property
     def desired(self) -> TaskState:
-        return TaskState.of(self.desired_state)
+        return _BY_LABEL[self.desired_state]
 
     @property
     def is_terminal(self) -> bool:

@@ -17,11 +17,11 @@ Pure: times come in.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 from .errors import ClusterError
 
-P = ParamSpec("P")
+Args = TypeVarTuple("Args")
 T = TypeVar("T")
 Otherwise = TypeVar("Otherwise")
 
@@ -146,11 +146,11 @@ class Walls:
         return result
 
     def guard(
-        self, key: str, service_id: str, act: Callable[P, T], otherwise: Otherwise, *args: P.args, **more: P.kwargs
+        self, key: str, service_id: str, act: Callable[[*Args], T], otherwise: Otherwise, *args: *Args
     ) -> T | Otherwise:
         """What `act` returns for these arguments, or `otherwise` when it raises."""
         try:
-            result = act(*args, **more)
+            result = act(*args)
         except Exception as error:
             self._note(key, service_id, error, None, FIRST, None)
             return otherwise

@@ -352,8 +352,8 @@ def encode(message: FromAgent | ToAgent) -> bytes:
 def decode_from_agent(data: bytes) -> FromAgent:
     """Raises msgspec.DecodeError."""
     message = _from_agent.decode(data)
-    if isinstance(message, Reports):
-        for place, kept in kept_of_items(data, _encoder.encode(message), "reports").items():
+    if isinstance(message, Reports) and (known := _encoder.encode(message)) != data:
+        for place, kept in kept_of_items(data, known, "reports").items():
             message.reports[place] = msgspec.structs.replace(message.reports[place], kept=kept)
     return message
 

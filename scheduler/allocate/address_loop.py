@@ -103,7 +103,7 @@ class Addressing:
         return needs_addresses(task) and self._state(task, _is_due)
 
     def _state(self, task: Task, judge: Callable[[Task], bool]) -> bool:
-        return self._reading.guard(f"{task.id} state", task.service_id or "", partial(judge, task), False)
+        return self._reading.guard(f"{task.id} state", task.service_id or "", judge, False, task)
 
     def _look_again(self) -> None:
         """Room may have come for those that found none."""

@@ -15,7 +15,6 @@ Pure: networks, tasks and services in, attachments and virtual addresses out.
 import ipaddress
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 
 import msgspec
 
@@ -192,10 +191,10 @@ class Book:
     def _guarded(
         self, task: Task, read: Callable[[Task], list[tuple[str, int]]], otherwise: list[tuple[str, int]]
     ) -> list[tuple[str, int]]:
-        return self._walls.guard(task.id, task.service_id or "", partial(read, task), otherwise)
+        return self._walls.guard(task.id, task.service_id or "", read, otherwise, task)
 
     def _numbers_of_service(self, service: Service) -> list[tuple[str, int]]:
-        return self._walls.guard(service.id, service.id, partial(_virtual, service), [])
+        return self._walls.guard(service.id, service.id, _virtual, [], service)
 
     def _hold(self, holder: str, addresses: list[tuple[str, int]]) -> None:
         self._release(holder)

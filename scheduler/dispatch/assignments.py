@@ -5,7 +5,6 @@ Pure: the store in, messages out.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 
 import msgspec
 
@@ -114,11 +113,13 @@ class Told:
 
     def _read(self, task: Task, is_held: IsHeld) -> tuple[Task, Mark] | None:
         """The task as its node is to see it, if it is to; None too when it cannot be read."""
-        return self.walls.guard(task.id, task.service_id or "", partial(self._tell, task, is_held), None)
+        return self.walls.guard(task.id, task.service_id or "", self._tell, None, task, is_held)
 
     def _tell(self, task: Task, is_held: IsHeld) -> tuple[Task, Mark] | None:
         if not belongs(task, self.node_id):
             return None
         told = as_told(task, is_held)
-        used(told)
-        return told, mark_of(told)
+        mark = mark_of(told)
+        if self.tasks.get(task.id) != mark:
+            used(told)  # as it is read for the message
+        return told, mark

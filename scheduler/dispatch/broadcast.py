@@ -91,14 +91,15 @@ class Broadcast:
     # -- events -------------------------------------------------------------------------------------------------
 
     def observe(self, events: list[Event]) -> None:
-        self.traffic.observe(events, self._monotonic())
+        now = self._monotonic()
+        self.traffic.observe(events, now)
         for event in events:
             if concerns_networks(event):
                 self._networks_stale.set()
             if event.table == "tasks" and event.kind == "delete":
                 self._networks.forget(event.object.id)
             elif event.table == "tasks":
-                self._networks.consider(event.object, self._store, self._monotonic())
+                self._networks.consider(event.object, self._store, now)
             elif event.table == "nodes":
                 self._books.look_again()
                 if event.kind != "update" or event.old is None or said_of(event.old) != said_of(event.object):

@@ -76,10 +76,12 @@ class Dispatcher:
         """What all sessions are told, and what their gateways say of it."""
         self._states = self._new_states()
         self._managers: list[str] = []
+        self._seen: int | None = None
+        """The store's version when all sessions were last compared with it."""
         self._running: list[asyncio.Task[None]] = []
         self._closing: set[asyncio.Task[None]] = set()
         self._handlers: dict[type[FromAgent], Callable[..., None]] = {
-            wire.Heartbeat: lambda session, _: session.send_latest(wire.HeartbeatAck()),
+            wire.Heartbeat: lambda session, _: session.heartbeat(),
             wire.Reports: self._take_reports,
             wire.RoutesApplied: self._take_routed,
             wire.Findings: lambda session, word: self.told.found(session.node_id, word),
@@ -99,6 +101,7 @@ class Dispatcher:
         self.faults.forget()
         self.told.begin()
         self._states = self._new_states()
+        self._seen = None
         self._managers = list(self._manager_addresses())
         self._running = [
             asyncio.create_task(self._steadily(name, work), name=f"dispatcher {name}")
@@ -343,6 +346,11 @@ class Dispatcher:
                 self.told.disconnect(node_id)
                 self._part(session)
         self._follow_cluster()
+        if self._seen != self._store.version:
+            self._seen = self._store.version
+            self._follow_nodes()
+
+    def _follow_nodes(self) -> None:
         for session in self._sessions.values():
             node = self._store.nodes.get(session.node_id)
             if node is None:

@@ -77,13 +77,22 @@ class Liveness:
         self._checked: float | None = None
 
     @property
-    def patience(self) -> float:
-        return manager_patience(self.period)
+    def period(self) -> float:
+        return self._period
+
+    @period.setter
+    def period(self, period: float) -> None:
+        self._period = period
+        self.patience = manager_patience(period)
 
     # -- what happens -------------------------------------------------------------------------------------------
 
     def heard(self, node_id: str, now: float) -> None:
-        self._known[node_id] = _Known(now, self.patience, was_heard=True)
+        known = self._known.get(node_id)
+        if known is not None and known.was_heard and not known.left and known.asked is None:
+            known.since, known.limit = now, self.patience  # as nearly always: every heartbeat comes here
+        else:
+            self._known[node_id] = _Known(now, self.patience, was_heard=True)
 
     def left(self, node_id: str, now: float) -> None:
         """Its daemon said goodbye, and means to come back."""
@@ -120,14 +129,18 @@ class Liveness:
             self._known = {i: k for i, k in self._known.items() if k.left}
         found: dict[str, Fate] = {}
         for node_id, state in nodes.items():
-            known = self._of(node_id, now, unreachable=node_id in unreachable)
+            known = self._known.get(node_id)
+            if known is None or not known.was_heard:
+                known = self._unheard(node_id, now, unreachable=node_id in unreachable)
             if not known.was_heard or known.left or now >= known.since + known.limit:
                 found[node_id] = self._fate(known, now, is_away=known.left or state == "unknown")
         return found
 
     def to_ask(self, now: float) -> list[str]:
         """About which nodes it is time to ask witnesses."""
-        return [node_id for node_id, known in self._known.items() if self._is_due(known, now)]
+        soon = now + self.period * ASK_BEFORE
+        silent = [(i, known) for i, known in self._known.items() if known.since + known.limit <= soon]
+        return [i for i, known in silent if known.asked is None or now >= known.asked_last + ASK_EVERY]
 
     def asked(self, node_id: str, now: float) -> None:
         """Witnesses were asked about it."""
@@ -136,18 +149,11 @@ class Liveness:
             known.asked = now if known.asked is None else known.asked
             known.asked_last = now
 
-    def _of(self, node_id: str, now: float, *, unreachable: bool) -> _Known:
-        known = self._known.get(node_id)
-        if known is None:
-            known = self._known[node_id] = _Known(now, 0.0)
-        if not known.was_heard:
-            known.limit = self.period * MISSED_BY_ALL if unreachable else self.patience + GRACE
+    def _unheard(self, node_id: str, now: float, *, unreachable: bool) -> _Known:
+        """A node that this leader has not heard yet."""
+        known = self._known.setdefault(node_id, _Known(now, 0.0))
+        known.limit = self.period * MISSED_BY_ALL if unreachable else self.patience + GRACE
         return known
-
-    def _is_due(self, known: _Known, now: float) -> bool:
-        if now < known.since + known.limit - self.period * ASK_BEFORE:
-            return False
-        return known.asked is None or now >= known.asked_last + ASK_EVERY
 
     def _fate(self, known: _Known, now: float, *, is_away: bool) -> Fate:
         """Of a node that is silent."""

@@ -8,7 +8,6 @@ Pure: the store and times in seconds of a monotonic clock come in, encoded messa
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 from essaim.cluster import wire
 from essaim.cluster.overlay import OverlayNetwork
@@ -89,7 +88,7 @@ class NetworkTables:
 
     def consider(self, task: Task, store: Store, now: float) -> None:
         """A task as it is now."""
-        self._considering.guard(task.id, task.service_id or "", partial(self._consider, task, store, now), None)
+        self._considering.guard(task.id, task.service_id or "", self._consider, None, task, store, now)
 
     def _consider(self, task: Task, store: Store, now: float) -> None:
         if task.is_terminal:

@@ -65,6 +65,10 @@ class NodeStates:
         self._unreachable = unreachable
         self.liveness = Liveness(period, grace)
         self._turn = 0
+        self._believed: dict[str, str] = {}
+        """States of the nodes that are not down, as the store has them at the version `_seen`."""
+        self._seen: int | None = None
+        """The store's version when all was found in order; None: it was not."""
 
     def connected(self, session: Session, node: Node, description: NodeDescription, now: float) -> None:
         self.liveness.heard(node.id, now)
@@ -105,20 +109,29 @@ class NodeStates:
 
     def check(self, now: float) -> list[str]:
         """Compare, report, and ask about silent nodes; the ids of those whose session is to end."""
-        self._confirm()
-        believed = {node.id: node.status.state for node in self._store.nodes if node.status.state != "down"}
-        fates = self.liveness.look(believed, now, self._unreachable())
+        if self._seen != self._store.version or self._reports.is_waiting:
+            self._believed = {node.id: node.status.state for node in self._store.nodes if node.status.state != "down"}
+            self._seen = self._store.version if self._confirm() else None
+        fates = self.liveness.look(self._believed, now, self._unreachable())
         for node_id in self.liveness.to_ask(now):
-            if node_id in believed and self._ask(node_id, now):
+            if node_id in self._believed and self._ask(node_id, now):
                 self.liveness.asked(node_id, now)
         return [node_id for node_id, fate in fates.items() if self._judge(node_id, fate)]
 
-    def _confirm(self) -> None:
-        """A node whose agent has a session is up, whatever the store says."""
+    def _confirm(self) -> bool:
+        """A node whose agent has a session is up, whatever the store says. Whether all are, and nothing else is on its
+        way."""
+        none_waits, in_order = not self._reports.is_waiting, True
         for session in self._sessions.values():
             node = self._store.nodes.get(session.node_id)
-            if node is not None and not session.is_leaving:
-                self._set(node, "ready", session.problem or None)
+            if node is None or session.is_leaving:
+                continue
+            problem = session.problem or None
+            is_so = node.status.state == "ready" and node.status.message == problem
+            if not (is_so and none_waits):
+                in_order = False
+                self._set(node, "ready", problem)
+        return in_order and none_waits
 
     def _judge(self, node_id: str, fate: Fate) -> bool:
         node = self._store.nodes.get(node_id)

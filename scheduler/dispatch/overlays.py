@@ -88,10 +88,10 @@ def _members(store: Store, walls: Walls) -> dict[str, _Members]:
     for task in store.tasks:
         if not (task.networks_attachments and task.node_id):
             continue
-        for network_id, address in walls.guard(task.id, task.service_id or "", partial(_places_of, task), ()):
+        for network_id, address in walls.guard(task.id, task.service_id or "", _places_of, (), task):
             members[network_id].tasks.append((task, address))
     for service in store.services:
-        for network_id, address in walls.guard(service.id, service.id, partial(_virtual_places_of, service), ()):
+        for network_id, address in walls.guard(service.id, service.id, _virtual_places_of, (), service):
             if network_id in members:
                 members[network_id].services.append((service, address))
     return members

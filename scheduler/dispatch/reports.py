@@ -31,12 +31,15 @@ class Pending:
 
     def __init__(self) -> None:
         self._reports: dict[Hashable, AnyReport] = {}
+        self._latest: dict[tuple[str, str], TaskState] = {}
+        """The latest state that waits of each task on a node. It is the last of them to be written: an earlier one
+        waits only if it came first."""
 
     def __len__(self) -> int:
         return len(self._reports)
 
     def add(self, report: AnyReport) -> None:
-        if isinstance(report, Report) and self._is_outdated(report):
+        if isinstance(report, Report) and not self._is_news(report):
             return
         key = _key_of(report)
         # Taken out first, so that the order is that of the newest reports.
@@ -53,16 +56,25 @@ class Pending:
         """Forget these, but for what a newer one has taken the place of meanwhile."""
         for report in reports:
             key = _key_of(report)
-            if self._reports.get(key) is report:
-                del self._reports[key]
+            if self._reports.get(key) is not report:
+                continue
+            del self._reports[key]
+            if isinstance(report, Report):
+                task = (report.task_id, report.node_id)
+                if self._latest.get(task) == report.status.progress:
+                    del self._latest[task]
 
     def clear(self) -> None:
         self._reports.clear()
+        self._latest.clear()
 
-    def _is_outdated(self, report: Report) -> bool:
-        """The store would take no notice: a later state of the task is before it in the queue."""
-        progress = report.status.progress
-        return any((report.task_id, report.node_id, state) in self._reports for state in TaskState if state > progress)
+    def _is_news(self, report: Report) -> bool:
+        """Not so when a later state of the task is before it in the queue: the store would take no notice."""
+        task, progress = (report.task_id, report.node_id), report.status.progress
+        if self._latest.get(task, progress) > progress:
+            return False
+        self._latest[task] = progress
+        return True
 
 
 def _key_of(report: AnyReport) -> Hashable:
@@ -71,7 +83,7 @@ def _key_of(report: AnyReport) -> Hashable:
         return report.node_id
     if isinstance(report, Verdict):
         return (report.task_id, report.node_id)
-    return (report.task_id, report.node_id, report.status.progress)
+    return (report.task_id, report.node_id, report.status.state)
 
 
 def _merged(older: AnyReport, newer: AnyReport) -> AnyReport:
@@ -104,6 +116,11 @@ class ReportWriter:
     def add(self, report: AnyReport) -> None:
         self._pending.add(report)
         self._wake.set()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Anything is on its way."""
+        return len(self._pending) > 0
 
     def of_node(self, node_id: str) -> NodeReport | None:
         """What is on its way about a node's own state."""

@@ -27,6 +27,8 @@ DIRECT = 1000
 VERDICTS_BEHIND = 32
 """Changes of verdicts that may wait for a slow agent; beyond, it gets the whole."""
 
+ALIVE = wire.encode(wire.HeartbeatAck())
+
 NO_NETWORKS = wire.encode(wire.Networks([]))
 """What a node is taken to know before it is told: its full assignments say so too."""
 
@@ -60,6 +62,7 @@ class Session:
         self._told = Told(node.id, Walls(UNREADABLE, faults))
         self._dirty: dict[str, None] = {}
         self._direct: deque[ToAgent] = deque()
+        self._is_beating = False
         self._latest: dict[type[ToAgent], ToAgent] = {}
         self._routes: RoutesSince | None = None
         self._routes_told: int | None = None
@@ -101,6 +104,11 @@ class Session:
         self._latest[type(message)] = message
         self._wake.set()
 
+    def heartbeat(self) -> None:
+        """The agent is to hear that this manager lives."""
+        self._is_beating = True
+        self._wake.set()
+
     def set_routes(self, since: RoutesSince) -> None:
         """There may be news: ask when the time to send has come."""
         self._routes = since
@@ -133,6 +141,8 @@ class Session:
 
     def node_changed(self, node: Node) -> None:
         """Only what the node does not know by itself is worth a message."""
+        if node is self._node:
+            return
         if (node.spec, node.manager_status) != (self._node.spec, self._node.manager_status):
             self.send_latest(NodeChanged(node))
         self._node = node
@@ -157,36 +167,44 @@ class Session:
         await self._send(Welcome(heartbeat, self._node, managers, SESSION))
         await self._send(self._told.full(self._store, self._is_held))
         while not self.ended.is_set():
-            await self._send_messages()
+            if self._is_beating:
+                self._is_beating = False
+                await self._channel.send(ALIVE)
+            while self._latest:
+                await self._send(self._latest.pop(next(iter(self._latest))))
+            while self._direct and not self.ended.is_set():
+                await self._send(self._direct.popleft())
             if self._refused is not None:
                 await self._send(Refused(self._refused))
                 return
             dirty, self._dirty = list(self._dirty), {}
             if dirty and (message := self._told.changes(self._store, dirty, self._is_held)):
                 await self._send(message)
-            if self._networks is not None:
-                networks, self._networks = self._networks, None
-                await self._channel.send(networks)
-            if self._routes is not None:
-                news, self._routes = self._routes(self._routes_told), None
-                if news is not None:
-                    self._routes_told, encoded = news
-                    await self._channel.send(encoded)
-            await self._send_certificates()
-            await self._send_verdicts()
+            if self._has_tables():
+                await self._send_tables()
             if not self._has_more():
                 await self._wake.wait()
             self._wake.clear()
 
     def _has_more(self) -> bool:
-        waiting = self._direct or self._latest or self._dirty or self._networks or self._routes or self._certificates
-        return bool(waiting or self._verdicts or self._all_verdicts or self._refused or self.ended.is_set())
+        messages = self._is_beating or self._direct or self._latest or self._dirty
+        return bool(messages or self._refused or self.ended.is_set()) or self._has_tables()
 
-    async def _send_messages(self) -> None:
-        while self._latest:
-            await self._send(self._latest.pop(next(iter(self._latest))))
-        while self._direct and not self.ended.is_set():
-            await self._send(self._direct.popleft())
+    def _has_tables(self) -> bool:
+        tables = self._networks or self._routes or self._certificates
+        return bool(tables or self._verdicts or self._all_verdicts)
+
+    async def _send_tables(self) -> None:
+        if self._networks is not None:
+            networks, self._networks = self._networks, None
+            await self._channel.send(networks)
+        if self._routes is not None:
+            news, self._routes = self._routes(self._routes_told), None
+            if news is not None:
+                self._routes_told, encoded = news
+                await self._channel.send(encoded)
+        await self._send_certificates()
+        await self._send_verdicts()
 
     async def _send_certificates(self) -> None:
         if self._certificates is not None:

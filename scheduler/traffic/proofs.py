@@ -6,6 +6,8 @@ table that has the task, and does not name it unfit. Gateways that tell nothing 
 Pure: words of gateways in, verdicts out.
 """
 
+from collections.abc import Collection
+
 from essaim.cluster.routes import RouteTable
 
 
@@ -18,6 +20,11 @@ class Proofs:
     def speaks(self, node_id: str) -> bool:
         """Whether the node's gateway tells verdicts."""
         return node_id in self._speaking
+
+    @property
+    def nodes(self) -> Collection[str]:
+        """Nodes with tasks that are yet to be proven fit."""
+        return self._waiting.keys()
 
     def disconnect(self, node_id: str) -> None:
         self._speaking.discard(node_id)

@@ -7,7 +7,6 @@ Pure: times in seconds of a monotonic clock come in.
 """
 
 from collections.abc import Iterable
-from functools import partial
 
 import msgspec
 
@@ -35,6 +34,8 @@ class Traffic:
         self._gate = DrainGate()
         self._proofs = Proofs()
         self._words: dict[str, RoutesApplied] = {}
+        self._refusing: set[str] = set()
+        """Nodes whose gateway's last word finds tasks unfit."""
         self.history = RouteHistory()
 
     def look_at_everything(self, now: float) -> None:
@@ -58,7 +59,7 @@ class Traffic:
                 self.consider(event.object, now)
 
     def consider(self, task: Task, now: float) -> None:
-        self._walls.guard(task.id, task.service_id or "", partial(self._consider, task, now), None)
+        self._walls.guard(task.id, task.service_id or "", self._consider, None, task, now)
 
     def _consider(self, task: Task, now: float) -> None:
         if task.is_terminal:
@@ -86,16 +87,22 @@ class Traffic:
         self._gate.disconnect(node_id)
         self._proofs.disconnect(node_id)
         self._words.pop(node_id, None)
+        self._refusing.discard(node_id)
 
     def applied(self, node_id: str, word: RoutesApplied) -> list[Verdict]:
         """A gateway's word on what it serves by, and how; what it means for the tasks of its node."""
         self._gate.applied(node_id, word.version, word.open_requests)
         self._words[node_id] = word
+        if word.unfit:
+            self._refusing.add(node_id)
+        else:
+            self._refusing.discard(node_id)
         return self._judge(node_id, word)
 
     def again(self) -> list[Verdict]:
         """What the gateways' last words still mean: a verdict may have been written after a newer word had come."""
-        return [verdict for node_id, word in self._words.items() for verdict in self._judge(node_id, word)]
+        concerned = sorted(node_id for node_id in {*self._refusing, *self._proofs.nodes} if node_id in self._words)
+        return [verdict for node_id in concerned for verdict in self._judge(node_id, self._words[node_id])]
 
     def _judge(self, node_id: str, word: RoutesApplied) -> list[Verdict]:
         fit = None if word.unfit is None else True
@@ -104,8 +111,8 @@ class Traffic:
         found = []
         for task_id, reachable in words:
             task = self._store.tasks.get(task_id)
-            judge = partial(self._verdict, task, node_id, reachable)
-            found.append(self._walls.guard(task_id, (task and task.service_id) or "", judge, None))
+            service_id = (task and task.service_id) or ""
+            found.append(self._walls.guard(task_id, service_id, self._verdict, None, task, node_id, reachable))
         return [verdict for verdict in found if verdict is not None]
 
     @staticmethod

@@ -159,6 +159,29 @@ def test_indexes_follow_changes_and_deletes() -> None:
     assert store.tasks.by("service", "s") == []
 
 
+def test_index_keeps_the_order_of_creation_through_changes_and_a_restore() -> None:
+    store, restored = Store(), Store()
+    apply(store, 1, *(put("tasks", task(i, "assigned", "n1"), new=True) for i in "abc"))
+    apply(store, 2, Report("a", "n1", TaskStatus(state="running")))
+    apply(store, 3, put("tasks", task("b", "assigned", "n2"), force=True))
+    restored.restore(3, store.snapshot()())
+    for table in (store.tasks, restored.tasks):
+        assert [t.id for t in table.by("service", "s")] == ["a", "b", "c"]
+        assert [t.id for t in table.by("node", "n1")] == ["a", "c"]
+
+
+def test_change_leaves_the_object_before_it_as_it_was() -> None:
+    store = Store()
+    apply(store, 1, put("tasks", task("a", "assigned", "n1"), new=True), put("nodes", Node(id="n1", spec=NodeSpec())))
+    before, node = store.tasks.get("a"), store.nodes.get("n1")
+    with store.watch() as watch:
+        apply(store, 2, Report("a", "n1", TaskStatus(state="running")), NodeReport("n1", NodeStatus(state="ready")))
+        events = watch.drain()
+    assert [(event.old.version.index, event.object.version.index) for event in events] == [(1, 2), (1, 2)]
+    assert events[0].old is before
+    assert events[1].old is node
+
+
 async def test_watch_gives_events_of_its_tables_in_order() -> None:
     store = Store()
     with store.watch("secrets") as watch:
