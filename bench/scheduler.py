@@ -284,7 +284,7 @@ async def dispatch(scale: float) -> list[Figure]:
         fleet = Fleet(manager, [SimulatedAgent(name, manager.dispatcher, heartbeat=1.0) for name in names])
         for agent in fleet.agents:
             await stack.enter_async_context(agent)
-        await until(lambda: len(manager.dispatcher.connected) == agents, within=120)
+        await until(lambda: len(manager.dispatcher.sessions.connected) == agents, within=120)
         figures = await measure(fleet, tasks)
     await leader.stop()
     return figures

@@ -181,7 +181,7 @@ class Daemon:
         """From the leader of the moment. Raises Unavailable."""
         role = self._as_manager()
         if role.leadership.is_local:
-            local: AsyncIterator[LogChunk] = role.dispatcher.logs(request)
+            local: AsyncIterator[LogChunk] = role.dispatcher.logs.read(request)
             return local
         return self._peers.logs(self._leader_of(role), request)
 

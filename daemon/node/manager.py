@@ -78,7 +78,6 @@ class ManagerRole:
         self.dispatcher = Dispatcher(
             self.store,
             self.writer,
-            now=now,
             monotonic=monotonic,
             log=log,
             leader_address=self.leader_address,

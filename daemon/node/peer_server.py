@@ -220,7 +220,7 @@ class PeerServer:
         """Send chunks until the end, or until the other side goes."""
 
         async def send() -> None:
-            async with contextlib.aclosing(self._manager.dispatcher.logs(wanted)) as chunks:
+            async with contextlib.aclosing(self._manager.dispatcher.logs.read(wanted)) as chunks:
                 async for chunk in chunks:
                     await socket.send_bytes(msgspec.msgpack.encode(chunk))
 

@@ -3,37 +3,38 @@
 It tells nodes their tasks and gateways the routes, takes in their reports, and notices when a node falls silent.
 On a manager that does not lead, `serve` only says who does.
 
-- Nothing here waits for an agent, a reader or the log: what a session has to send is kept as state (`session.py`),
-  output goes to its reader's own store (`log_readers.py`), reports wait on their own (`reports.py`), and a session that
-  is to end is closed beside the loops, since the other side may not answer.
+Each part has a file: who is connected (`sessions.py`), what agents say (`incoming.py`), the nodes' health
+(`node_states.py`), what all are told (`broadcast.py`, `cluster_news.py`), and the tasks' output (`task_logs.py`). Here
+they are started, fed with the store's events and with the passing of time.
+
+- Nothing here waits for an agent, a reader or the log: what a session has to send is kept as state (`session.py`).
 - `check` compares what is so with what is stored and told, and repairs it: no event is the only chance of anything.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from datetime import datetime
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from essaim.cluster import wire
-from essaim.cluster.changes import Report
-from essaim.cluster.errors import Unavailable
 from essaim.cluster.node import Node
 from essaim.cluster.store import Store
 from essaim.cluster.task import Task
 from essaim.cluster.walls import Faults
 from essaim.cluster.watch import Event, Lagged
-from essaim.cluster.wire import Channel, FromAgent, Hello, LogChunk, LogRequest, Redirect, Refused, Trust
+from essaim.cluster.wire import Channel, Hello, Redirect, Refused
 from essaim.cluster.writer import Writer
 from essaim.scheduler.loop import BACKLOG, RETRY, Logger
 
 from .broadcast import Broadcast
-from .node_states import NodeStates, grace_of, heartbeat_of
+from .cluster_news import ClusterNews
+from .incoming import Incoming
+from .node_states import NodeStates
 from .reports import ReportWriter
 from .session import Session
+from .sessions import Sessions
+from .task_logs import TaskLogs
 
-CLOSE_SECONDS = 3.0
-"""How long `stop` waits for the sessions to end."""
 TABLES = ("nodes", "tasks", "services", "clusters", "networks")
 REMOVED = "this node was removed from the cluster"
 TICK = 0.25
@@ -41,18 +42,16 @@ TICK = 0.25
 
 
 class Dispatcher:
-    """`start` and `stop` with the leadership. `now` is the wall clock in UTC, `monotonic` in seconds.
+    """`start` and `stop` with the leadership. `monotonic` is a clock in seconds.
 
     `leader_address` and `manager_addresses` (host:port) are what agents are told to connect to; `reachable` tells of
     managers, by node id, whether the log reaches them; `on_session_end` hears of nodes whose session has ended.
-    `faults` is what the walls of all that this leader decides have found.
     """
 
     def __init__(
         self,
         store: Store,
         writer: Writer,
-        now: Callable[[], datetime],
         monotonic: Callable[[], float],
         log: Logger,
         *,
@@ -62,47 +61,39 @@ class Dispatcher:
         on_session_end: Callable[[str], None] = lambda node_id: None,
     ) -> None:
         self._store = store
-        self._now = now
         self._monotonic = monotonic
         self._log = log
         self._leader_address = leader_address
         self._manager_addresses = manager_addresses
-        self._reachable = reachable
-        self._on_session_end = on_session_end
         self._reports = ReportWriter(writer, log)
-        self._sessions: dict[str, Session] = {}
         self.faults = Faults()
-        self.told = Broadcast(store, self._sessions, monotonic, self.faults)
+        """What the walls of all that this leader decides have found."""
+        self.sessions = Sessions(log, on_session_end)
+        self.told = Broadcast(store, self.sessions.live, monotonic, self.faults)
         """What all sessions are told, and what their gateways say of it."""
-        self._states = self._new_states()
-        self._managers: list[str] = []
+        self.logs = TaskLogs(store, self.sessions.live)
+        self._news = ClusterNews(store, self.sessions.live, manager_addresses)
+        self._states = NodeStates(store, self._reports, self.sessions.live, log, reachable)
+        self._incoming = Incoming(store, self.sessions, self._states, self.told, self._reports, monotonic, log)
         self._seen: int | None = None
         """The store's version when all sessions were last compared with it."""
         self._running: list[asyncio.Task[None]] = []
-        self._closing: set[asyncio.Task[None]] = set()
-        self._handlers: dict[type[FromAgent], Callable[..., None]] = {
-            wire.Heartbeat: lambda session, _: session.heartbeat(),
-            wire.Reports: self._take_reports,
-            wire.RoutesApplied: self._take_routed,
-            wire.Findings: lambda session, word: self.told.found(session.node_id, word),
-            wire.NetworksApplied: lambda session, word: self.told.netted(session.node_id, word),
-            wire.CertificatesApplied: lambda session, word: self.told.certified(session.node_id, word),
-            wire.LogChunk: lambda session, chunk: session.logs.deliver(chunk),
-            wire.Answered: lambda _, word: self._states.told(word, self._monotonic()),
-            wire.Goodbye: lambda session, _: self._states.left(session, self._monotonic()),
-            wire.Describe: self._take_description,
-        }
 
     # -- life ---------------------------------------------------------------------------------------------------
+
+    @property
+    def is_running(self) -> bool:
+        """It holds sessions: this manager leads."""
+        return bool(self._running)
 
     async def start(self) -> None:
         if self._running:
             return
         self.faults.forget()
         self.told.begin()
-        self._states = self._new_states()
+        self._states.begin()
+        self._news.begin()
         self._seen = None
-        self._managers = list(self._manager_addresses())
         self._running = [
             asyncio.create_task(self._steadily(name, work), name=f"dispatcher {name}")
             for name, work in (
@@ -121,7 +112,7 @@ class Dispatcher:
             try:
                 if has_failed:
                     await asyncio.sleep(RETRY)
-                    self._look_at_everything()
+                    self.look_at_everything()
                 await work()
             except Exception as error:
                 has_failed = True
@@ -135,41 +126,7 @@ class Dispatcher:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         self._reports.clear()
-        for session in list(self._sessions.values()):
-            self._part(session)
-        if self._closing:
-            await asyncio.wait(list(self._closing), timeout=CLOSE_SECONDS)
-
-    def _part(self, session: Session) -> None:
-        """End a session beside the loops: the other side may be gone, or not read."""
-        session.end()
-        closing = asyncio.create_task(session.close(), name=f"closing {session.node_id}")
-        self._closing.add(closing)
-        closing.add_done_callback(self._closed)
-
-    def _closed(self, closing: asyncio.Task[None]) -> None:
-        self._closing.discard(closing)
-        if not closing.cancelled() and (error := closing.exception()) is not None:
-            self._log.debug("a session did not close", error=repr(error))
-
-    def _new_states(self) -> NodeStates:
-        def unreachable() -> set[str]:
-            return {node_id for node_id, reachable in self._reachable().items() if not reachable}
-
-        return NodeStates(
-            self._store,
-            self._reports,
-            self._sessions,
-            self._log,
-            period=heartbeat_of(self._store),
-            grace=grace_of(self._store),
-            unreachable=unreachable,
-        )
-
-    @property
-    def connected(self) -> frozenset[str]:
-        """Ids of the nodes that have a session here."""
-        return frozenset(self._sessions)
+        await self.sessions.close()
 
     # -- sessions -----------------------------------------------------------------------------------------------
 
@@ -198,21 +155,17 @@ class Dispatcher:
             await channel.close()
 
     async def _hold(self, node: Node, hello: Hello, channel: Channel) -> None:
-        older = self._sessions.get(node.id)
         session = Session(node, channel, self._store, self.told.is_held, hello.version, self.faults)
-        self._sessions[node.id] = session
-        if older is not None:
-            self._part(older)
+        self.sessions.add(session)
         now = self._monotonic()
         session.problem = hello.problem
         self._states.connected(session, node, hello.description, now)
         self.told.connect(session, now)
-        if (trust := self._trust()) is not None:
-            session.send_latest(trust)
+        self._news.connect(session)
         self._log.info("agent connected", node=node.id, hostname=hello.description.hostname)
         parts = [
-            asyncio.create_task(session.run_writer(self._states.liveness.period, self._managers)),
-            asyncio.create_task(self._read(session, channel)),
+            asyncio.create_task(session.run_writer(self._states.liveness.period, self._news.managers)),
+            asyncio.create_task(self._incoming.read(session, channel)),
             asyncio.create_task(_when(session.ended)),
         ]
         try:
@@ -225,58 +178,12 @@ class Dispatcher:
                 task.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
             session.logs.close()
-            if self._sessions.get(node.id) is session:
-                del self._sessions[node.id]
+            if self.sessions.remove(session):
                 self.told.disconnect(node.id)
-            self._on_session_end(node.id)
 
-    async def _read(self, session: Session, channel: Channel) -> None:
-        while (data := await channel.receive()) is not None:
-            try:
-                message = wire.decode_from_agent(data)
-            except msgspec.DecodeError as error:
-                self._log.warning("cannot decode a message from an agent", node=session.node_id, error=str(error))
-                return
-            if self._sessions.get(session.node_id) is not session:
-                return
-            if not session.is_leaving:
-                self._states.liveness.heard(session.node_id, self._monotonic())
-            self._receive(session, message)
-
-    def _receive(self, session: Session, message: FromAgent) -> None:
-        """Never waits. A message that a bug makes impossible to take in ends no session: it would come again."""
-        handler = self._handlers.get(type(message))
-        try:
-            if handler is not None:
-                handler(session, message)
-        except Exception as error:
-            self._log.error(
-                "a message of an agent could not be taken in",
-                node=session.node_id,
-                message=type(message).__name__,
-                error=repr(error),
-            )
-
-    def _take_routed(self, session: Session, message: wire.RoutesApplied) -> None:
-        for verdict in self.told.routed(session.node_id, message):
-            self._reports.add(verdict)
-
-    def _take_description(self, session: Session, message: wire.Describe) -> None:
-        session.problem = message.problem
-        self._states.described(session, message.description)
-
-    def _take_reports(self, session: Session, message: wire.Reports) -> None:
-        for report in message.reports:
-            self._take_report(session.node_id, report)
-
-    def _take_report(self, node_id: str, report: wire.TaskReport) -> None:
-        task = self._store.tasks.get(report.task_id)
-        try:
-            if task is not None and task.node_id == node_id and not task.is_terminal:
-                status = self.told.traffic.as_reported(task, report)
-                self._reports.add(Report(report.task_id, node_id, status, report.endpoints, report.kept))
-        except KeyError as error:
-            self._log.warning("a report of a task names no known state", node=node_id, task=report.task_id, state=error)
+    def ask_tunnel(self, node_id: str, key: str) -> None:
+        """Tell a node to open a connection to its Engine for this manager. Raises Unavailable."""
+        self.sessions.ask(node_id, wire.OpenTunnel(self._leader_address() or "", key))
 
     # -- store events -------------------------------------------------------------------------------------------
 
@@ -286,46 +193,43 @@ class Dispatcher:
                 try:
                     events = await watch.next()
                 except Lagged:
-                    self._look_at_everything()
+                    self.look_at_everything()
                     continue
                 self.told.observe(events)
                 for event in events:
                     self._observe(event)
 
-    def _look_at_everything(self) -> None:
+    def look_at_everything(self) -> None:
+        """Events were missed: take the store as it is."""
         self.told.look_at_everything()
-        for session in self._sessions.values():
+        for session in self.sessions.live.values():
             session.look_again()
-            if (trust := self._trust()) is not None:
-                session.send_latest(trust)
+        self._news.spread_trust()
 
     def _observe(self, event: Event) -> None:
         if event.table == "tasks":
-            task: Task = event.object
-            for node_id in {task.node_id, event.old.node_id if event.old else None}:
-                if node_id and (session := self._sessions.get(node_id)) is not None:
-                    session.task_changed(task.id)
+            self._observe_task(event)
         elif event.table == "nodes":
-            session = self._sessions.get(event.object.id)
-            if event.kind == "delete":
-                self._states.liveness.forget(event.object.id)
-                if session is not None:
-                    session.refuse(REMOVED)
-            else:
-                self._states.changed(event.object)
-                if session is not None:
-                    session.node_changed(event.object)
-        elif event.table == "clusters":
-            self._observe_cluster(event)
+            self._observe_node(event)
+        else:
+            self._news.observe(event)
 
-    def _observe_cluster(self, event: Event) -> None:
-        if (event.old is None or event.object.tls_info != event.old.tls_info) and (trust := self._trust()) is not None:
-            for session in self._sessions.values():
-                session.send_latest(trust)
+    def _observe_task(self, event: Event) -> None:
+        task: Task = event.object
+        for node_id in {task.node_id, event.old.node_id if event.old else None}:
+            if node_id and (session := self.sessions.live.get(node_id)) is not None:
+                session.task_changed(task.id)
 
-    def _trust(self) -> Trust | None:
-        cluster = self._store.cluster
-        return Trust(cluster.tls_info) if cluster is not None and cluster.tls_info is not None else None
+    def _observe_node(self, event: Event) -> None:
+        session = self.sessions.live.get(event.object.id)
+        if event.kind == "delete":
+            self._states.liveness.forget(event.object.id)
+            if session is not None:
+                session.refuse(REMOVED)
+        else:
+            self._states.changed(event.object)
+            if session is not None:
+                session.node_changed(event.object)
 
     # -- time ---------------------------------------------------------------------------------------------------
 
@@ -342,64 +246,21 @@ class Dispatcher:
         for verdict in self.told.traffic.again():
             self._reports.add(verdict)
         for node_id in self._states.check(now):
-            if (session := self._sessions.pop(node_id, None)) is not None:
+            if self.sessions.drop(node_id):
                 self.told.disconnect(node_id)
-                self._part(session)
-        self._follow_cluster()
+        self._news.check()
+        self._states.follow_cluster()
         if self._seen != self._store.version:
             self._seen = self._store.version
             self._follow_nodes()
 
     def _follow_nodes(self) -> None:
-        for session in self._sessions.values():
+        for session in self.sessions.live.values():
             node = self._store.nodes.get(session.node_id)
             if node is None:
                 session.refuse(REMOVED)
             else:
                 session.node_changed(node)
-
-    def _follow_cluster(self) -> None:
-        """The managers' addresses, and how the cluster's specification has nodes looked after."""
-        managers = list(self._manager_addresses())
-        if managers != self._managers:
-            self._managers = managers
-            for session in self._sessions.values():
-                session.managers_changed(managers)
-        self._states.liveness.grace = grace_of(self._store)
-        if heartbeat_of(self._store) != self._states.liveness.period:
-            # Agents are told their period at the beginning of a session: let them begin anew.
-            self._states.liveness.period = heartbeat_of(self._store)
-            for session in self._sessions.values():
-                session.end()
-
-    # -- tunnels ------------------------------------------------------------------------------------------------
-
-    def ask_tunnel(self, node_id: str, key: str) -> None:
-        """Tell a node to open a connection to its Engine for this manager. Raises Unavailable."""
-        session = self._sessions.get(node_id)
-        if session is None:
-            raise Unavailable(f"node {node_id} is not connected to the leading manager: is it up (essaim node ls)?")
-        session.send_soon(wire.OpenTunnel(self._leader_address() or "", key))
-
-    # -- logs ---------------------------------------------------------------------------------------------------
-
-    async def logs(self, request: LogRequest) -> AsyncGenerator[LogChunk, None]:
-        """A task's output as its node sends it; the last chunk has `end` or `error`."""
-        task = self._store.tasks.get(request.task_id)
-        session = self._sessions.get(task.node_id or "") if task is not None else None
-        if task is None or session is None:
-            why = "task not found" if task is None else f"node {task.node_id or '(none)'} is not connected"
-            yield LogChunk(request.request, request.task_id, end=True, error=why, lost=task is not None)
-            return
-        number, reader = session.logs.open(request)
-        try:
-            ended = False
-            while not ended:
-                chunk = await reader.next()
-                ended = chunk.end
-                yield msgspec.structs.replace(chunk, request=request.request)
-        finally:
-            session.logs.close_one(number)
 
 
 async def _when(event: asyncio.Event) -> None:

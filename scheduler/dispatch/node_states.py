@@ -4,7 +4,7 @@ Level-triggered: `check` compares what is so with what is stored, and with what 
 So no report that comes late, gets lost or overtakes another leaves a node in a wrong state for good.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 from essaim.cluster import wire
 from essaim.cluster.changes import NodeReport
@@ -45,7 +45,8 @@ def grace_of(store: Store) -> float:
 
 
 class NodeStates:
-    """`sessions` are the live ones by node id. Times in seconds of a monotonic clock come in."""
+    """`sessions` are the live ones by node id; `reachable` tells of managers, by node id, whether the log reaches them.
+    `begin` with each leadership. Times in seconds of a monotonic clock come in."""
 
     def __init__(
         self,
@@ -53,22 +54,40 @@ class NodeStates:
         reports: ReportWriter,
         sessions: Mapping[str, Session],
         log: Logger,
-        *,
-        period: float,
-        grace: float,
-        unreachable: Callable[[], Collection[str]],
+        reachable: Callable[[], Mapping[str, bool]],
     ) -> None:
         self._store = store
         self._reports = reports
         self._sessions = sessions
         self._log = log
-        self._unreachable = unreachable
-        self.liveness = Liveness(period, grace)
+        self._reachable = reachable
+        self.liveness = Liveness(DEFAULT_HEARTBEAT, DEFAULT_GRACE)
         self._turn = 0
         self._believed: dict[str, str] = {}
         """States of the nodes that are not down, as the store has them at the version `_seen`."""
         self._seen: int | None = None
         """The store's version when all was found in order; None: it was not."""
+
+    def begin(self) -> None:
+        """Nobody was heard yet, and the cluster's specification says what it says now."""
+        self.liveness = Liveness(heartbeat_of(self._store), grace_of(self._store))
+        self._seen = None
+
+    def follow_cluster(self) -> None:
+        """How the cluster's specification has nodes looked after."""
+        self.liveness.grace = grace_of(self._store)
+        if heartbeat_of(self._store) != self.liveness.period:
+            # Agents are told their period at the beginning of a session: let them begin anew.
+            self.liveness.period = heartbeat_of(self._store)
+            for session in self._sessions.values():
+                session.end()
+
+    # -- what agents say ----------------------------------------------------------------------------------------
+
+    def heard(self, session: Session, now: float) -> None:
+        """Its agent has said something; what comes after its goodbye counts no more."""
+        if not session.is_leaving:
+            self.liveness.heard(session.node_id, now)
 
     def connected(self, session: Session, node: Node, description: NodeDescription, now: float) -> None:
         self.liveness.heard(node.id, now)
@@ -107,12 +126,15 @@ class NodeStates:
     def told(self, word: wire.Answered, now: float) -> None:
         self.liveness.told(word.node_id, word.answers, now)
 
+    # -- what follows -------------------------------------------------------------------------------------------
+
     def check(self, now: float) -> list[str]:
         """Compare, report, and ask about silent nodes; the ids of those whose session is to end."""
         if self._seen != self._store.version or self._reports.is_waiting:
             self._believed = {node.id: node.status.state for node in self._store.nodes if node.status.state != "down"}
             self._seen = self._store.version if self._confirm() else None
-        fates = self.liveness.look(self._believed, now, self._unreachable())
+        unreachable = {node_id for node_id, is_reached in self._reachable().items() if not is_reached}
+        fates = self.liveness.look(self._believed, now, unreachable)
         for node_id in self.liveness.to_ask(now):
             if node_id in self._believed and self._ask(node_id, now):
                 self.liveness.asked(node_id, now)

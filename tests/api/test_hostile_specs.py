@@ -72,7 +72,6 @@ async def led(served: Served) -> AsyncIterator[tuple[Served, Quiet]]:
     dispatcher = Dispatcher(
         manager.store,
         manager.writer,
-        utc_now,
         time.monotonic,
         quiet,
         leader_address=lambda: "127.0.0.1:2377",

@@ -116,7 +116,7 @@ async def hello(port: Port, context: ssl.SSLContext, node_id: str) -> type:
 
 async def _until_leads(port: Port) -> None:
     async with asyncio.timeout(20):
-        while not port.manager.dispatcher._running:
+        while not port.manager.dispatcher.is_running:
             await asyncio.sleep(0.02)
 
 

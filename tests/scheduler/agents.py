@@ -204,7 +204,6 @@ class Manager:
         self.dispatcher = Dispatcher(
             self.store,
             self.writer,
-            utc_now,
             time.monotonic,
             self.quiet,
             leader_address=lambda: self.leader,

@@ -60,7 +60,9 @@ async def test_sessions_get_the_whole_first_and_changes_then(bench: Bench) -> No
 async def test_book_is_everywhere_once_each_live_gateway_has_applied_it(bench: Bench) -> None:
     dispatcher = bench.manager.dispatcher
     one, two = await bench.agent("n1"), await bench.agent("n2")
-    await until(lambda: dispatcher.connected == {"n1", "n2"} and all(n.is_ready for n in bench.manager.store.nodes))
+    await until(
+        lambda: dispatcher.sessions.connected == {"n1", "n2"} and all(n.is_ready for n in bench.manager.store.nodes)
+    )
     dispatcher.told.publish_certificates(book(7, "a"))
     waiting = asyncio.create_task(dispatcher.told.certificates_served(7))
     await one.send(wire.CertificatesApplied(7))
@@ -76,12 +78,14 @@ async def test_book_is_everywhere_once_each_live_gateway_has_applied_it(bench: B
 async def test_node_that_goes_down_is_waited_for_no_more(bench: Bench) -> None:
     dispatcher = bench.manager.dispatcher
     one, two = await bench.agent("n1"), await bench.agent("n2")
-    await until(lambda: dispatcher.connected == {"n1", "n2"} and all(n.is_ready for n in bench.manager.store.nodes))
+    await until(
+        lambda: dispatcher.sessions.connected == {"n1", "n2"} and all(n.is_ready for n in bench.manager.store.nodes)
+    )
     dispatcher.told.publish_certificates(book(7, "a"))
     waiting = asyncio.create_task(dispatcher.told.certificates_served(7))
     await one.send(wire.CertificatesApplied(7))
     await two.channel.close()
-    await until(lambda: "n2" not in dispatcher.connected)
+    await until(lambda: "n2" not in dispatcher.sessions.connected)
     assert dispatcher.told.gateways_behind(7) == ["n2"], "it is up until its silence is noticed"
     await bench.put("nodes", node("n2", state="down"))
     async with asyncio.timeout(10):
@@ -102,7 +106,9 @@ def test_same_change_is_encoded_once_for_all_sessions() -> None:
 async def test_node_whose_gateway_serves_nothing_has_no_keys_and_is_not_waited_for(bench: Bench) -> None:
     dispatcher = bench.manager.dispatcher
     one, two = await bench.agent("n1"), await bench.agent("n2")
-    await until(lambda: dispatcher.connected == {"n1", "n2"} and all(n.is_ready for n in bench.manager.store.nodes))
+    await until(
+        lambda: dispatcher.sessions.connected == {"n1", "n2"} and all(n.is_ready for n in bench.manager.store.nodes)
+    )
     dispatcher.told.publish_certificates(book(7, "a"))
     await until(lambda: assembled(one) == assembled(two) == book(7, "a"))
     await bench.put("nodes", labelled("n2", "False"))

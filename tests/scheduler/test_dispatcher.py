@@ -107,7 +107,7 @@ async def test_agent_that_is_unknown_or_another_is_refused(bench: Bench, node_id
     agent = await bench.agent(node_id, certificate=certificate)
     await until(lambda: agent.channel.closed)
     assert [type(m) for m in agent.received] == [Refused]
-    assert not bench.manager.dispatcher.connected
+    assert not bench.manager.dispatcher.sessions.connected
 
 
 @pytest.mark.parametrize("first", [b"", b"nonsense", wire.encode(wire.Heartbeat())])
@@ -137,10 +137,10 @@ async def test_serve_can_be_cancelled_while_it_holds_a_session(bench: Bench) -> 
     near, far = pipes()
     serving = asyncio.create_task(bench.manager.dispatcher.serve(far, "n1"))
     await near.send(wire.encode(wire.Hello("n1", description("n1"))))
-    await until(lambda: "n1" in bench.manager.dispatcher.connected)
+    await until(lambda: "n1" in bench.manager.dispatcher.sessions.connected)
     serving.cancel()
     await asyncio.gather(serving, return_exceptions=True)
-    assert bench.manager.dispatcher.connected == frozenset()
+    assert bench.manager.dispatcher.sessions.connected == frozenset()
 
 
 async def test_second_session_of_a_node_replaces_the_first(bench: Bench) -> None:
@@ -150,7 +150,7 @@ async def test_second_session_of_a_node_replaces_the_first(bench: Bench) -> None
     await until(lambda: bool(second.received) and first.channel.closed)
     await bench.put("tasks", make_task("t1", "n1"))
     await until(lambda: "t1" in second.tasks)
-    assert bench.manager.dispatcher.connected == {"n1"}
+    assert bench.manager.dispatcher.sessions.connected == {"n1"}
 
 
 # -- what is sent --------------------------------------------------------------------------------------------------
@@ -414,7 +414,7 @@ async def test_logs_come_from_the_tasks_node_under_the_callers_number(bench: Ben
     chunks: list[LogChunk] = []
 
     async def read() -> None:
-        async for chunk in bench.manager.dispatcher.logs(LogRequest(77, "t1", tail=5)):
+        async for chunk in bench.manager.dispatcher.logs.read(LogRequest(77, "t1", tail=5)):
             chunks.append(chunk)
 
     reading = asyncio.create_task(read())
@@ -431,7 +431,7 @@ async def test_logs_come_from_the_tasks_node_under_the_callers_number(bench: Ben
 async def test_logs_of_a_node_without_a_session_end_in_an_error(bench: Bench) -> None:
     await bench.put("tasks", make_task("t1", "n2"))
     for task_id, words in (("t1", "node n2 is not connected"), ("nothing", "task not found")):
-        (chunk,) = [c async for c in bench.manager.dispatcher.logs(LogRequest(1, task_id))]
+        (chunk,) = [c async for c in bench.manager.dispatcher.logs.read(LogRequest(1, task_id))]
         assert chunk.end
         assert chunk.error == words
 
@@ -440,7 +440,7 @@ async def test_logs_end_in_an_error_when_the_session_ends(bench: Bench) -> None:
     agent = await bench.agent("n1")
     await bench.put("tasks", make_task("t1", "n1"))
     await until(lambda: "t1" in agent.tasks)
-    chunks = bench.manager.dispatcher.logs(LogRequest(1, "t1", follow=True))
+    chunks = bench.manager.dispatcher.logs.read(LogRequest(1, "t1", follow=True))
     first = asyncio.ensure_future(anext(chunks))
     await until(lambda: bool(messages(agent, LogRequest)))
     await agent.__aexit__()
@@ -451,7 +451,7 @@ async def test_reader_that_leaves_cancels_the_request(bench: Bench) -> None:
     agent = await bench.agent("n1")
     await bench.put("tasks", make_task("t1", "n1"))
     await until(lambda: "t1" in agent.tasks)
-    chunks = bench.manager.dispatcher.logs(LogRequest(1, "t1", follow=True))
+    chunks = bench.manager.dispatcher.logs.read(LogRequest(1, "t1", follow=True))
     first = asyncio.ensure_future(anext(chunks))
     await until(lambda: bool(messages(agent, LogRequest)))
     first.cancel()

@@ -32,7 +32,7 @@ async def test_message_that_cannot_be_taken_in_ends_no_session(bench: Bench, mon
     await until(lambda: bool(bench.manager.quiet.errors))
     before = len(messages(agent, wire.HeartbeatAck))
     await until(lambda: len(messages(agent, wire.HeartbeatAck)) > before + 3)
-    assert "n1" in bench.manager.dispatcher.connected
+    assert "n1" in bench.manager.dispatcher.sessions.connected
     monkeypatch.undo()
 
 

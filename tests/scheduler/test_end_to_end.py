@@ -136,6 +136,6 @@ async def test_new_leader_goes_on_without_moving_anything(cluster: Running) -> N
     await cluster.leader.start()
     for i in (1, 2, 3):
         await cluster.connect(f"n{i}")
-    await until(lambda: len(cluster.up(web)) == 6 and len(cluster.manager.dispatcher.connected) == 3)
+    await until(lambda: len(cluster.up(web)) == 6 and len(cluster.manager.dispatcher.sessions.connected) == 3)
     assert {t.id for t in cluster.store.tasks} == before
     assert {n.status.state for n in cluster.store.nodes} == {"ready"}

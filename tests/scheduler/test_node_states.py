@@ -42,7 +42,7 @@ async def test_node_that_is_back_before_its_down_was_written_is_ready(bench: Ben
     await agent.__aexit__()
     await until(lambda: any("node is down" in line[1] for line in bench.manager.quiet.lines))
     await bench.agent("n1")
-    await until(lambda: "n1" in bench.manager.dispatcher.connected)
+    await until(lambda: "n1" in bench.manager.dispatcher.sessions.connected)
     bench.manager.log.has_quorum = True
     written = bench.manager.log.index
     await until(lambda: bench.manager.log.index > written)
@@ -82,7 +82,7 @@ async def test_agent_is_told_of_a_task_that_went_while_events_were_missed(bench:
     await until(lambda: "t1" in agent.tasks)
     dispatcher = bench.manager.dispatcher
     bench.manager.store.tasks.remove("t1")  # as a snapshot does whose events were more than the watch holds
-    dispatcher._look_at_everything()
+    dispatcher.look_at_everything()
     await until(lambda: "t1" not in agent.tasks)
 
 

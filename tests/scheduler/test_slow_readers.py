@@ -50,7 +50,7 @@ async def test_reader_that_pauses_pauses_its_stream_and_nothing_else(bench: Benc
     agent = await bench.stack.enter_async_context(CarefulAgent("n1", bench))
     await bench.put("tasks", make_task("t1", "n1"))
     await until(lambda: "t1" in agent.tasks)
-    async with aclosing(bench.manager.dispatcher.logs(LogRequest(0, "t1", follow=True))) as chunks:
+    async with aclosing(bench.manager.dispatcher.logs.read(LogRequest(0, "t1", follow=True))) as chunks:
         assert (await anext(chunks)).line == LINE
         await until(lambda: agent.sent * (len(LINE) + wire.CHUNK_COST) >= WINDOW)
         before = len(messages(agent, wire.HeartbeatAck))
@@ -118,7 +118,7 @@ async def stuck_session(manager: Manager, node_id: str) -> AsyncIterator[Stuck]:
     serving = asyncio.create_task(manager.dispatcher.serve(stuck, node_id))
     stuck.say(wire.Hello(node_id, description(node_id), wire.SESSION))
     try:
-        await until(lambda: node_id in manager.dispatcher.connected)
+        await until(lambda: node_id in manager.dispatcher.sessions.connected)
         yield stuck
     finally:
         stuck.let_go.set()
@@ -143,7 +143,7 @@ async def test_agent_that_comes_back_does_not_wait_for_its_old_session_to_close(
 async def test_leader_that_steps_down_does_not_wait_for_agents_that_do_not_read(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("essaim.scheduler.dispatch.dispatcher.CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("essaim.scheduler.dispatch.sessions.CLOSE_SECONDS", 0.1)
     async with stuck_session(bench.manager, "n1"), asyncio.timeout(5):
         await bench.manager.dispatcher.stop()
 
@@ -152,7 +152,7 @@ async def test_requests_that_an_agent_leaves_unread_are_bounded_and_end_its_sess
     async with stuck_session(bench.manager, "n1"):
         for number in range(DIRECT + 1):
             bench.manager.dispatcher.ask_tunnel("n1", str(number))
-        await until(lambda: "n1" not in bench.manager.dispatcher.connected)
+        await until(lambda: "n1" not in bench.manager.dispatcher.sessions.connected)
 
 
 async def test_heartbeats_of_an_agent_that_does_not_read_gather_no_answers(bench: Bench) -> None:
@@ -160,4 +160,4 @@ async def test_heartbeats_of_an_agent_that_does_not_read_gather_no_answers(bench
         for _ in range(3 * DIRECT):
             stuck.say(wire.Heartbeat())
         await until(lambda: stuck.is_heard)
-        assert "n1" in bench.manager.dispatcher.connected, "answers to heartbeats were queued one by one"
+        assert "n1" in bench.manager.dispatcher.sessions.connected, "answers to heartbeats were queued one by one"
