@@ -28,8 +28,9 @@ from .message import Request, Response
 
 
 class RequestSink(Protocol):
-    """The exchange as the client's codec sees it. In order: `head`, `data` any number of times, `proceed` once after
-    what has come together with the head, more `data`; `refuse` or `reset` may come at any time and end it."""
+    """The exchange as the client's codec sees it. In order: `head`, and if a body follows `data` any number of times,
+    `proceed` once after what has come together with the head, more `data`; `refuse` or `reset` may come at any time and
+    end it."""
 
     # Set by the client's codec while it is in `ClientStream.respond`: the client knows no chunks.
     plain_body: bool
@@ -39,13 +40,13 @@ class RequestSink(Protocol):
         """Not None: whether the request may pass is not known yet, and no replica has seen anything of it."""
 
     def head(self, request: Request, complete: bool) -> None:
-        """The request's head; `complete`: no body follows."""
+        """The request's head; `complete`: no body follows, and it is sent on at once."""
 
     def data(self, piece: bytes, complete: bool) -> None:
         """Bytes of the body or, after `ClientStream.switch`, of the tunnel; `complete`: the client sends no more."""
 
     def proceed(self) -> None:
-        """What has arrived is handed over: send it on."""
+        """What has arrived of the body is handed over: send it on."""
 
     def refuse(self, status: int, reason: str) -> None:
         """What arrives is not in order, or not in time; the head may be missing. Answered, if no response has begun."""

@@ -87,7 +87,8 @@ class Client:
 
     def head(self, request: Request) -> bytes:
         """The head for a replica, where no router has changed it."""
-        return b"%b %b%b%b\r\n\r\n" % (request.method, request.target, self.tail, self.request_id(request))
+        request_id = self.request_id(request) if self.trusted else self.listener.ids.next()
+        return b"%b %b%b%b\r\n\r\n" % (request.method, request.target, self.tail, request_id)
 
     def changed_head(self, request: Request, target: bytes, fields: bytes) -> bytes:
         """The same with a target and fields that middlewares may have changed."""

@@ -62,13 +62,13 @@ class Exchange:
         self.out = b""
         # Bytes of the request's and the response's body (of a tunnel: each way); their sum when it was last looked at.
         self.received = self.sent = self.looked = self.status = 0
-        # `held`: the client does not take what it is sent. `begun`: the codec has said `proceed`.
+        # `held`: the client does not take what it is sent. `begun`: what has come with the head is here.
         self.over = self.begun = self.responding = self.tunnel = self.held = self.affine = self.plain_body = False
 
     # -- what the client's codec says --------------------------------------------------------------------------------
 
     def head(self, request: Request, complete: bool) -> None:
-        self.request, self.request_done, method = request, complete, request.method
+        self.request, self.request_done, self.begun, method = request, complete, complete, request.method
         self.is_head, self.replayable = method == b"HEAD", method in IDEMPOTENT
         self.wants_upgrade = bool(request.upgrade)
         self.decide()

@@ -270,7 +270,8 @@ class Upstream(asyncio.Protocol):
             now = self.idle_since = self.deadlines.now
             self.deadline = now + IDLE_SECONDS
             # The end of a response may have been too much for its client; the next one's is another matter.
-            self.release()
+            if self.held:
+                self.release()
             endpoint.idle.append(self)
         else:
             self.close()

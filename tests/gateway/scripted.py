@@ -111,7 +111,8 @@ class Scripted:
     def ask(self, method: bytes = b"GET", *, length: int = 0, fields: bytes = b"", complete: bool = True) -> None:
         """The head, and that all is here which has come with it."""
         self.exchange.head(self.request(method, length, fields), complete)
-        self.exchange.proceed()
+        if not complete:
+            self.exchange.proceed()
 
     @staticmethod
     def request(method: bytes, length: int = 0, fields: bytes = b"") -> Request:

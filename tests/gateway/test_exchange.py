@@ -213,7 +213,6 @@ def test_exchange_tunnel_ends_side_by_side() -> None:
     replica = ScriptedReplica()
     scripted = Scripted(replica)
     scripted.exchange.head(_upgrade(scripted), True)
-    scripted.exchange.proceed()
     scripted.exchange.switch(Response(101, 1, b"HTTP/1.1 101 Switching Protocols\r\n"), b"hi")
     scripted.exchange.data(b"up", False)
     scripted.exchange.data(b"", True)
@@ -230,7 +229,6 @@ def test_exchange_tunnel_ends_side_by_side() -> None:
 def test_exchange_tunnel_whose_replica_has_ended_closes_with_its_client() -> None:
     scripted = Scripted(ScriptedReplica(ended=True))
     scripted.exchange.head(_upgrade(scripted), True)
-    scripted.exchange.proceed()
     scripted.exchange.switch(Response(101, 1, b"HTTP/1.1 101 Switching Protocols\r\n"), b"")
     scripted.exchange.data(b"", True)
     assert scripted.stream.told[-1] == ("tunnel_ended",)

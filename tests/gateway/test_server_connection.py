@@ -45,6 +45,8 @@ class ScriptedExchange:
         said = (request.method, request.target, request.minor, request.fields, request.length)
         self._events.append(["head", said, complete])
         self._complete = complete
+        if complete:
+            self.proceed()
 
     def data(self, piece: bytes, complete: bool) -> None:
         if self._events[-1][0] != "data":

@@ -152,6 +152,7 @@ class ServerConnection(asyncio.Protocol):
                 self._read_body(data, body)
                 if self._half_closed and self.state == BODY:
                     exchange.refuse(400, CUT_SHORT)
+            exchange.proceed()
         else:
             self.state = WAIT
             self.buffer = data[body:]
@@ -159,7 +160,6 @@ class ServerConnection(asyncio.Protocol):
                 # Who has ended its side may have asked for more before.
                 self.keep_alive = self.keep_alive and bool(self.buffer)
             exchange.head(request, True)
-        exchange.proceed()
 
     def _read_body(self, data: bytes, start: int) -> None:
         exchange, body = self.exchange, self._body
