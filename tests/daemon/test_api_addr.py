@@ -34,7 +34,9 @@ async def test_docker_context_and_essaim_command_see_the_same_cluster(tmp_path: 
         assert "made-by-essaim" in await docker("config", "ls")
         for url, extra in ((f"http://127.0.0.1:{port}", []), (f"https://127.0.0.1:{port}", ["--insecure"])):
             refused = subprocess.run(
-                ["curl", "--silent", "--fail", "--max-time", "20", *extra, f"{url}/_ping"], capture_output=True, check=False
+                ["curl", "--silent", "--fail", "--max-time", "20", *extra, f"{url}/_ping"],
+                capture_output=True,
+                check=False,
             )
             assert (refused.returncode != 0, refused.stdout) == (True, b""), url
     finally:

@@ -138,7 +138,8 @@ async def test_readers_that_stand_still_hold_up_nothing_and_miss_nothing(cluster
 async def test_followed_output_goes_on_when_the_nodes_daemon_restarts(cluster: list[Daemon]) -> None:
     """In order, and after a crash."""
     leader, second, worker = cluster
-    # On a busy machine a start takes longer than a node may be silent by default: a node that is down is not waited for.
+    # On a busy machine a start takes longer than a node may be silent by default; nobody waits for a node that is
+    # down.
     patient = await asyncio.to_thread(leader.essaim, "swarm", "update", "--dispatcher-heartbeat", "10s")
     assert patient.returncode == 0, patient.stderr
     async with Client(leader.host) as client:
