@@ -14,6 +14,8 @@ absolute. `least` is the ratio of the least figures, which other load disturbs l
 - `a core`: requests/s that a core of the proxy's own carries (1 / CPU). Where wrk and the backend are the narrow part,
   as with 1 MiB responses, requests/s say nothing of the proxy, and this is the throughput to compare.
 - `busy`: how much of its core the proxy used; `req/s`, `p50` and `p99` are the whole machine's.
+- `h2` rows: h2load instead of wrk, with 64 connections of one stream, or two of 32 (`h2c-32`, `h2-32`); `h2c` is in the
+  clear, by prior knowledge. h2load tells neither median nor percentile: there p50 is the mean, and p99 the longest.
 - `l7-half`: wrk pauses between requests, so that the slowest proxy is at half of what it can; p99 is the figure there.
 """
 
@@ -43,7 +45,7 @@ BASE_PORT = 18080
 NAMES = ("haproxy", "nginx", "traefik", "caddy", "essaim")
 # One port a proxy and layer, beside the backend's (see `use_ports`).
 PORTS: dict[str, int] = {}
-L4, TLS = 1, 2
+L4, TLS, H2C = 1, 2, 3
 # One certificate for all (P-256, as ACME orders them by default).
 CERTIFICATE = self_signed(datetime.now(UTC))
 HALF = "l7-half"
@@ -86,6 +88,8 @@ class Case:
     path: str
     options: tuple[str, ...] = ()
     connections: int = 64
+    # HTTP/2: streams of a connection at once.
+    streams: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,11 @@ def cases(directory: Path) -> dict[str, Case]:
             Case("tls", TLS, "/", browser),
             Case("tls-connect", TLS, "/", (*browser, "-H", "Connection: close")),
             Case("tls-1MiB", TLS, "/big", (), 16),
+            Case("h2c", H2C, "/", browser, 64, 1),
+            Case("h2c-32", H2C, "/", browser, 2, 32),
+            Case("h2", TLS, "/", browser, 64, 1),
+            Case("h2-32", TLS, "/", browser, 2, 32),
+            Case("h2-1MiB", TLS, "/big", (), 4, 4),
         )
     }
 
@@ -143,7 +152,8 @@ def write_configurations(directory: Path) -> None:
         f"{events} pid {directory}/nginx.pid; error_log {directory}/nginx.log;"
         f"http {{ access_log off; keepalive_requests 1000000000; {temp} proxy_max_temp_file_size 0;"
         f"upstream b {{ server 127.0.0.1:{PORTS['backend']}; keepalive 128; keepalive_requests 1000000000; }}"
-        f"server {{ listen 127.0.0.1:{port}; listen 127.0.0.1:{port + TLS} ssl; ssl_certificate {pem};"
+        f"server {{ listen 127.0.0.1:{port}; listen 127.0.0.1:{port + TLS} ssl http2;"
+        f"listen 127.0.0.1:{port + H2C} http2; ssl_certificate {pem};"
         f"ssl_certificate_key {pem}; ssl_protocols TLSv1.2 TLSv1.3;"
         f"location / {{ proxy_pass http://b; proxy_http_version 1.1;"
         'proxy_set_header Connection ""; proxy_set_header Host $http_host; proxy_set_header X-Real-IP $remote_addr;'
@@ -154,7 +164,8 @@ def write_configurations(directory: Path) -> None:
     port = PORTS["haproxy"]
     (directory / "haproxy.cfg").write_text(
         "global\n nbthread 1\ndefaults\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n"
-        f"frontend h\n mode http\n bind 127.0.0.1:{port}\n bind 127.0.0.1:{port + TLS} ssl crt {pem} alpn http/1.1\n"
+        f"frontend h\n mode http\n bind 127.0.0.1:{port}\n bind 127.0.0.1:{port + TLS} ssl crt {pem} alpn h2,http/1.1\n"
+        f" bind 127.0.0.1:{port + H2C} proto h2\n"
         " option forwardfor\n http-request set-header X-Forwarded-Proto http unless { ssl_fc }\n"
         " http-request set-header X-Forwarded-Proto https if { ssl_fc }\n http-request set-header X-Real-IP %[src]\n"
         " unique-id-format %{+X}o%ci:%cp_%Ts:%rt:%pid\n unique-id-header X-Request-Id\n default_backend b\n"
@@ -163,7 +174,7 @@ def write_configurations(directory: Path) -> None:
     )
     port = PORTS["traefik"]
     (directory / "traefik-routes.yml").write_text(
-        "http: {routers: {r: {rule: 'PathPrefix(`/`)', service: s, entryPoints: [web]},"
+        "http: {routers: {r: {rule: 'PathPrefix(`/`)', service: s, entryPoints: [web, h2c]},"
         " t: {rule: 'PathPrefix(`/`)', service: s, entryPoints: [websecure], tls: {}}},"
         f" services: {{s: {{loadBalancer: {{servers: [{{url: 'http://127.0.0.1:{PORTS['backend']}'}}]}}}}}}}}\n"
         "tcp: {routers: {r: {rule: 'HostSNI(`*`)', service: s, entryPoints: [raw]}},"
@@ -172,12 +183,13 @@ def write_configurations(directory: Path) -> None:
     )
     (directory / "traefik.yml").write_text(
         f"entryPoints: {{web: {{address: '127.0.0.1:{port}'}}, raw: {{address: '127.0.0.1:{port + L4}'}},"
-        f" websecure: {{address: '127.0.0.1:{port + TLS}'}}}}\n"
+        f" websecure: {{address: '127.0.0.1:{port + TLS}'}}, h2c: {{address: '127.0.0.1:{port + H2C}'}}}}\n"
         f"providers: {{file: {{filename: '{directory}/traefik-routes.yml'}}}}\n"
         "global: {checkNewVersion: false, sendAnonymousUsage: false}\nlog: {level: ERROR}\n"
     )
     (directory / "Caddyfile").write_text(
-        f"{{\n admin off\n auto_https off\n}}\n"
+        f"{{\n admin off\n auto_https off\n servers {{\n  protocols h1 h2 h2c\n }}\n}}\n"
+        f"http://127.0.0.1:{PORTS['caddy'] + H2C} {{\n reverse_proxy 127.0.0.1:{PORTS['backend']}\n}}\n"
         f"http://127.0.0.1:{PORTS['caddy']} {{\n reverse_proxy 127.0.0.1:{PORTS['backend']}\n}}\n"
         f"https://127.0.0.1:{PORTS['caddy'] + TLS} {{\n tls {pem} {pem}\n"
         f" reverse_proxy 127.0.0.1:{PORTS['backend']}\n}}\n"
@@ -237,7 +249,7 @@ def own_routes() -> RouteTable:
             app_protocol=protocol,
             endpoints=[replica],
         )
-        for layer, protocol in ((0, "http"), (L4, "tcp"), (TLS, "http"))
+        for layer, protocol in ((0, "http"), (L4, "tcp"), (TLS, "http"), (H2C, "http"))
     ]
     labels = {"essaim.tls": str(PORTS["essaim"] + TLS)}
     return RouteTable(version=1, services=[RouteService(id="bench", name="bench", labels=labels, ports=ports)])
@@ -283,6 +295,8 @@ async def running(directory: Path, names: list[str]) -> AsyncIterator[dict[str, 
 
 
 async def load(case: Case, port: int, pid: int, seconds: int) -> Result:
+    if case.streams:
+        return await load_http2(case, port, pid, seconds)
     command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{case.connections}", f"-d{seconds}s", "--latency", *case.options]
     scheme = "https" if case.layer == TLS else "http"
     before = cpu_seconds(pid)
@@ -297,6 +311,24 @@ async def load(case: Case, port: int, pid: int, seconds: int) -> Result:
     p50, p99 = (milliseconds(text) for _, text in re.findall(r"^ +(50|99)% +(\S+)$", output, re.MULTILINE))
     number, took = int(counted[1]), float(counted[2])
     return Result(used / number * 1e6, number / took, p50, p99, used / took, memory_kib(pid))
+
+
+async def load_http2(case: Case, port: int, pid: int, seconds: int) -> Result:
+    command = ["taskset", "-c", "1", "h2load", f"-c{case.connections}", f"-m{case.streams}", f"-D{seconds}"]
+    scheme = "https" if case.layer == TLS else "http"
+    before = cpu_seconds(pid)
+    h2load = await asyncio.create_subprocess_exec(
+        *command, *case.options, f"{scheme}://127.0.0.1:{port}{case.path}", stdout=asyncio.subprocess.PIPE
+    )
+    output = (await h2load.communicate())[0].decode()
+    used = cpu_seconds(pid) - before
+    counted = re.search(r"finished in ([\d.]+)(m?)s, .*\n.* (\d+) succeeded, (\d+) failed", output)
+    times = re.search(r"time for request: +\S+ +(\S+) +(\S+)", output)
+    if not counted or not times or int(counted[3]) == 0 or " 0 3xx, 0 4xx, 0 5xx" not in output:
+        raise SystemExit(f"{case.name} on port {port} went wrong:\n{output}")
+    number, took = int(counted[3]), float(counted[1]) / (1000 if counted[2] else 1)
+    mean, longest = milliseconds(times[2]), milliseconds(times[1])
+    return Result(used / number * 1e6, number / took, mean, longest, used / took, memory_kib(pid))
 
 
 def milliseconds(text: str) -> float:
@@ -371,7 +403,8 @@ def main() -> None:
     parser.add_argument(
         "--only",
         default="",
-        help="l7, l7-varied, l7-connect, l7-half, l7-1MiB, l4, l4-1MiB, tls, tls-connect, tls-1MiB",
+        help="l7, l7-varied, l7-connect, l7-half, l7-1MiB, l4, l4-1MiB, tls, tls-connect, tls-1MiB, h2c, h2c-32, h2,"
+        " h2-32, h2-1MiB",
     )
     parser.add_argument("--peers", default=",".join(NAMES))
     parser.add_argument("--rounds", type=int, default=7)

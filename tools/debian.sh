@@ -3,7 +3,7 @@
 set -eu
 packages="python3-venv docker.io containerd runc iptables nftables haproxy nginx-light libnginx-mod-stream
           busybox-static iproute2 procps util-linux curl wrk etcd-server etcd-client docker-registry pebble
-          docker-compose chromium"
+          docker-compose chromium nghttp2-client nghttp2-proxy nghttp2-server"
 
 # The packages that are not installed. The docker command is a package of its own since Debian 13.
 missing() {

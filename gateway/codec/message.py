@@ -74,6 +74,10 @@ class Request:
     upgrade: bytes = b""
     expects_continue: bool = False
     request_id: bytes = b""
+    # As access logs have it; "" is HTTP/1's `minor`.
+    version: str = ""
+    # Urgency, and whether parts of the response are of use (RFC 9218).
+    priority: tuple[int, bool] = (3, False)
     # Lines about earlier hops, which only a trusted source may set: (kind, value, line).
     forwarded: Sequence[tuple[int, bytes, bytes]] = ()
 

@@ -20,8 +20,8 @@ SCHEMES = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
 
 class Client:
     __slots__ = (
-        "_authority", "_lines", "address", "believed", "called_from", "listener", "port", "request", "tail", "tls",
-        "trusted",
+        "_authority", "_lines", "address", "believed", "called_from", "listener", "many", "port", "request", "tail",
+        "tls", "trusted",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, address: str, port: int, tls: Secured | None = None) -> None:
@@ -30,6 +30,8 @@ class Client:
         self.address = address
         self.port = port
         self.tls = tls
+        # Its connection carries many requests at once.
+        self.many = False
         # By whose options it was last asked whether the client is believed.
         self.believed = listener.backend.options
         self.trusted = listener.trusts(address)

@@ -350,7 +350,7 @@ def _admit(exchange: Exchange, request: Request) -> None:
         if client.tls is not None:
             client.check_guard(options.tls.policy)
         head = client.head(request)
-        callers = listener.callers if client.trusted else None
+        callers = listener.callers if client.trusted or client.many else None
     else:
         routed = Routed(client, router, request)
         exchange.called_from = client.called_from

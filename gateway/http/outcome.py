@@ -29,7 +29,7 @@ def log_request(
             seconds=round(seconds, 6),
             service=service,
             task=endpoint.task_id if endpoint else "",
-            protocol=f"HTTP/1.{request.minor}",
+            protocol=request.version or f"HTTP/1.{request.minor}",
             user=user.decode("latin-1"),
         ),
     )

@@ -11,7 +11,8 @@ from typing import NoReturn
 
 from essaim.gateway.protocol.tls_policy import TlsPolicy
 
-HTTP = ("http/1.1",)
+HTTP2 = "h2"
+HTTP = (HTTP2, "http/1.1")
 MINIMUM = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 TICKETS = 1
 """Session tickets a connection: one is enough to resume by, as every connection brings a new one."""

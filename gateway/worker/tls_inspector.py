@@ -13,6 +13,7 @@ from typing import cast
 
 from essaim.gateway.http.exchange import Exchange
 from essaim.gateway.http.http1.server import ServerConnection
+from essaim.gateway.http.http2.server import Http2Connection
 from essaim.gateway.http.listener import Listener
 from essaim.gateway.http.reply import reply
 from essaim.gateway.protocol.addresses import plain_address
@@ -22,9 +23,9 @@ from essaim.gateway.routing.tcp_middlewares import Guard, Guarded
 from essaim.gateway.tcp.forward import Front
 from essaim.gateway.tls.certificates import CertificateStore
 from essaim.gateway.tls.client_hello import BadHello, Hello, HelloReader, NotTls, alert
-from essaim.gateway.tls.contexts import HTTP, CannotUse
+from essaim.gateway.tls.contexts import HTTP, HTTP2, CannotUse
 from essaim.gateway.tls.handshakes import Handshakes
-from essaim.gateway.tls.session import Secured, secured
+from essaim.gateway.tls.session import secured
 from essaim.gateway.tls.transport import TlsTransport
 from essaim.gateway.upstream.backend import Backend
 
@@ -119,7 +120,7 @@ class TlsInspector(asyncio.Protocol):
                 self._terminate(hello, backend.options.tls.policy, None, lambda tls: self._front(backend))
             else:
                 policy = (secure.policy(hello.name) if secure else None) or listener.backend.options.tls.policy
-                self._terminate(hello, policy, HTTP, lambda tls: self._client(secured(tls, policy)))
+                self._terminate(hello, policy, HTTP, lambda tls: self._client(tls, policy))
         except CannotUse:
             # The reason is known to the supervisor, which shows it on the service.
             self._refuse(INTERNAL_ERROR)
@@ -154,8 +155,9 @@ class TlsInspector(asyncio.Protocol):
         tls = TlsTransport(self._transport, context, ready, self._handshakes, strict)  # type: ignore[arg-type]
         tls.start(self._reader.data, self.deadline)
 
-    def _client(self, tls: Secured) -> asyncio.Protocol:
-        return ServerConnection(Exchange, self._listener, self._peer, tls)
+    def _client(self, tls: TlsTransport, policy: TlsPolicy) -> asyncio.Protocol:
+        make = Http2Connection if tls.tls.selected_alpn_protocol() == HTTP2 else ServerConnection
+        return make(Exchange, self._listener, self._peer, secured(tls, policy))
 
     def _front(self, backend: Backend, guards: tuple[Guard, ...] = ()) -> asyncio.Protocol:
         sources = self._listener.sources

@@ -61,7 +61,6 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "9112 3 invalid method": (400, b"G@T / HTTP/1.1\r\nHost: a\r\n\r\n"),
     "9112 3 target too long": (414, b"GET /" + b"a" * 33000 + b" HTTP/1.1\r\nHost: a\r\n\r\n"),
     "9110 2.5 major version 2": (505, b"GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
-    "9113 3.4 preface of HTTP/2": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     "9110 2.5 lower case http": (400, b"GET / http/1.1\r\nHost: a\r\n\r\n"),
     "9112 3.2 no Host": (400, b"GET / HTTP/1.1\r\n\r\n"),
     "9112 3.2 two Hosts": (400, b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),

@@ -156,7 +156,7 @@ async def test_published_ports_end_tls_for_http_and_for_tcp(
     await serve(secure, book(1, authority.certificate("secret a", "shop.example", "line.example")))
     await secure.apply(table(1, shop, line))
     context = trusting(authority)
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(["http/1.1"])
     told = await ask(web, "shop.example", context)
     assert told.answer.startswith(b"HTTP/1.1 200 ")
     assert told.alpn == "http/1.1"

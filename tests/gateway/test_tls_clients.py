@@ -52,7 +52,7 @@ async def test_curl_and_openssl_see_what_was_asked_for(
     assert (await curl("open.example", "--tls-max", "1.2"))[0] == 0
     code, said = await curl("closed.example", "--cert", str(tmp_path / "client.pem"))
     assert (code, "CN%3Dalice" in said) == (0, True), said
-    assert (await curl("closed.example"))[0] in (35, 52, 56)
+    assert (await curl("closed.example"))[0] in (35, 52, 55, 56)
     assert (await curl("closed.example", "--cert", str(tmp_path / "client.pem"), "--tls-max", "1.2"))[0] == 35
 
     async def s_client(*options: str) -> str:
@@ -60,7 +60,7 @@ async def test_curl_and_openssl_see_what_was_asked_for(
         return (await run(*client, *options, feed=b""))[1]
 
     said = await s_client("-servername", "open.example", "-alpn", "h2,http/1.1", "-tls1_2")
-    assert "ALPN protocol: http/1.1" in said
+    assert "ALPN protocol: h2" in said
     assert "Verify return code: 0 (ok)" in said
     assert "Secure Renegotiation IS supported" in said
     assert "ESSAIM GATEWAY DEFAULT CERTIFICATE" in await s_client("-servername", "none.example")

@@ -169,6 +169,13 @@ def parse_fields(first: re.Match[bytes], block: bytes) -> Request:
     """Parse the field lines that follow a request line (a match of REQUEST_LINE), each ended by CRLF."""
     method, target, minor = first.groups()
     request = Request(method, target, 1 if minor == b"1" else 0)
+    interpret_fields(request, block)
+    return request
+
+
+def interpret_fields(request: Request, block: bytes) -> None:
+    """Give a request that has its method, target and version its field lines, each ended by CRLF. Raises Refused."""
+    target = request.target
     request.fields = block
     lines = block.split(b"\r\n")
     lines.pop()
@@ -184,7 +191,6 @@ def parse_fields(first: re.Match[bytes], block: bytes) -> Request:
     if target[0] != SLASH or len(target) > MAX_TARGET:
         _read_target(request)
     _check_host(request)
-    return request
 
 
 def without_line(block: bytes, line: bytes) -> bytes:

@@ -15,9 +15,11 @@ from typing import cast
 
 from essaim.gateway.codec.http1.body import BodyReader
 from essaim.gateway.codec.http1.head import framed
+from essaim.gateway.codec.http2.frames import PREFACE
 from essaim.gateway.codec.interface import ClientStream, RequestSink
 from essaim.gateway.codec.message import CHUNKED, UNTIL_CLOSE, Refused, Request, Response
 from essaim.gateway.http.client import Client
+from essaim.gateway.http.http2.server import Http2Connection
 from essaim.gateway.http.listener import Listener
 from essaim.gateway.http.timeouts import STALLED_SECONDS
 from essaim.gateway.protocol.addresses import plain_address
@@ -33,6 +35,8 @@ LINGER_SECONDS, LINGER_LONGEST = 2.0, 30.0
 LAST_CALL_SECONDS = 2.0
 """How long a connection that is idle when its socket closes may still begin a request."""
 MAX_EARLY = 64 << 10
+PREFACE_LINE = PREFACE[:18]
+HTTP_VERSION_NOT_SUPPORTED = 505
 CARRIAGE_RETURN = 0x0D
 CUT_SHORT = "the connection ended before the body was complete (RFC 9112, 8)"
 
@@ -121,6 +125,8 @@ class ServerConnection(asyncio.Protocol):
             else:
                 check_unfinished(data, end)
         except Refused as refused:
+            if refused.status == HTTP_VERSION_NOT_SUPPORTED and self._become_http2(data):
+                return
             self._make(self.client, self).refuse(refused.status, refused.reason)
             return
         except Exception as error:
@@ -137,6 +143,19 @@ class ServerConnection(asyncio.Protocol):
             # The rest will not come.
             self.state = CLOSED
             self.transport.close()
+
+    def _become_http2(self, data: bytes) -> bool:
+        """A client that knows that HTTP/2 is spoken here begins with its preface, in the clear too (RFC 9113, 3.3)."""
+        transport = self.transport
+        if self.used or transport is None or not data.startswith(PREFACE_LINE):
+            return False
+        self._leave()
+        self.state, self.transport = CLOSED, None
+        protocol = Http2Connection(self._make, self.listener, self._peer, self._tls)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        protocol.data_received(data)
+        return True
 
     def _begin(self, request: Request, data: bytes, body: int) -> None:
         """A request of which the head ends, and the body (or what follows) begins, at `data[body]`."""
@@ -220,12 +239,16 @@ class ServerConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport, self.write = None, _nowhere
         self.state = CLOSED
-        self.listener.sources.leave(self.client.address)
-        self.deadlines.members.discard(self)
-        self.listener.connections.discard(self)
+        self._leave()
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.reset(exc is None)
+
+    def _leave(self) -> None:
+        """It is no connection of the listener's any more."""
+        self.listener.sources.leave(self.client.address)
+        self.deadlines.members.discard(self)
+        self.listener.connections.discard(self)
 
     def respond(self, response: Response, head: bytes | None, data: bytes, body: int, complete: bool) -> None:
         length = response.length
